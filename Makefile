@@ -1,0 +1,32 @@
+# One command each; a virtual environment is made from requirements.txt first where there is none.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := output/demo/fold1
+
+.PHONY: demo test lint parity clean-demo
+
+$(BIN)/ready: requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+demo: $(BIN)/ready
+	$(BIN)/python tools/make_demo_data.py --output output/demo_data
+	test -f $(DEMO)/done || $(BIN)/python train.py --config config/demo.yaml --fold 1 --resume
+	touch $(DEMO)/done
+	$(BIN)/python test.py --config config/demo.yaml --fold 1 --save-masks $(DEMO)/masks --save-overlays $(DEMO)/overlays
+	$(BIN)/python tools/baselines.py --config config/demo.yaml --fold 1 --checkpoint $(DEMO)/last.pth
+	@echo "Overlays to look at: $(DEMO)/overlays; curves: $(DEMO)/curves.png; masks: $(DEMO)/masks"
+
+test: $(BIN)/ready
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -q
+
+lint: $(BIN)/ready
+	$(BIN)/ruff check .
+
+parity: $(BIN)/ready
+	$(BIN)/python tools/check_parity.py tests/parity --dtype float32
+
+clean-demo:
+	rm -rf output/demo output/demo_data

@@ -1,0 +1,254 @@
+"""train.json of YouTube-VIS -> small tables of NumPy arrays, checked once and kept in a cache.
+
+In: the annotation file. Out: a dict of the arrays named in TABLES. Masks become compressed RLE strings in one blob,
+since the file itself (130 MB of run lengths) takes many seconds and a lot of memory to read; arrays, unlike lists of
+objects, are also shared between loader processes without being copied.
+"""
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from pycocotools import mask as mask_utils
+
+log = logging.getLogger(__name__)
+
+CACHE_VERSION = 1            # raise it whenever a table changes its meaning
+TABLES = (
+    "category_id", "category_name",                               # (categories,)
+    "video_id", "video_rows", "video_cols",                       # (videos,)
+    "file_start", "file_name",                                    # (videos + 1,), (all frames,) bytes
+    "annotation_id", "annotation_video", "annotation_category",   # (annotations,): own id, row of video_id, category id
+    "mask_start", "mask_frame",                                   # (annotations + 1,), (masks that are not empty,)
+    "rle_start", "rle",                                           # (masks + 1,), (all bytes,)
+)
+
+
+class Rle(NamedTuple):
+    """One mask as the file gives it, already compressed; `problem` says what is wrong with it."""
+    size: list = None
+    counts: bytes = b""
+    area: int = 0
+    problem: str = None
+
+
+def load_tables(path, cache_dir=None):
+    """path of train.json, folder of the cache or None (no cache)  ->  dict of TABLES"""
+    if cache_dir is None:
+        return read_tables(path)
+    stat, absolute = path.stat(), str(path.resolve())
+    key = json.dumps([CACHE_VERSION, absolute, stat.st_size, stat.st_mtime_ns])
+    cache = Path(cache_dir) / f"ytvis_{hashlib.sha256(absolute.encode()).hexdigest()[:16]}.npz"
+    tables = _read_cache(cache, key)
+    if tables is None:
+        tables = read_tables(path)
+        _write_cache(cache, key, tables)
+    return tables
+
+
+def read_tables(path):
+    """path of train.json  ->  dict of TABLES; ValueError with the video or annotation at fault."""
+    data = _parse(path)
+    _check(isinstance(data, dict), path, "the top level is no JSON object")
+    for key in ("videos", "categories", "annotations"):
+        _check(isinstance(data.get(key), list) and data[key], path,
+               f"no list {key!r}, or an empty one (only the train split of YouTube-VIS carries annotations)")
+    tables = {**_categories(data["categories"], path), **_videos(data["videos"], path)}
+    return {**tables, **_annotations(data["annotations"], tables, path)}
+
+
+def rle_counts(rle):
+    """The run lengths of a compressed COCO RLE: background, foreground, background, ...
+
+    rle: bytes  ->  (runs,) int64. Each value is base 32, low digits first, with a continuation bit and a sign;
+    from the fourth on it is the difference to the value before the last one.
+    """
+    digits = np.frombuffer(rle, np.uint8).astype(np.int64) - 48
+    last = (digits & 32) == 0
+    start = np.flatnonzero(np.concatenate([[True], last[:-1]])) if len(digits) else np.zeros(0, np.int64)
+    place = np.arange(len(digits)) - np.repeat(start, np.diff(np.append(start, len(digits))))
+    if len(digits) == 0 or not last[-1] or place.max() > 10:
+        return np.zeros(0, np.int64)                                  # no valid string: its sum fits no image
+    counts = np.add.reduceat((digits & 31) << 5 * place, start)
+    ends = np.flatnonzero(last)
+    counts -= ((digits[ends] & 16) != 0) * (np.int64(1) << 5 * (place[ends] + 1))
+    counts[1::2] = np.cumsum(counts[1::2])
+    counts[2::2] = np.cumsum(counts[2::2])
+    return counts
+
+
+def bad_file(path, what):
+    """The ValueError for a data set whose content is wrong: what, where, and how to see all of it."""
+    return ValueError(f"{path}: {what}.\n  Download the file again or repair it; "
+                      f"all problems at once: python tools/check_dataset.py ytvis {Path(path).parent}")
+
+
+def _check(condition, path, what):
+    if not condition:
+        raise bad_file(path, what)
+
+
+def _parse(path):
+    """JSON with every RLE compressed as soon as it is read, so that the run lengths never pile up."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file, object_hook=_compress)
+    except json.JSONDecodeError as error:
+        raise bad_file(path, f"no valid JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
+    except UnicodeDecodeError as error:
+        raise bad_file(path, f"no UTF-8 text at byte {error.start}") from error
+
+
+def _compress(record):
+    """json's object hook: {"size", "counts"}  ->  Rle; every other object passes."""
+    if "counts" not in record:
+        return record
+    size, counts = record.get("size"), record["counts"]
+    if not (isinstance(size, list) and len(size) == 2 and all(type(n) is int and n > 0 for n in size)):
+        return Rle(problem=f"size {size!r} is not [rows, columns]")
+    if isinstance(counts, str):
+        return _from_string(size, counts)
+    if isinstance(counts, list) and set(map(type, counts)) <= {int}:
+        return _from_list(size, counts)
+    return Rle(size, problem="counts are neither a string nor a list of integers")
+
+
+def _from_string(size, counts):
+    """A compressed RLE. pycocotools reads past the end of a string that stops within a number: looked at first."""
+    rle = counts.encode("utf-8")
+    if rle and (min(rle) < 48 or max(rle) > 111 or (rle[-1] - 48) & 32):
+        return Rle(size, problem="counts are no compressed RLE string")
+    return Rle(size, rle, int(mask_utils.area({"size": size, "counts": rle})))
+
+
+def _from_list(size, counts):
+    """Uncompressed run lengths, as in the official file."""
+    total, pixels = sum(counts), size[0] * size[1]
+    if total != pixels or min(counts) < 0:
+        return Rle(size, problem=f"counts sum up to {total}, not to {pixels} = {size[0]} x {size[1]}, or are negative")
+    rle = mask_utils.frPyObjects({"size": size, "counts": counts}, *size)["counts"]
+    return Rle(size, rle, sum(counts[1::2]))
+
+
+def _records(records, kind, keys, path):
+    """Checks that each record has its keys and an integer id of its own; yields (record, its name in errors)."""
+    seen = set()
+    for number, record in enumerate(records):
+        name = f"{kind} number {number}"
+        _check(isinstance(record, dict), path, f"{name} is no JSON object")
+        for key in ("id", *keys):
+            _check(key in record, path, f"{name} (id {record.get('id')}) has no {key!r}")
+        _check(type(record["id"]) is int, path, f"{name} has id {record['id']!r}, not an integer")
+        _check(record["id"] not in seen, path, f"{kind} id {record['id']} occurs twice")
+        seen.add(record["id"])
+        yield record, f"{kind} {record['id']}"
+
+
+def _categories(records, path):
+    rows = sorted((r["id"], str(r["name"])) for r, _ in _records(records, "category", ["name"], path))
+    return {"category_id": np.array([r[0] for r in rows]), "category_name": np.array([r[1] for r in rows])}
+
+
+def _videos(records, path):
+    ids, sizes, names, start, folders = [], [], [], [0], set()
+    for record, name in _records(records, "video", ["height", "width", "file_names"], path):
+        size = (record["height"], record["width"])
+        _check(all(type(n) is int and n > 0 for n in size), path, f"{name} has height and width {size}")
+        files = record["file_names"]
+        _check(isinstance(files, list) and files, path, f"{name} has no file names")
+        for file in files:
+            _check_file_name(file, name, path)
+        folder = str(PurePosixPath(files[0]).parent)
+        _check(folder not in folders, path, f"{name}: another video has the folder {folder!r}, too")
+        folders.add(folder)
+        ids.append(record["id"])
+        sizes.append(size)
+        names.extend(file.encode("utf-8") for file in files)
+        start.append(len(names))
+    rows, cols = np.array(sizes).T
+    return {"video_id": np.array(ids), "video_rows": rows, "video_cols": cols,
+            "file_start": np.array(start), "file_name": np.array(names)}
+
+
+def _check_file_name(file, name, path):
+    """File names are relative, below JPEGImages/, in a folder of their video."""
+    parts = PurePosixPath(file).parts if isinstance(file, str) else ()
+    _check(len(parts) > 1 and parts[0] != "/" and ".." not in parts and "\0" not in file, path,
+           f"{name} has the file name {file!r}; expected <video folder>/<frame>.jpg, below JPEGImages/")
+
+
+def _annotations(records, tables, path):
+    row_of = {int(video): row for row, video in enumerate(tables["video_id"])}
+    categories = set(tables["category_id"].tolist())
+    ids, videos, classes, frames, rles, start = [], [], [], [], [], [0]
+    for record, name in _records(records, "annotation", ["video_id", "category_id", "segmentations"], path):
+        for key, known in (("video_id", row_of), ("category_id", categories)):
+            _check(type(record[key]) is int and record[key] in known, path,
+                   f"{name} has the {key} {record[key]!r}, which is not listed")
+        row = row_of[record["video_id"]]
+        visible = _visible_masks(record, name, row, tables, path)
+        ids.append(record["id"])
+        videos.append(row)
+        classes.append(record["category_id"])
+        frames.extend(frame for frame, _ in visible)
+        rles.extend(rle for _, rle in visible)
+        start.append(len(frames))
+    return {"annotation_id": np.array(ids), "annotation_video": np.array(videos),
+            "annotation_category": np.array(classes),
+            "mask_start": np.array(start), "mask_frame": np.array(frames, np.int32),
+            "rle_start": np.cumsum([0] + [len(rle) for rle in rles]), "rle": np.frombuffer(b"".join(rles), np.uint8)}
+
+
+def _visible_masks(record, name, row, tables, path):
+    """One annotation  ->  [(frame, compressed RLE)] of the frames in which its mask is not empty."""
+    masks = record["segmentations"]
+    length = int(tables["file_start"][row + 1] - tables["file_start"][row])
+    size = [int(tables["video_rows"][row]), int(tables["video_cols"][row])]
+    video, given = f"video {record['video_id']}", len(masks) if isinstance(masks, list) else "no list of"
+    _check(given == length, path, f"{name} has {given} segmentations, but {video} has {length} frames")
+    visible = []
+    for frame, mask in enumerate(masks):
+        if mask is None:
+            continue
+        where = f"{name}, {video}, frame {frame}"
+        _check(isinstance(mask, Rle), path, f"{where}: the segmentation is neither null nor an RLE")
+        _check(mask.problem is None, path, f"{where}: RLE {mask.problem}")
+        _check(mask.size == size, path, f"{where}: RLE of size {mask.size}, the video has {size}")
+        if mask.area > 0:
+            visible.append((frame, mask.counts))
+    return visible
+
+
+def _read_cache(cache, key):
+    """dict of TABLES, or None where there is no cache, an old one or a damaged one."""
+    if not cache.is_file():
+        return None
+    try:
+        with np.load(cache, allow_pickle=False) as stored:
+            if str(stored["key"]) != key:
+                return None
+            return {name: stored[name] for name in TABLES}
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        log.warning("annotation cache %s is damaged (%s); it is built again", cache, error)
+        return None
+
+
+def _write_cache(cache, key, tables):
+    """Written beside its place and moved there, so that no other process ever reads half a file."""
+    temporary = None
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=cache.parent, suffix=".tmp", delete=False) as file:
+            temporary = file.name
+            np.savez(file, key=np.array(key), **tables)
+        os.replace(temporary, cache)
+    except OSError as error:
+        log.warning("annotation cache %s could not be written (%s); the next start reads the JSON again", cache, error)
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

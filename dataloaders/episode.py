@@ -1,0 +1,83 @@
+"""Episode and EpisodeBatch: the one contract between the data and the methods.
+
+`dataloaders/` makes them, `models/` consumes them; neither knows more of the other than this file.
+"""
+from dataclasses import dataclass, field
+
+import torch
+
+
+@dataclass
+class Episode:
+    """One support set and one query video (or the clips of it that a training sample uses).
+
+    support_images (K, 3, H, W) float32, normalised; support_masks (K, H, W) bool
+    query_images (T, 3, H, W) float32, normalised; query_masks (T, H, W) bool
+        In training T = clips * clip_length, clip after clip; in a test every class frame, in order.
+    memory_index: training only, one tuple per clip after the first: the positions in the query frames
+        that clip may remember. Drawn by the sampler, so that no other random stream touches it.
+    """
+    support_images: torch.Tensor
+    support_masks: torch.Tensor
+    query_images: torch.Tensor
+    query_masks: torch.Tensor
+    class_id: int
+    class_name: str
+    video: str
+    frames: list                     # file names of the query frames, below JPEGImages/
+    support_frames: list             # file names of the K support frames
+    original_size: tuple             # rows, columns of the query video before the letterbox
+    run: int = 0
+    supports_share_video: bool = False
+    clip_length: int = 5
+    memory_index: tuple = ()
+    original_masks: torch.Tensor | None = None    # (T, H0, W0) bool, only with test.resolution: original
+
+    @property
+    def id(self):
+        """What names this episode in logs and errors."""
+        return f"{self.class_name}/{self.video} (run {self.run})"
+
+
+@dataclass
+class EpisodeBatch:
+    """B training episodes of distinct classes, stacked.
+
+    support_images (B, K, 3, H, W), support_masks (B, K, H, W)
+    query_images (B, clips * T, 3, H, W), query_masks (B, clips * T, H, W)
+    memory_index: one (B, M) long tensor per clip after the first
+    """
+    support_images: torch.Tensor
+    support_masks: torch.Tensor
+    query_images: torch.Tensor
+    query_masks: torch.Tensor
+    memory_index: list
+    clip_length: int
+    class_ids: list
+    ids: list = field(default_factory=list)
+
+    def to(self, device, non_blocking=True):
+        """The same batch with its tensors on `device`."""
+        def move(x):
+            return x.to(device, non_blocking=non_blocking)
+        return EpisodeBatch(
+            move(self.support_images), move(self.support_masks), move(self.query_images), move(self.query_masks),
+            [move(index) for index in self.memory_index], self.clip_length, self.class_ids, self.ids)
+
+    def pin_memory(self):
+        """Called by the loader where batches are pinned; keeps copies to the GPU asynchronous."""
+        def pin(x):
+            return x.pin_memory()
+        return EpisodeBatch(
+            pin(self.support_images), pin(self.support_masks), pin(self.query_images), pin(self.query_masks),
+            [pin(index) for index in self.memory_index], self.clip_length, self.class_ids, self.ids)
+
+
+def collate(episodes):
+    """list of B training Episodes  ->  EpisodeBatch"""
+    stack = {name: torch.stack([getattr(e, name) for e in episodes])
+             for name in ("support_images", "support_masks", "query_images", "query_masks")}
+    later_clips = zip(*(e.memory_index for e in episodes), strict=True)
+    return EpisodeBatch(
+        **stack, memory_index=[torch.tensor(clip) for clip in later_clips], clip_length=episodes[0].clip_length,
+        class_ids=[e.class_id for e in episodes], ids=[e.id for e in episodes])

@@ -1,0 +1,4 @@
+"""METHODS: name -> module with build, TrainStep and segment_video. The only registry."""
+from models import vipmt
+
+METHODS = {"vipmt": vipmt}

@@ -1,0 +1,174 @@
+"""Backbone (left of Figure 2): frames in, the feature maps X_1..X_4 (c2..c5) out.
+
+A dilated ResNet after Section 5.1: c2 at 1/4 of the input, c3, c4 and c5 at 1/8. It is frozen, so each frame
+needs encoding only once. `tiny` is a small encoder of ours that is trained with the rest (config/demo.yaml).
+"""
+from collections import OrderedDict
+from dataclasses import dataclass, fields
+from hashlib import blake2b
+
+import torch
+from torch import nn
+from torchvision.models.resnet import Bottleneck, ResNet
+from torchvision.ops import FrozenBatchNorm2d
+
+BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
+
+
+@dataclass
+class Features:
+    """Backbone maps of some frames: c2 (B, T, C2, H/4, W/4), c3, c4 and c5 (B, T, C, H/8, W/8).
+
+    c5 is None where the backbone ends at c4 (`model.high_level: c4`), c2 in remembered frames.
+    """
+    c2: torch.Tensor | None
+    c3: torch.Tensor
+    c4: torch.Tensor
+    c5: torch.Tensor | None
+
+    def map(self, fn):
+        """fn applied to every level."""
+        return Features(*(None if x is None else fn(x) for x in self.levels()))
+
+    def levels(self):
+        return [getattr(self, f.name) for f in fields(self)]
+
+    def frames(self, index):
+        """index: slice or list of positions along T."""
+        return self.map(lambda x: x[:, index])
+
+    def detach(self):
+        return self.map(torch.Tensor.detach)
+
+
+class Backbone(nn.Module):
+    """images (B, T, 3, H, W), normalised  ->  Features
+
+    high_level c4 leaves stage 4 out. cache_frames > 0 keeps that many encoded frames, found by their content,
+    so that a support or a video that comes back (five runs of a test) is not encoded again.
+    """
+
+    def __init__(self, *, name="resnet50", stem="deep", stride_in_1x1=False, high_level="c5", trained=False,
+                 width=64, cache_frames=0):
+        super().__init__()
+        if name == "tiny":
+            self.body = TinyBody(width)
+            self.channels = (width, 2 * width, 4 * width, 8 * width)
+        else:
+            self.body = dilated_resnet(BLOCKS[name], stem, stride_in_1x1)
+            self.channels = (256, 512, 1024, 2048)
+        if high_level == "c4":
+            del self.body.layer4
+            self.channels = self.channels[:3]
+        self.trained = trained
+        self.cache = FrameCache(cache_frames) if cache_frames and not trained else None
+        if not trained:
+            self.requires_grad_(False)
+
+    def train(self, mode=True):
+        """A frozen backbone stays in eval mode."""
+        return super().train(mode and self.trained)
+
+    def forward(self, images):
+        with torch.set_grad_enabled(self.trained and torch.is_grad_enabled()):
+            frames = images.flatten(0, 1)
+            levels = self.cache.encode(frames, self.encode) if self.cache else self.encode(frames)
+            levels = [x.unflatten(0, images.shape[:2]) for x in levels]
+        return Features(*levels, *[None] * (4 - len(levels)))
+
+    def encode(self, frames):
+        """frames (N, 3, H, W)  ->  list of the levels, (N, C, h, w) each"""
+        x = self.body.stem(frames)
+        levels = []
+        for stage in ("layer1", "layer2", "layer3", "layer4")[:len(self.channels)]:
+            x = getattr(self.body, stage)(x)
+            levels.append(x)
+        return levels
+
+
+class DilatedResNet(ResNet):
+    """torchvision's ResNet without its classifier; the stem is a method, since ours may be deep."""
+
+    def __init__(self, blocks, stem):
+        super().__init__(Bottleneck, list(blocks), replace_stride_with_dilation=[False, True, True],
+                         norm_layer=FrozenBatchNorm2d)
+        del self.fc, self.avgpool
+        self.deep = stem == "deep"
+        if self.deep:
+            self.conv1 = nn.Conv2d(3, 64, 3, stride=2, padding=1, bias=False)
+            self.conv2 = nn.Conv2d(64, 64, 3, padding=1, bias=False)
+            self.conv3 = nn.Conv2d(64, 128, 3, padding=1, bias=False)
+            self.bn2, self.bn3 = FrozenBatchNorm2d(64), FrozenBatchNorm2d(128)
+            self.rebuild_first_stage(blocks[0])
+
+    def rebuild_first_stage(self, blocks):
+        """The deep stem hands over 128 channels where torchvision's hands over 64."""
+        first = Bottleneck(128, 64, norm_layer=FrozenBatchNorm2d, downsample=nn.Sequential(
+            nn.Conv2d(128, 256, 1, bias=False), FrozenBatchNorm2d(256)))
+        self.layer1 = nn.Sequential(first, *list(self.layer1)[1:blocks])
+
+    def stem(self, x):
+        x = self.relu(self.bn1(self.conv1(x)))
+        if self.deep:
+            x = self.relu(self.bn2(self.conv2(x)))
+            x = self.relu(self.bn3(self.conv3(x)))
+        return self.maxpool(x)
+
+
+def dilated_resnet(blocks, stem, stride_in_1x1):
+    """blocks: residual blocks per stage; stride_in_1x1: the stride of stage 2 sits where the first ResNet had it."""
+    body = DilatedResNet(blocks, stem)
+    if stride_in_1x1:
+        first = body.layer2[0]
+        first.conv1.stride, first.conv2.stride = first.conv2.stride, (1, 1)
+    return body
+
+
+class TinyBody(nn.Module):
+    """A small encoder with the same four levels, for runs that train everything from scratch."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, width, 5, stride=2, padding=2, bias=False), nn.GroupNorm(8, width), nn.ReLU())
+        self.layer1 = TinyBlock(width, width, stride=2)
+        self.layer2 = TinyBlock(width, 2 * width, stride=2)
+        self.layer3 = TinyBlock(2 * width, 4 * width, dilation=2)
+        self.layer4 = TinyBlock(4 * width, 8 * width, dilation=4)
+
+
+class TinyBlock(nn.Module):
+    """relu(conv conv x + projection of x), normalised per group: independent of the batch."""
+
+    def __init__(self, inputs, outputs, stride=1, dilation=1):
+        super().__init__()
+        self.conv = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.GroupNorm(8, outputs), nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, padding=dilation, dilation=dilation, bias=False), nn.GroupNorm(8, outputs))
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x):
+        return torch.relu(self.conv(x) + self.shortcut(x))
+
+
+class FrameCache:
+    """The last `size` encoded frames, found again by a hash of the frame's content; for a frozen encoder only."""
+
+    def __init__(self, size):
+        self.size = size
+        self.entries = OrderedDict()
+
+    def encode(self, frames, encoder):
+        """frames (N, 3, H, W), encoder: the same -> list of levels. Encodes only frames not seen lately."""
+        keys = [blake2b(frame.cpu().contiguous().numpy().data, digest_size=16).digest() for frame in frames]
+        fresh = {key: i for i, key in enumerate(keys) if key not in self.entries}
+        if fresh:
+            levels = encoder(frames[list(fresh.values())])
+            for i, key in enumerate(fresh):
+                self.entries[key] = [level[i].clone() for level in levels]
+        for key in keys:
+            self.entries.move_to_end(key)
+        found = [torch.stack(level) for level in zip(*(self.entries[key] for key in keys), strict=True)]
+        while len(self.entries) > self.size:
+            self.entries.popitem(last=False)
+        return found

@@ -1,0 +1,100 @@
+"""From the config to a VIPMT with its pretrained parts: the one place where the model meets the config."""
+from pathlib import Path
+
+from models.backbone import Backbone
+from models.vipmt.iou_net import IoUNet
+from models.vipmt.model import VIPMT
+from utils.checkpoint import load_checkpoint
+
+GET_WEIGHTS = """The paper's encoder, a ResNet-50 with a deep stem trained on ImageNet, is linked from the released
+  README (github.com/nankepan/VIPMT) as resnet50_v2.pth; put it there (pretrain_model/README.md).
+  Without it: backbone.weights=torchvision backbone.stem=plain takes torchvision's ImageNet weights."""
+
+
+def build(cfg, pretrained=False):
+    """The model of a config; pretrained: with the weights of backbone.weights and iou_net.weights, for training.
+
+    FileNotFoundError, ValueError: weights that are not there or do not fit
+    """
+    backbone = Backbone(
+        name=cfg.backbone.name, stem=cfg.backbone.stem, stride_in_1x1=cfg.backbone.stride_in_1x1,
+        high_level=cfg.model.high_level, trained=cfg.backbone.trained, width=cfg.backbone.width,
+        cache_frames=cfg.backbone.cache_frames)
+    iou_net = build_iou_net(cfg, backbone.channels) if cfg.model.memory_prototype else None
+    model = VIPMT(
+        backbone, iou_net, dim=cfg.model.dim, num_layers=cfg.model.layers, heads=cfg.model.heads,
+        ffn_dim=cfg.model.ffn_dim, dropout=cfg.model.dropout, feature_dropout=cfg.model.feature_dropout,
+        frame_prototype=cfg.model.frame_prototype, communication=cfg.model.communication,
+        memory_attention=cfg.model.memory_attention, cumulative_prior=cfg.model.prior == "cumulative",
+        memory_in_prior=cfg.model.memory_in_prior, patch_masks=cfg.model.degenerate_masks == "patch",
+        cosine_maps=cfg.iou_net.similarity == "pooled_cosine", use_maps=cfg.iou_net.similarity_maps)
+    if pretrained and cfg.backbone.weights != "none":
+        load_backbone(model.backbone, cfg.backbone)
+    if pretrained and iou_net is not None and cfg.iou_net.weights != "none":
+        load_iou_net(iou_net, Path(cfg.iou_net.weights))
+        iou_net.requires_grad_(cfg.iou_net.training == "joint")
+    return model
+
+
+def build_iou_net(cfg, channels):
+    maps = 5 if cfg.iou_net.similarity_maps else 1
+    return IoUNet(channels=channels, maps=maps, dim=cfg.iou_net.dim, hidden=cfg.iou_net.hidden)
+
+
+def load_backbone(backbone, cfg):
+    """ImageNet weights into the encoder: classifier and stages that we do not have are left out, the rest is strict."""
+    if cfg.name == "tiny":
+        raise ValueError(f"backbone.weights: {cfg.weights}: the tiny encoder has no weights; set backbone.weights=none")
+    if cfg.weights == "torchvision":
+        state, source = torchvision_weights(cfg), "torchvision"
+    else:
+        state, source = read_state_dict(Path(cfg.weights), "backbone.weights", GET_WEIGHTS), cfg.weights
+    state = {k.removeprefix("module."): v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    dropped = ("fc.",) if hasattr(backbone.body, "layer4") else ("fc.", "layer4.")
+    state = {k: v for k, v in state.items() if not k.startswith(dropped)}
+    check_backbone_keys(backbone.body.state_dict(), state, source, cfg)
+    backbone.body.load_state_dict(state)
+
+
+def torchvision_weights(cfg):
+    import torchvision
+    if cfg.stem != "plain":
+        raise ValueError("backbone.weights=torchvision: its ResNets have the plain stem; set backbone.stem=plain")
+    weights = torchvision.models.get_model_weights(cfg.name).IMAGENET1K_V1
+    return weights.get_state_dict(progress=True, check_hash=True)
+
+
+def check_backbone_keys(expected, state, source, cfg):
+    """ValueError with a readable difference and the likely fix."""
+    wrong = sorted(set(expected) ^ set(state)) + [
+        k for k in expected if k in state and expected[k].shape != state[k].shape]
+    if not wrong:
+        return
+    hint = "backbone.name and backbone.stem have to be those of the file"
+    if "conv3.weight" in wrong:
+        hint = f"backbone.stem={'plain' if cfg.stem == 'deep' else 'deep'} is this file's stem"
+    elif all(k.startswith("layer4.") for k in wrong):
+        hint = "the file ends before stage 4: set model.high_level=c4"
+    raise ValueError(f"backbone.weights: {source} does not fit {cfg.name} with the {cfg.stem} stem: "
+                     f"{len(wrong)} tensors differ, first {', '.join(wrong[:3])}.\n  {hint}")
+
+
+def load_iou_net(iou_net, path):
+    """The IoUNet of a checkpoint (or a state_dict of its own)."""
+    state = read_state_dict(path, "iou_net.weights", "Name a checkpoint with an IoUNet, or iou_net.weights=none.")
+    state = state.get("model", state)
+    own = {k.removeprefix("iou_net."): v for k, v in state.items() if k.startswith("iou_net.")} or state
+    expected = iou_net.state_dict()
+    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in expected.items()}:
+        raise ValueError(
+            f"iou_net.weights: {path} holds another IoUNet ({len(own)} tensors, {len(expected)} expected).\n"
+            "  iou_net.dim, hidden and similarity_maps and the backbone have to be those it was trained with.")
+    iou_net.load_state_dict(own)
+
+
+def read_state_dict(path, key, advice):
+    """Tensors by name; FileNotFoundError with the advice, ValueError where the file is something else."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{key}: no file {path}.\n  {advice}")
+    state = load_checkpoint(path)
+    return state.get("state_dict", state)

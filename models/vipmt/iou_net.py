@@ -1,0 +1,97 @@
+"""IoUNet (Section 4.3): how good is a predicted mask? Structural similarity maps, then a small regressor."""
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.vipmt.prototype_activation import (
+    EPS,
+    as_full_precision,
+    foreground_index,
+    gather_foreground,
+    min_max,
+)
+
+GRID = (8, 14)      # what conv4 makes of 240 x 424; other inputs are pooled to it before the linear layers
+
+
+@torch.no_grad()
+def structural_similarity_maps(high, mask, to_support, cosine):
+    """S^bs, S^fs, S^fb, S^bf (Eqs. 15-16), after the mask itself: the five maps that IoUNet reads.
+
+    high (B, T, C, h, w), not negative (after a relu), mask (B, T, h, w) bool,
+    to_support (B, T, h w): every position's largest similarity to the support's foreground
+    ->  (B, T, 5, h, w): mask, background -> support, foreground -> support, foreground -> background,
+    background -> foreground.
+
+    A position outside its region is a zero vector in Eqs. 15-16; as features are not negative, its
+    similarity 0 never beats another one, so that masking after the maximum is the same.
+    """
+    foreground = mask.flatten(2)
+    to_background, to_foreground = mutual_similarity(high, mask, cosine)
+    inside, outside = foreground.to(to_support.dtype), (~foreground).to(to_support.dtype)
+    maps = [min_max(to_support * outside), min_max(to_support * inside),
+            min_max(to_background * inside), min_max(to_foreground * outside)]
+    return torch.stack([inside, *maps], dim=2).unflatten(-1, mask.shape[-2:])
+
+
+@torch.no_grad()
+def mutual_similarity(high, mask, cosine):
+    """Foreground to background and back from one product, (h w) x foreground, frame by frame of the batch.
+
+    high (B, T, C, h, w), mask (B, T, h, w)
+    ->  to_background, to_foreground (B, T, h w): the largest similarity of every position to that region
+        of its own frame, where the position lies in the other one; 0 elsewhere
+    """
+    with torch.autocast(high.device.type, enabled=False):
+        keys = as_full_precision(gather_foreground(high, mask))                       # (B, T, F, C)
+        rows = as_full_precision(high.flatten(3).transpose(2, 3))                     # (B, T, h w, C)
+        to_background, to_foreground = torch.zeros(2, *rows.shape[:3], dtype=rows.dtype, device=rows.device)
+        index, valid = foreground_index(mask)
+        for t in range(rows.shape[1]):     # one frame's product at a time bounds the memory
+            similarity = rows[:, t] @ keys[:, t].transpose(1, 2)                      # (B, h w, F)
+            if cosine:
+                similarity /= rows[:, t].norm(dim=-1)[:, :, None] * keys[:, t].norm(dim=-1)[:, None] + EPS
+            similarity.masked_fill_(mask[:, t].flatten(1)[:, :, None], 0.0)           # rows: background only
+            to_foreground[:, t] = similarity.amax(-1)
+            to_background[:, t].scatter_add_(1, index[:, t], similarity.amax(1) * valid[:, t])
+    return to_background, to_foreground
+
+
+class IoUNet(nn.Module):
+    """Predicted IoU of each mask, at any input size.
+
+    levels: list of (B, T, C, h, w), c2 first; maps (B, T, 5, h, w)  ->  (B, T) in (0, 1)
+    """
+
+    def __init__(self, *, channels, maps, dim, hidden):
+        super().__init__()
+        self.downsample = nn.Conv2d(channels[0], channels[0], 3, stride=2, padding=1)
+        self.fuse1 = nn.Conv2d(sum(channels), dim, 3, padding=1)
+        self.fuse2 = nn.Conv2d(dim, dim, 3, padding=1)
+        self.conv1 = nn.Conv2d(dim + maps, dim, 3, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(dim, dim, 3, padding=1)
+        self.conv3 = nn.Conv2d(dim, dim, 3, padding=1)
+        self.conv4 = nn.Conv2d(dim, dim, 3, stride=2, padding=1)
+        self.fc1 = nn.Linear(dim * GRID[0] * GRID[1], hidden)
+        self.fc2 = nn.Linear(hidden, 1)
+        self.apply(self.initialise)
+
+    @staticmethod
+    def initialise(module):
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.Linear):
+            nn.init.kaiming_uniform_(module.weight, a=1)
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.zeros_(module.bias)
+
+    def forward(self, levels, maps):
+        c2, *rest = (level.flatten(0, 1) for level in levels)
+        x = torch.cat([self.downsample(c2).relu(), *rest], dim=1)
+        x = self.fuse2(self.fuse1(x).relu()).relu()
+        x = torch.cat([x, maps.flatten(0, 1).to(x.dtype)], dim=1)
+        for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
+            x = conv(x).relu()
+        x = self.fc1(F.adaptive_avg_pool2d(x, GRID).flatten(1)).relu()
+        return self.fc2(x).sigmoid().view(maps.shape[:2])
+

@@ -1,0 +1,141 @@
+"""VIPMT, Figure 2 from left to right: encode, activate, iterate, segment; and the IoU of what came out."""
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from models.backbone import Features
+from models.layers import LearnedUpsample, ResidualConvs, mask_classifier
+from models.vipmt.iou_net import structural_similarity_maps
+from models.vipmt.layer import MaskGeneration, VIPMTLayer, positions
+from models.vipmt.prototype_activation import Activation, PrototypeActivation, max_similarity, pool_channels
+
+
+@dataclass
+class Segmentation:
+    """What the network says about a clip, the same in training and test.
+
+    logits (B, T, 2, H, W): background, object; low_logits (B, T, 2, h, w), before upsampling;
+    initial_logits (B, T, 2, H, W) in training, None in eval mode; layers: one LayerOutput per iteration;
+    activation: what PA made of the clip.
+    """
+    logits: torch.Tensor
+    low_logits: torch.Tensor
+    initial_logits: torch.Tensor | None
+    layers: list
+    activation: Activation
+
+    @property
+    def margins(self):
+        """Object minus background logit (B, T, H, W); a tie is background."""
+        return self.logits[:, :, 1] - self.logits[:, :, 0]
+
+    @property
+    def masks(self):
+        """(B, T, H, W) bool"""
+        return self.logits[:, :, 1] > self.logits[:, :, 0]
+
+
+class MaskHeads(nn.Module):
+    """The two MG heads, shared by all iterations."""
+
+    def __init__(self, dim, dropout, frame_prototype):
+        super().__init__()
+        self.clip = MaskGeneration(dim, dropout)
+        if frame_prototype:
+            self.frame = MaskGeneration(dim, dropout)
+
+
+class VIPMT(nn.Module):
+    """backbone, iou_net: modules, the latter None where no memory is used; the rest are the config's values."""
+
+    def __init__(self, backbone, iou_net=None, *, dim=384, num_layers=5, heads=8, ffn_dim=1152, dropout=0.1,
+                 feature_dropout=0.5, frame_prototype=True, communication="bidirectional",
+                 memory_attention="separate", cumulative_prior=False, memory_in_prior=False, patch_masks=False,
+                 cosine_maps=False, use_maps=True):
+        super().__init__()
+        self.backbone, self.iou_net = backbone, iou_net
+        self.memory_in_prior, self.cosine_maps, self.use_maps = memory_in_prior, cosine_maps, use_maps
+        self.activation = PrototypeActivation(
+            inputs=sum(backbone.channels[1:3]), dim=dim, dropout=dropout, feature_dropout=feature_dropout,
+            cumulative_prior=cumulative_prior, patch_masks=patch_masks,
+            keep_high=iou_net is not None and use_maps and not cosine_maps)
+        self.prototype = nn.Parameter(torch.randn(1, dim))                            # G_0
+        self.level_embed = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, dim)))
+        self.mask_heads = MaskHeads(dim, dropout, frame_prototype)
+        self.layers = nn.ModuleList(
+            VIPMTLayer(dim=dim, heads=heads, ffn_dim=ffn_dim, dropout=dropout, frame_prototype=frame_prototype,
+                       communication=communication, memory_attention=memory_attention) for _ in range(num_layers))
+        for module in (*self.mask_heads.modules(), *self.layers.modules()):
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        self.final_reduce = nn.Conv2d(dim, dim, 1, bias=False)
+        self.final_refine = ResidualConvs(dim)
+        self.final_classifier = mask_classifier(dim, dropout)
+        self.upsample_final, self.upsample_initial = LearnedUpsample(), LearnedUpsample()
+
+    def encode(self, images):
+        """images (B, T, 3, H, W)  ->  Features. Once per frame."""
+        return self.backbone(images)
+
+    def guide(self, features, masks):
+        """Support frames: Features, masks (B, K, H, W)  ->  Guidance. Once per episode."""
+        return self.activation.guide(features, high_level(features), masks)
+
+    def guide_memory(self, features, masks):
+        """Memory frames: what memory_features kept of them, masks (B, M, H, W)  ->  Guidance"""
+        return self.activation.guide(features, high_level(features) if self.memory_in_prior else None, masks)
+
+    def memory_features(self, features):
+        """The levels that a remembered frame is read from again; the others are None."""
+        return Features(None, features.c3, features.c4, features.c5 if self.memory_in_prior else None)
+
+    def forward(self, clip, support, memory=None, size=None):
+        """clip: Features of T frames; support, memory: Guidance; size: (H, W) of the input, else 8 h x 8 w
+
+        ->  Segmentation
+        """
+        activation = self.activation(clip, high_level(clip), self.sources(support, memory))
+        query, prototype = activation.query, self.prototype.expand(len(activation.query), -1)
+        mask = (activation.initial_logits[:, :, 1] > activation.initial_logits[:, :, 0]).detach()
+        position, outputs = positions(query, self.level_embed), []
+        for layer in self.layers:
+            out = layer(prototype, query, mask, support, memory, self.mask_heads, position)
+            prototype, query, mask = out.prototype, out.query, out.mask
+            outputs.append(out)
+        x = self.final_refine(self.final_reduce(query.flatten(0, 1)).relu())
+        low_logits = self.final_classifier(x).unflatten(0, query.shape[:2])
+        size = size or [8 * n for n in query.shape[-2:]]
+        initial = self.upsample_initial(activation.initial_logits, size) if self.training else None
+        return Segmentation(logits=self.upsample_final(low_logits, size), low_logits=low_logits,
+                            initial_logits=initial, layers=outputs, activation=activation)
+
+    def sources(self, support, memory):
+        """What prototype, prior and similarity maps are made of: the support; as released the memory too."""
+        # Official code treats memory frames as extra supports here; see model.memory_in_prior.
+        return [support, memory] if self.memory_in_prior and memory is not None else [support]
+
+    def similarity_maps(self, out, clip, support, memory=None):
+        """Eqs. 15-16 for a Segmentation of `clip`  ->  (B, T, 5, h, w); the mask alone, (B, T, 1, h, w), without SSM"""
+        mask = (out.low_logits[:, :, 1] > out.low_logits[:, :, 0]).detach()
+        if not self.use_maps:
+            return mask[:, :, None].to(out.low_logits.dtype)
+        high = high_level(clip).detach()
+        if self.cosine_maps:               # the prior's own cosines, on pooled channels
+            pooled = pool_channels(high, support.foreground.shape[-1])
+            return structural_similarity_maps(pooled, mask, out.activation.similarity.amax(2), cosine=True)
+        sources = self.sources(support, memory)
+        to_support = torch.cat([max_similarity(high, s.high_foreground, cosine=False) for s in sources], dim=2).amax(2)
+        return structural_similarity_maps(high, mask, to_support, cosine=False)
+
+    def predict_iou(self, out, clip, support, memory=None):
+        """IoUNet on what `forward` returned for the same arguments  ->  (B, T); gradients reach IoUNet alone"""
+        levels = [level.detach() for level in clip.levels() if level is not None]
+        return self.iou_net(levels, self.similarity_maps(out, clip, support, memory))
+
+
+def high_level(features):
+    """The level of prior and similarity maps: c5, or c4 where the backbone ends there."""
+    return features.c4 if features.c5 is None else features.c5

@@ -1,0 +1,119 @@
+"""TrainStep: a batch of episodes -> clip after clip -> named, weighted losses (Sections 4.4 and 5.1)."""
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from models.backbone import Features
+from models.vipmt import losses
+from models.vipmt.memory import noisy_masks
+from models.vipmt.prototype_activation import at_feature_size
+
+
+@dataclass
+class EncodedBatch:
+    """A batch after the backbone: support and query Features, (B, K, ...) and (B, clips * T, ...).
+
+    memory_masks: what the memory believes the query masks to be (train.memory_masks), as query_masks.
+    """
+    support: Features
+    query: Features
+    support_masks: torch.Tensor
+    query_masks: torch.Tensor
+    memory_masks: torch.Tensor
+    memory_index: list
+    clip_length: int
+
+    @property
+    def num_clips(self):
+        return self.query_masks.shape[1] // self.clip_length
+
+
+class TrainStep(nn.Module):
+    """The module that is trained: encode a batch once, then call it per clip.
+
+    cfg: the config's sections loss, iou_net, train as one EasyDict
+    """
+
+    def __init__(self, model, cfg):
+        super().__init__()
+        self.model, self.cfg = model, cfg
+        without_weights = cfg.iou_net.weights == "none"
+        self.joint_iou = model.iou_net is not None and (without_weights or cfg.iou_net.training == "joint")
+        if model.backbone.trained and cfg.train.backward == "per_clip":
+            raise ValueError("train.backward: per_clip needs a frozen backbone, since the clips share its output.\n"
+                             "  Set train.backward=once or backbone.trained=false.")
+
+    @property
+    def iou_training(self):
+        """In words, for the log; without weights `iou_net.training: separate` falls back to joint training."""
+        if self.model.iou_net is None:
+            return "not used (model.memory_prototype is false)"
+        return "trained jointly" if self.joint_iou else f"from {self.cfg.iou_net.weights}"
+
+    def encode(self, batch):
+        """EpisodeBatch  ->  EncodedBatch; one call of the backbone for all frames."""
+        shots = batch.support_images.shape[1]
+        features = self.model.encode(torch.cat([batch.support_images, batch.query_images], dim=1))
+        return EncodedBatch(features.frames(slice(0, shots)), features.frames(slice(shots, None)),
+                            batch.support_masks, batch.query_masks, self.believed(batch.query_masks),
+                            batch.memory_index, batch.clip_length)
+
+    def believed(self, masks):
+        """The masks that memory starts with; `predicted` overwrites them clip by clip."""
+        return noisy_masks(masks) if self.cfg.train.memory_masks == "noisy" else masks.clone()
+
+    def forward(self, encoded, number):
+        """Clip `number` of every episode  ->  ({name: weighted loss, a scalar}, {name: statistic, a scalar})"""
+        clip, truth, support, memory, guide_truth = self.parts(encoded, number)
+        out = self.model(clip, support, memory, size=truth.shape[-2:])
+        if self.cfg.train.memory_masks == "predicted":
+            encoded.memory_masks[:, self.span(encoded, number)] = out.masks
+        named = self.losses(out, truth, guide_truth)
+        true_iou = losses.mask_iou(out.masks, truth)
+        statistics = {"iou": true_iou.mean()}
+        if self.joint_iou:
+            predicted = self.model.predict_iou(out, clip, support, memory)
+            per_batch = self.cfg.iou_net.loss == "sum_per_batch"
+            named["iou_net"] = self.cfg.loss.iou_weight * losses.iou_regression_loss(predicted, true_iou, per_batch)
+            statistics["iou_error"] = (predicted.detach() - true_iou).abs().mean()
+        return named, statistics
+
+    def parts(self, encoded, number):
+        """Its Features, truth (B, T, H, W), support and memory Guidance, and the true masks of both (B, S, h, w)"""
+        span = self.span(encoded, number)
+        support = self.model.guide(encoded.support, encoded.support_masks)
+        memory, truth = self.remember(encoded, number)
+        truths = [support.masks] if memory is None else [support.masks, truth]
+        return encoded.query.frames(span), encoded.query_masks[:, span], support, memory, torch.cat(truths, dim=1)
+
+    @staticmethod
+    def span(encoded, number):
+        return slice(number * encoded.clip_length, (number + 1) * encoded.clip_length)
+
+    def remember(self, encoded, number):
+        """The frames that the sampler drew for clip `number`  ->  Guidance, their true masks; None for the first"""
+        if number == 0 or not encoded.memory_index:
+            return None, None
+        index = encoded.memory_index[number - 1]                                      # (B, M)
+        episode = torch.arange(len(index), device=index.device)[:, None]
+        features = self.model.memory_features(encoded.query).map(lambda x: x[episode, index].detach())
+        guidance = self.model.guide_memory(features, encoded.memory_masks[episode, index])
+        return guidance, at_feature_size(encoded.query_masks[episode, index])
+
+    def losses(self, out, truth, guide_truth):
+        """Segmentation, truth (B, T, H, W) and that of support and memory (B, S, h, w)  ->  {name: weighted loss}"""
+        weight, masks = self.cfg.loss, at_feature_size(truth)
+        query_logits = [x for layer in out.layers for x in (layer.clip_logits, layer.frame_logits) if x is not None]
+        guide_logits = [layer.support_logits for layer in out.layers]
+        named = {
+            "final": weight.final * losses.segmentation_loss(out.logits, truth),
+            "initial": weight.initial * losses.segmentation_loss(out.initial_logits, truth),
+            "aux_query": weight.aux_query * losses.auxiliary_loss(query_logits, masks),
+            "aux_support": weight.aux_support * losses.auxiliary_loss(guide_logits, guide_truth),
+        }
+        if weight.ccds != "none":
+            ccds = losses.ccds_loss if weight.ccds == "paper" else losses.ccds_loss_released
+            filters = torch.stack([layer.clip_inter for layer in out.layers])
+            named["ccds"] = weight.ccds_weight * ccds(filters, out.activation.reduced, masks)
+        return named

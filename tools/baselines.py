@@ -1,0 +1,121 @@
+"""What training is worth: an untrained VIPMT and the support prototype on the episodes of a test, side by side.
+
+    python tools/baselines.py --config config/demo.yaml --fold 1 --checkpoint output/demo/fold1/last.pth
+
+The prototype (cosine to the masked average of support features) gets the one threshold that is best on these
+very episodes, which is more than a fair method may know. Results of test.py beside it are put into the table.
+"""
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from dataloaders import build_index, build_test_loader  # noqa: E402
+from dataloaders.sampling import rng_for  # noqa: E402
+from models import METHODS  # noqa: E402
+from models.support_prototype import prototype_scores  # noqa: E402
+from models.vipmt.inference import VideoSegmentation  # noqa: E402
+from utils.checkpoint import load_checkpoint, load_weights  # noqa: E402
+from utils.config import add_config_arguments, load_config, user_errors  # noqa: E402
+from utils.evaluator import evaluate  # noqa: E402
+from utils.logger import JsonLines, read_json_lines, setup_logger  # noqa: E402
+from utils.tables import summary  # noqa: E402
+
+THRESHOLDS = np.linspace(0, 1, 201)
+
+
+def episodes(cfg, index, fold):
+    for run in range(cfg.test.runs):
+        yield from build_test_loader(cfg, index, fold, run)
+
+
+def jaccard_at(scores, masks):
+    """J of every frame at every threshold, by counting: (T, H, W) twice  ->  (T, thresholds)"""
+    rows = []
+    edges = np.append(THRESHOLDS, np.inf)
+    for score, mask in zip(scores, masks, strict=True):
+        inside, outside = (np.histogram(score[part], edges)[0][::-1].cumsum()[::-1] for part in (mask, ~mask))
+        rows.append(inside / np.maximum(mask.sum() + outside, 1))
+    return np.array(rows)
+
+
+def best_threshold(model, cfg, index, fold):
+    """The threshold with the highest J, averaged over frames of a class, then over classes."""
+    by_class = {}
+    for episode in tqdm(episodes(cfg, index, fold), desc="threshold", unit="video"):
+        scores = prototype_scores(model, episode).numpy()
+        by_class.setdefault(episode.class_id, []).append(jaccard_at(scores, episode.query_masks.numpy()))
+    means = np.mean([np.concatenate(rows).mean(axis=0) for rows in by_class.values()], axis=0)
+    return float(THRESHOLDS[means.argmax()])
+
+
+def run_reference(name, segment, cfg, index, fold, output):
+    """Evaluate into output/<name>.jsonl, afresh  ->  its lines"""
+    path = output / f"{name}.jsonl"
+    path.unlink(missing_ok=True)
+    with JsonLines(path) as lines:
+        return evaluate(segment, episodes(cfg, index, fold), cfg, fold, lines.append)
+
+
+def untrained(cfg, device):
+    """segment(episode) of a VIPMT as it is before the first step."""
+    torch.manual_seed(cfg.seed)
+    method = METHODS[cfg.model.method]
+    model = method.build(cfg, pretrained=True).to(device).eval()
+
+    def segment(episode):
+        rng = rng_for(cfg.seed, "memory", episode.run, episode.class_id, episode.video)
+        return method.segment_video(model, episode, memory=cfg.memory, clip_length=cfg.data.clip_length, rng=rng)
+    return segment
+
+
+def prototype(model, threshold):
+    """segment(episode) of the support prototype."""
+    def segment(episode):
+        scores = prototype_scores(model, episode)
+        return VideoSegmentation(scores - threshold, None, torch.zeros(len(scores), dtype=torch.bool))
+    return segment
+
+
+def row(name, lines):
+    means = summary(lines)
+    return f"| {name} | " + " | ".join(
+        f"{100 * means[k][0]:.1f} ± {100 * means[k][1]:.1f}" for k in ("j", "f", "vc")) + " |"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_config_arguments(parser)
+    parser.add_argument("--fold", type=int, required=True, choices=(1, 2, 3, 4))
+    parser.add_argument("--checkpoint", help="its encoder makes the prototype's features (default: the pretrained one)")
+    parser.add_argument("--output", type=Path, help="default: output/<name>/fold<k>/test")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_intermixed_args()
+    cfg = load_config(args.config, args.overrides)
+    output = args.output or Path("output") / cfg.name / f"fold{args.fold}" / "test"
+    setup_logger(output)
+    device, index = torch.device(args.device), build_index(cfg, output.parent / "cache")
+    model = METHODS[cfg.model.method].build(cfg, pretrained=not args.checkpoint)
+    if args.checkpoint:
+        load_weights(model, load_checkpoint(args.checkpoint)["model"], args.checkpoint)
+    model = model.to(device).eval()
+    threshold = best_threshold(model, cfg, index, args.fold)
+    table = {
+        "untrained": run_reference("untrained", untrained(cfg, device), cfg, index, args.fold, output),
+        f"support prototype, cosine > {threshold:.3f}": run_reference(
+            "support_prototype", prototype(model, threshold), cfg, index, args.fold, output)}
+    if (output / "results.jsonl").is_file():
+        table[f"VIPMT ({cfg.name})"] = read_json_lines(output / "results.jsonl")
+    text = "\n".join(["| method | J | F | VC7 |", "| --- | --- | --- | --- |", *(row(*item) for item in table.items())])
+    (output / "references.md").write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    with user_errors():
+        main()

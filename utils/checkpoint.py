@@ -1,0 +1,183 @@
+"""Checkpoints: plain tensors, numbers and names in one file, written whole or not at all, loaded strictly.
+
+Nothing here unpickles code: every file is read with torch's weights_only loader.
+"""
+import hashlib
+import os
+import random
+import struct
+import zipfile
+from collections import OrderedDict
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+
+import numpy as np
+import torch
+
+# What torch.load raises on files that are damaged or something else; found by feeding it damaged files.
+UNREADABLE = (UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, struct.error, AssertionError,
+              AttributeError, TypeError, OverflowError)
+RELEASED_NAMES = ("backbone.body.", "adjust_feature_qry", "adjust_feature_supp", "transformer.", "score_head.donw")
+
+
+@contextmanager
+def atomic_file(path, mode="wb"):
+    """Open a temporary file beside `path`; it takes the name `path` only once it is written and on the disk.
+
+    On any error the old file stays as it was and the temporary one is removed.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, mode) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        # torch's zip writer replaces the OSError of a full disk by a RuntimeError about its position.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise OSError(cause.errno, f"could not write {path}: {cause.strerror}. What stood there before is intact.\n"
+                      f"  Make room or give another --output (the folder is {path.parent.absolute()})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def save_checkpoint(path, state):
+    """Write `state` (nested dicts and lists of tensors, str, numbers, bool, None) to `path`, whole or not at all."""
+    _require_plain(state, "state")
+    with atomic_file(path) as file:
+        torch.save(state, file)
+
+
+def load_checkpoint(path):
+    """A file written by save_checkpoint, or any state dict  ->  dict, tensors on the CPU"""
+    path = Path(path)
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"checkpoint: {path} {what}.\n  Train first (python train.py --config ... --fold ...) "
+                                "or name the file: --checkpoint FILE")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        raise ValueError(_why_unreadable(path, error)) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: not a checkpoint: expected a dictionary, found {type(content).__name__}")
+    return content
+
+
+def load_trained(path, fold):
+    """A checkpoint of train.py for testing one fold  ->  dict with "model"; another fold's is refused
+
+    A converted release has no fold of its own: fold None fits all.
+    """
+    checkpoint = load_checkpoint(path)
+    if "model" not in checkpoint:
+        raise ValueError(f"{path}: no entry 'model': expected a checkpoint of train.py or tools/convert_released.py")
+    trained = checkpoint.get("fold")
+    if trained not in (fold, None):
+        raise ValueError(f"{path} was trained for fold {trained}, so it has seen the test classes of fold {fold}.\n"
+                         f"  Test it with --fold {trained}, or name the checkpoint of fold {fold}")
+    return checkpoint
+
+
+def load_weights(module, state_dict, source):
+    """Strict loading; `source` (a file name) is what the error names.
+
+    Raises ValueError with the first five names of every kind of difference and the likely reason.
+    """
+    if not isinstance(state_dict, dict):
+        raise ValueError(f"{source}: expected named weights, found {type(state_dict).__name__}")
+    own = module.state_dict()
+    missing = [name for name in own if name not in state_dict]
+    unexpected = [name for name in state_dict if name not in own]
+    shapes = [f"{name} {_shape(state_dict[name])}, expected {_shape(own[name])}"
+              for name in own if name in state_dict and _shape(state_dict[name]) != _shape(own[name])]
+    if missing or unexpected or shapes:
+        lines = [_listing("missing", missing), _listing("unexpected", unexpected), _listing("of another shape", shapes)]
+        raise ValueError(f"{source}: these weights do not fit the model.\n" + "".join(lines)
+                         + "  " + _likely_reason(missing, unexpected))
+    module.load_state_dict(state_dict, strict=True)
+
+
+def fingerprint(path):
+    """SHA-256 of a file, as hexadecimal text."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def rng_state():
+    """State of all global generators, as tensors, lists and numbers that weights_only loading accepts."""
+    version, numbers, gauss = random.getstate()
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    return {
+        "python": [version, list(numbers), gauss],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_rng_state(state):
+    """Continue every generator where rng_state() saw it; GPUs that this machine lacks are left out."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    for device, value in enumerate(state["cuda"][:torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(value, device)
+
+
+def _require_plain(value, where):
+    """Our own mistake, found when saving rather than when somebody resumes."""
+    if type(value) in (dict, OrderedDict):
+        for key, inner in value.items():
+            _require_plain(key, f"{where}, a key")
+            _require_plain(inner, f"{where}[{key!r}]")
+    elif type(value) in (list, tuple):
+        for index, inner in enumerate(value):
+            _require_plain(inner, f"{where}[{index}]")
+    elif not (isinstance(value, torch.Tensor) or type(value) in (str, int, float, bool, type(None))):
+        raise TypeError(f"{where} is a {type(value).__name__}; checkpoints hold dicts, lists, tensors, text and "
+                        "numbers only (utils.config.to_dict turns a config into dicts)")
+
+
+def _why_unreadable(path, error):
+    with open(path, "rb") as file:
+        start = file.read(4)
+    if not start:
+        return f"{path}: the file is empty; it was not written to its end. Copy or train it again"
+    if start.startswith(b"PK") and not zipfile.is_zipfile(path):
+        return f"{path}: the file is cut off or damaged (its end is missing). Copy or download it again"
+    if isinstance(error, UnpicklingError) and "unsupported global" in str(error).lower():
+        return (f"{path}: the file holds Python objects besides weights, which could run code; it is not loaded.\n"
+                "  Save its state_dict() alone, or take a file from a source that does")
+    return f"{path}: not a checkpoint, or a damaged one ({type(error).__name__} while reading). Copy it again"
+
+
+def _shape(value):
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+
+
+def _listing(kind, names, most=5):
+    if not names:
+        return ""
+    rest = f", and {len(names) - most} more" if len(names) > most else ""
+    return f"  {len(names)} {kind}: {', '.join(map(str, names[:most]))}{rest}\n"
+
+
+def _likely_reason(missing, unexpected):
+    if any(str(name).startswith(RELEASED_NAMES) for name in unexpected):
+        return "The names are those of the released code: convert the file with tools/convert_released.py"
+    if unexpected and all(str(name).startswith("module.") for name in unexpected):
+        return "The names begin with 'module.': save the state_dict() of the wrapped module (model.module)"
+    if {"model", "config"} <= set(map(str, unexpected)):
+        return "This is a whole checkpoint: the weights are its entry 'model'"
+    if missing or unexpected:
+        return "They belong to another model or config: give the --config they were trained with"
+    return "The names fit, the sizes do not: give the --config they were trained with (model.dim, data.size, ...)"

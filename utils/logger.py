@@ -1,0 +1,170 @@
+"""What a run writes down: messages (stderr and run.log), numbers (JSON lines), what it was (run.json), its curves."""
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from utils.checkpoint import atomic_file
+from utils.config import save_config
+
+LOGGERS = ("vipmt", "dataloaders", "models")   # whose information is shown; of all others only warnings
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pycocotools", "easydict", "PyYAML")
+
+
+def get_logger():
+    """The project's logger; it stays silent until setup_logger was called."""
+    return logging.getLogger(LOGGERS[0])
+
+
+def setup_logger(output=None, main=True):
+    """Send messages to stderr and, with `output`, append them to output/run.log; other ranks only warn."""
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if getattr(h, "of_this_project", False)]:
+        root.removeHandler(handler)
+        handler.close()
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.INFO if main else logging.WARNING)
+    handlers = [logging.StreamHandler()]
+    if output is not None and main:
+        Path(output).mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(Path(output) / "run.log"))
+    for handler in handlers:
+        handler.of_this_project = True
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+        root.addHandler(handler)
+    return get_logger()
+
+
+class JsonLines:
+    """Appends one JSON object per line; each line is on the disk before append() returns.
+
+    On opening, a last line without its line break (an interrupted write) is cut off.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        _cut_torn_line(self.path)
+        self._file = open(self.path, "a", encoding="utf-8")
+
+    def append(self, entry):
+        self._file.write(json.dumps(entry, allow_nan=False) + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self):
+        self._file.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+
+def read_json_lines(path):
+    """All whole lines of a file  ->  list of dict; a torn last line is left out, a broken one inside is an error."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}; it appears with the first result of a run")
+    *lines, _torn = path.read_bytes().split(b"\n")
+    entries = []
+    for number, line in enumerate(lines, 1):
+        try:
+            entries.append(json.loads(line))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: not JSON ({error}); delete the line") from None
+    return entries
+
+
+def describe_run(cfg, output):
+    """Write output/config.yaml (resolved) and output/run.json (commit, seed, versions, hardware)  ->  its content"""
+    output = Path(output)
+    output.mkdir(parents=True, exist_ok=True)
+    record = {
+        "name": cfg.name, "seed": cfg.seed, "command": [sys.executable, *sys.argv], "folder": os.getcwd(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"), "git": _git_state(),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "hardware": _hardware(),
+    }
+    save_config(cfg, output / "config.yaml")
+    with atomic_file(output / "run.json", "w") as file:
+        json.dump(record, file, indent=2)
+    return record
+
+
+def plot_curves(log_path, png_path):
+    """Losses, IoU and validation scores over the steps, from a training log of JSON lines.
+
+    A line is {"step", "losses": {name: value}, "iou"} or {"step", "validation": {"j", "f", "vc"}}; other entries
+    are left out. No display is needed.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, since it takes a second to import
+    from matplotlib.figure import Figure
+
+    panels = {"losses": {}, "training IoU": {}, "validation": {}}
+    for line in read_json_lines(log_path):
+        entries = [("losses", line.get("losses", {})), ("validation", line.get("validation", {})),
+                   ("training IoU", {"iou": line.get("iou")})]
+        for panel, values in entries:
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    panels[panel].setdefault(name, []).append((line["step"], value))
+    figure = Figure(figsize=(15, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, curves) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+        for name, points in curves.items():
+            axes.plot(*zip(*points, strict=True), label=name, marker="o" if len(points) < 30 else None, markersize=3)
+        axes.set(title=title if curves else f"{title} (none logged)", xlabel="step")
+        axes.grid(alpha=0.3)
+        if curves:
+            axes.legend(fontsize="small")
+    figure.savefig(png_path, dpi=120)
+
+
+def _cut_torn_line(path):
+    if not path.exists():
+        return
+    with open(path, "r+b") as file:
+        content = file.read()
+        whole = content.rfind(b"\n") + 1
+        if whole < len(content):
+            get_logger().warning("%s: the last line was cut off by an interruption; it is removed", path)
+            file.truncate(whole)
+
+
+def _git_state():
+    """Commit and whether tracked or new files differ from it; None outside a git checkout."""
+    def git(*arguments):
+        root = Path(__file__).resolve().parents[1]
+        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20)
+    try:
+        commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain")
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if status.returncode:
+        return None
+    return {"commit": commit.stdout.strip() if commit.returncode == 0 else None, "dirty": bool(status.stdout.strip())}
+
+
+def _version(package):
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _hardware():
+    gpus = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return {
+        "machine": platform.platform(), "cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(), "cuda": torch.version.cuda,
+        "gpus": [f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB" for gpu in gpus],
+    }
