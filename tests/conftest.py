@@ -7,3 +7,14 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 os.chdir(ROOT)      # paths in config files are relative to the root
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def demo_root(tmp_path_factory):
+    """A small synthetic data set: 16 categories, 2 videos made for each, 8 frames of 48 x 80."""
+    from dataloaders.demo import write_demo_data
+    root = tmp_path_factory.mktemp("demo") / "data"
+    write_demo_data(root, videos_per_category=2, size=(48, 80), frames=(8, 8))
+    return root

@@ -253,6 +253,14 @@ def test_cache_tells_a_frame_from_its_transpose():
     assert cache.encode(torch.zeros(1, 3, 6, 4), encoder)[0].shape == (1, 3, 6, 4)
 
 
+def test_cache_never_hands_half_precision_to_a_full_precision_call(images):
+    """Training encodes under autocast, validation and test do not."""
+    backbone, frame = Backbone(name="tiny", width=8, cache_frames=4), images[:, :1].float()
+    with torch.autocast("cpu", torch.bfloat16):
+        backbone(frame)
+    assert backbone(frame).c4.dtype == torch.float32
+
+
 def test_backbone_with_cache_returns_the_same_features(images):
     torch.manual_seed(0)
     plain = Backbone(name="tiny", width=8).double()

@@ -118,7 +118,7 @@ def test_unknown_key_suggests_the_nearest(tmp_path):
     ("data.size=240", ["expected a list of 2"]),
     ("data.size=[240]", ["expected a list of 2"]),
     ("data.size=[240, 424.0]", ["expected an integer, got 424.0"]),
-    ("data.size=[240, 425]", ["multiples of 8"]),
+    ("data.size=[240, 24]", ["data.size", "at least 32"]),
     ("memory=3", ["memory: expected a section with keys such as 'length', got 3"]),
     ("memory.min_iou=1.5", ["expected between 0 and 1, got 1.5"]),
     ("memory.min_iou=.nan", ["expected between 0 and 1, got nan"]),

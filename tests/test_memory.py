@@ -139,7 +139,7 @@ def test_noise_of_reach_zero_is_the_identity():
     assert torch.equal(noisy_masks(masks, reach=0), masks)
 
 
-def test_noise_keeps_empty_and_full_masks():
+def test_noise_keeps_empty_masks_empty():
     torch.manual_seed(0)
     assert not noisy_masks(torch.zeros(1, 4, 20, 30, dtype=torch.bool)).any()
 

@@ -136,7 +136,7 @@ def test_no_foreground_at_all_still_has_one_zero_vector():
 def test_padding_changes_no_similarity(cosine):
     query, keys = torch.rand(B, T, 6, H, W), torch.rand(B, 2, 3, 6)
     padded = torch.cat([keys, torch.zeros(B, 2, 4, 6)], dim=2)
-    assert torch.equal(max_similarity(query, padded, cosine), max_similarity(query, keys, cosine))
+    close(max_similarity(query, padded, cosine), max_similarity(query, keys, cosine))
 
 
 @pytest.mark.parametrize("cosine", [False, True])
@@ -149,7 +149,7 @@ def test_chunking_changes_no_similarity(cosine, chunk, monkeypatch):
 
 
 def test_similarity_of_half_precision_is_computed_in_full():
-    query, keys = 60 * torch.rand(1, 1, 64, H, W).half(), 60 * torch.rand(1, 1, 3, 64).half()
+    query, keys = torch.full((1, 1, 64, H, W), 60.0).half(), torch.full((1, 1, 3, 64), 60.0).half()
     found = max_similarity(query, keys, cosine=False)           # sums beyond 65504
     assert found.dtype == torch.float32 and torch.isfinite(found).all() and found.max() > 65504
 
@@ -212,8 +212,8 @@ def test_order_of_query_frames_matters_only_for_the_cumulative_prior():
     for cumulative in (False, True):
         module = module_of(cumulative_prior=cumulative)
         guide = module.guide(support, support.c5, masks)
-        same = torch.allclose(module(flipped, flipped.c5, [guide]).prior.flip(1), module(query, query.c5, [guide]).prior)
-        assert same != cumulative
+        forward, backward = (module(x, x.c5, [guide]).prior for x in (query, flipped))
+        assert torch.allclose(backward.flip(1), forward) != cumulative
 
 
 # The module
@@ -255,8 +255,9 @@ def test_guide_keeps_high_level_features_only_where_they_are_read():
 
 
 def test_feature_dropout_drops_whole_channels():
-    module = module_of().train()
-    with_dropout = module.reduce(module.reduce_query, features_of(T))
+    module, features = module_of(), features_of(T)
+    without = module.reduce(module.reduce_query, features)
+    with_dropout = module.train().reduce(module.reduce_query, features)
     kept = with_dropout.flatten(3).ne(0).any(-1)
-    without = module.eval().reduce(module.reduce_query, features_of(T))
-    assert kept.float().mean() < without.flatten(3).ne(0).any(-1).float().mean()
+    assert 0 < kept.sum() < without.flatten(3).ne(0).any(-1).sum()
+    close(with_dropout, 2 * without * kept[..., None, None])

@@ -24,7 +24,7 @@ from utils.checkpoint import load_checkpoint, load_weights  # noqa: E402
 from utils.config import add_config_arguments, load_config, user_errors  # noqa: E402
 from utils.evaluator import evaluate  # noqa: E402
 from utils.logger import JsonLines, read_json_lines, setup_logger  # noqa: E402
-from utils.tables import summary  # noqa: E402
+from utils.metrics import aggregate  # noqa: E402
 
 THRESHOLDS = np.linspace(0, 1, 201)
 
@@ -83,9 +83,13 @@ def prototype(model, threshold):
 
 
 def row(name, lines):
-    means = summary(lines)
-    return f"| {name} | " + " | ".join(
-        f"{100 * means[k][0]:.1f} ± {100 * means[k][1]:.1f}" for k in ("j", "f", "vc")) + " |"
+    """A line of the table: mean over runs, and the spread where there are several."""
+    runs = [aggregate([line for line in lines if line["run"] == run]) for run in sorted({x["run"] for x in lines})]
+    cells = []
+    for key in ("j", "f", "vc"):
+        values = [100 * means[key] for means in runs]
+        cells.append(f"{np.mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""))
+    return f"| {name} | " + " | ".join(cells) + " |"
 
 
 def main():

@@ -109,7 +109,7 @@ def run_eval(model, query, support, support_masks, shots):
     found = {f"backbone_q{i}": x.flatten(0, 1) for i, x in enumerate(clip.levels())}
     found |= {f"backbone_s{i}": x.flatten(0, 1) for i, x in enumerate(guides.levels())}
     found |= {"support_feat23": model.activation.reduce(model.activation.reduce_support, guides).flatten(0, 1),
-              "ssm": maps, "score": model.iou_net(clip.levels(), maps), "fused_query_feat": fused[0],
+              "ssm": maps, "score": model.iou_net(clip.levels(), maps).sigmoid(), "fused_query_feat": fused[0],
               "proto_frame_raw": torch.stack(raw_frames).unflatten(1, query.shape[:2]), "mask": out.masks}
     for hook in hooks:
         hook.remove()

@@ -32,7 +32,8 @@ CHOICES = {
     "model.degenerate_masks": ("plain", "patch"),
     "iou_net.similarity": ("dot", "pooled_cosine"),
     "iou_net.training": ("separate", "joint"),
-    "iou_net.loss": ("mean", "sum_per_batch"),
+    "iou_net.loss": ("mean", "sum_per_batch", "bce"),
+    "iou_net.init": ("fan_out", "fan_in"),
     "loss.ccds": ("paper", "released", "none"),
     "train.amp": ("bf16", "fp16", "off"),
     "train.backward": ("per_clip", "once"),
@@ -311,15 +312,12 @@ def _describe(value):
 
 def _check_relations(config):
     """What one key alone cannot show."""
-    model, backbone, size = config["model"], config["backbone"], config["data"]["size"]
+    model, backbone = config["model"], config["backbone"]
     if model["dim"] % model["heads"]:
         raise ValueError(f"config: model.dim {model['dim']} is no multiple of model.heads {model['heads']}; change one")
     if model["dim"] % 4:
         raise ValueError(f"config: model.dim {model['dim']}: expected a multiple of 4, "
                          "since sine and cosine of rows and columns share the channels")
-    if min(size) < 32:
-        raise ValueError(f"config: data.size {size}: expected at least 32 x 32, since the self-attention reduces "
-                         "the features, an eighth of that, by four")
     if backbone["trained"] and backbone["cache_frames"]:
         raise ValueError("config: backbone.cache_frames needs a frozen backbone: "
                          "set it to 0 or backbone.trained to false")

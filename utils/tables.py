@@ -117,7 +117,7 @@ def paper_table(results_by_fold, dataset="ytvis", name="ours", classes_by_fold=N
     if method in PAPER.get(dataset, {}):
         numbers = PAPER[dataset][method]
         given = [*numbers["j"], *(numbers["f"] or [None] * 5), numbers["vc"]]
-        rows.append([f"{method} (paper)", *((None if x is None else (x, None)) for x in given)])
+        rows.append([f"{method} (paper, {dataset})", *((None if x is None else (x, None)) for x in given)])
     scores = {fold: _fold_scores(results_by_fold.get(fold, ()), (classes_by_fold or {}).get(fold)) for fold in FOLDS}
     ours = [_cell(values) for key in ("j", "f")
             for values in (*(scores[fold][key] for fold in FOLDS), _over_folds(scores, key))]

@@ -38,7 +38,7 @@ def build(cfg, pretrained=False):
 
 def build_iou_net(cfg, channels):
     maps = 5 if cfg.iou_net.similarity_maps else 1
-    return IoUNet(channels=channels, maps=maps, dim=cfg.iou_net.dim, hidden=cfg.iou_net.hidden)
+    return IoUNet(channels=channels, maps=maps, dim=cfg.iou_net.dim, hidden=cfg.iou_net.hidden, init=cfg.iou_net.init)
 
 
 def load_backbone(backbone, cfg):

@@ -58,13 +58,17 @@ def mutual_similarity(high, mask, cosine):
 
 
 class IoUNet(nn.Module):
-    """Predicted IoU of each mask, at any input size.
+    """Predicted IoU of each mask, before the sigmoid, at any input size.
 
-    levels: list of (B, T, C, h, w), c2 first; maps (B, T, 5, h, w)  ->  (B, T) in (0, 1)
+    levels: list of (B, T, C, h, w), c2 first; maps (B, T, 5, h, w)  ->  logits (B, T)
+
+    init: Kaiming mode of the convolutions. The release's fan_out amplifies by sqrt(inputs / dim) where the levels
+    are fused: 4 as released, more in a narrower net, whose sigmoid then saturates and never learns.
     """
 
-    def __init__(self, *, channels, maps, dim, hidden):
+    def __init__(self, *, channels, maps, dim, hidden, init="fan_out"):
         super().__init__()
+        self.init = init
         self.downsample = nn.Conv2d(channels[0], channels[0], 3, stride=2, padding=1)
         self.fuse1 = nn.Conv2d(sum(channels), dim, 3, padding=1)
         self.fuse2 = nn.Conv2d(dim, dim, 3, padding=1)
@@ -76,10 +80,9 @@ class IoUNet(nn.Module):
         self.fc2 = nn.Linear(hidden, 1)
         self.apply(self.initialise)
 
-    @staticmethod
-    def initialise(module):
+    def initialise(self, module):
         if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            nn.init.kaiming_normal_(module.weight, mode=self.init, nonlinearity="relu")
         elif isinstance(module, nn.Linear):
             nn.init.kaiming_uniform_(module.weight, a=1)
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -93,5 +96,5 @@ class IoUNet(nn.Module):
         for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
             x = conv(x).relu()
         x = self.fc1(F.adaptive_avg_pool2d(x, GRID).flatten(1)).relu()
-        return self.fc2(x).sigmoid().view(maps.shape[:2])
+        return self.fc2(x).view(maps.shape[:2])
 

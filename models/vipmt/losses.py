@@ -49,6 +49,14 @@ def iou_regression_loss(predicted, true, per_batch=False):
     return error.sum() / len(error) if per_batch else error.mean()
 
 
+def iou_cross_entropy(logits, true):
+    """BCE with the true IoU as a soft target, an option of ours: (B, T) twice  ->  scalar
+
+    L1 through a sigmoid stops learning for good where early training, all IoUs 0, has saturated it; this does not.
+    """
+    return F.binary_cross_entropy_with_logits(logits, true.to(logits.dtype))
+
+
 def cross_category_terms(prototypes, features, masks):
     """softplus of every category's filters on every other video's object.
 

@@ -131,7 +131,11 @@ class VIPMT(nn.Module):
         return structural_similarity_maps(high, mask, to_support, cosine=False)
 
     def predict_iou(self, out, clip, support, memory=None):
-        """IoUNet on what `forward` returned for the same arguments  ->  (B, T); gradients reach IoUNet alone"""
+        """IoUNet on what `forward` returned for the same arguments  ->  (B, T) in (0, 1)"""
+        return self.iou_logits(out, clip, support, memory).sigmoid()
+
+    def iou_logits(self, out, clip, support, memory=None):
+        """The same before the sigmoid; gradients reach IoUNet alone."""
         levels = [level.detach() for level in clip.levels() if level is not None]
         return self.iou_net(levels, self.similarity_maps(out, clip, support, memory))
 

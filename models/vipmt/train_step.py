@@ -73,11 +73,16 @@ class TrainStep(nn.Module):
         true_iou = losses.mask_iou(out.masks, truth)
         statistics = {"iou": true_iou.mean()}
         if self.joint_iou:
-            predicted = self.model.predict_iou(out, clip, support, memory)
-            per_batch = self.cfg.iou_net.loss == "sum_per_batch"
-            named["iou_net"] = self.cfg.loss.iou_weight * losses.iou_regression_loss(predicted, true_iou, per_batch)
-            statistics["iou_error"] = (predicted.detach() - true_iou).abs().mean()
+            logits = self.model.iou_logits(out, clip, support, memory)
+            named["iou_net"] = self.cfg.loss.iou_weight * self.iou_loss(logits, true_iou)
+            statistics["iou_error"] = (logits.detach().sigmoid() - true_iou).abs().mean()
         return named, statistics
+
+    def iou_loss(self, logits, true_iou):
+        kind = self.cfg.iou_net.loss
+        if kind == "bce":
+            return losses.iou_cross_entropy(logits, true_iou)
+        return losses.iou_regression_loss(logits.sigmoid(), true_iou, per_batch=kind == "sum_per_batch")
 
     def parts(self, encoded, number):
         """Its Features, truth (B, T, H, W), support and memory Guidance, and the true masks of both (B, S, h, w)"""

@@ -1,0 +1,170 @@
+"""train.py as a user runs it, on a small synthetic data set: it learns, stops, continues and complains."""
+import json
+import sys
+
+import pytest
+import torch
+
+import test as test_script
+import train
+from utils.checkpoint import load_checkpoint
+from utils.config import user_errors
+from utils.logger import read_json_lines
+
+TINY = ["data.size=[48, 80]", "data.shots=2", "data.clip_length=2", "data.samples_per_class=2", "data.few_videos=repeat",
+        "backbone.width=8", "model.dim=16", "model.layers=2", "model.heads=2", "model.ffn_dim=16", "model.dropout=0.1",
+        "iou_net.dim=4", "iou_net.hidden=8", "train.epochs=2", "train.log_every=1", "memory.min_iou=0.0"]
+
+
+def command(monkeypatch, script, *arguments):
+    monkeypatch.setattr(sys, "argv", [f"{script.__name__}.py", "--config", "config/demo.yaml", *map(str, arguments)])
+    script.main()
+
+
+@pytest.fixture
+def run(monkeypatch, demo_root, tmp_path):
+    """run(name, *arguments): train.py on fold 1 into tmp_path/name  ->  that folder"""
+    def start(name, *arguments):
+        output = tmp_path / name
+        command(monkeypatch, train, "--fold", 1, "--output", output, f"data.root={demo_root}", *TINY, *arguments)
+        return output
+    return start
+
+
+def weights(folder, name="last"):
+    return load_checkpoint(folder / f"{name}.pth")["model"]
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_resume_equals_uninterrupted_run(run, monkeypatch, workers):
+    """Stopped in the middle of the second epoch, two steps after the last checkpoint; dropout is on."""
+    settings = [f"data.workers={workers}", "checkpoint.every_steps=5"]
+    whole = run("whole", *settings)
+    honest, calls = train.optimise, []
+
+    def stops(run_, batch):
+        calls.append(1)
+        if len(calls) == 8:
+            raise KeyboardInterrupt
+        return honest(run_, batch)
+    monkeypatch.setattr(train, "optimise", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run("broken", *settings)
+    monkeypatch.setattr(train, "optimise", honest)
+    resumed = run("broken", *settings, "--resume")
+    assert same(weights(whole), weights(resumed))
+    first, second = (load_checkpoint(f / "last.pth") for f in (whole, resumed))
+    assert first["progress"] == second["progress"]
+    assert all(torch.equal(first["optimizer"]["state"][i]["exp_avg"], second["optimizer"]["state"][i]["exp_avg"])
+               for i in first["optimizer"]["state"])
+    logs = [[(x["step"], x["losses"]) for x in read_json_lines(f / "log.jsonl")] for f in (whole, resumed)]
+    assert logs[0] == logs[1] and len(logs[0]) == 12      # 12 classes x 2 samples / 4, two epochs; none twice
+
+
+def test_worker_count_changes_nothing(run):
+    assert same(weights(run("none", "data.workers=0", "train.epochs=1")),
+                weights(run("two", "data.workers=2", "train.epochs=1")))
+
+
+def test_non_finite_loss_names_loss_step_and_episodes_and_keeps_the_checkpoint(run, monkeypatch):
+    honest, calls = train.fetch, []
+
+    def spoiled(clips):
+        values = honest(clips)
+        calls.append(1)
+        if len(calls) == 9:
+            values["losses"]["ccds"] = float("nan")
+        return values
+    monkeypatch.setattr(train, "fetch", spoiled)
+    with pytest.raises(FloatingPointError, match=r"loss 'ccds' is nan at step 9; episodes: \w+/\S+ \(run 0\), ") as error:
+        run("nan")
+    assert "train.lr" in str(error.value)
+    state = load_checkpoint(sys.argv[sys.argv.index("--output") + 1] + "/last.pth")
+    assert state["progress"]["steps"] == 6      # the end of the first epoch
+    assert all(torch.isfinite(v).all() for v in state["model"].values())
+
+
+def test_training_changes_what_it_should_and_logs_it(run):
+    folder = run("once", "train.epochs=1")
+    config = json.loads((folder / "run.json").read_text())
+    assert config["seed"] == 42 and (folder / "config.yaml").is_file() and (folder / "curves.png").stat().st_size > 1000
+    line = read_json_lines(folder / "log.jsonl")[-1]
+    assert set(line["losses"]) == {"final", "initial", "aux_query", "aux_support", "ccds", "iou_net"}
+    assert 0 <= line["iou"] <= 1 and line["samples_per_s"] > 0 and line["data_s"] >= 0
+    torch.manual_seed(42)
+    untrained = train.METHODS["vipmt"].build(train.load_config(["config/demo.yaml"], TINY)).state_dict()
+    moved = {k for k, v in weights(folder).items() if not torch.equal(v, untrained[k])}
+    assert {"prototype", "level_embed", "iou_net.fc2.weight", "backbone.body.layer1.shortcut.weight"} <= moved
+
+
+def test_a_frozen_backbone_stays_as_it_is(run):
+    folder = run("frozen", "backbone.trained=false", "train.backward=per_clip", "train.epochs=1")
+    torch.manual_seed(42)
+    cfg = train.load_config(["config/demo.yaml"], [*TINY, "backbone.trained=false", "train.backward=per_clip"])
+    before = train.METHODS["vipmt"].build(cfg).state_dict()
+    trained = weights(folder)
+    names = [k for k in before if k.startswith("backbone.")]
+    assert names and all(torch.equal(before[k], trained[k]) for k in names)
+
+
+def test_backward_per_clip_and_at_once_train_alike(run):
+    settings = ["backbone.trained=false", "train.epochs=1", "data.samples_per_class=1", "model.dropout=0.0",
+                "model.feature_dropout=0.0"]
+    a = weights(run("a", *settings, "train.backward=per_clip"))
+    b = weights(run("b", *settings, "train.backward=once"))
+    apart = {k: float((a[k] - b[k]).abs().mean()) for k in a}
+    assert max(apart.values()) < 1e-3, apart       # a tenth of what three steps of Adam move
+
+
+def test_validation_on_held_out_base_videos_keeps_the_best(run):
+    folder = run("validated", "validate.classes=base_holdout", "validate.every=1", "validate.holdout=0.2",
+                 "validate.episodes=3", "train.epochs=1")
+    lines = [x for x in read_json_lines(folder / "log.jsonl") if "validation" in x]
+    assert len(lines) == 1 and lines[0]["videos"] == 3 and set(lines[0]["validation"]) == {"j", "f", "vc"}
+    assert same(weights(folder, "best"), weights(folder))
+
+
+def test_an_existing_run_is_not_overwritten(run):
+    run("mine", "train.epochs=1")
+    with pytest.raises(ValueError, match="holds a run already.*\n.*--resume"):
+        run("mine", "train.epochs=1")
+
+
+def test_resuming_with_other_settings_names_the_key(run):
+    run("mine", "train.epochs=1")
+    with pytest.raises(ValueError, match="train.lr = 0.002, now it is 0.1"):
+        run("mine", "train.epochs=1", "train.lr=0.1", "--resume")
+
+
+def test_flags_of_the_released_readme_work(monkeypatch, demo_root, tmp_path):
+    command(monkeypatch, train, "--group", 2, "--batch_size", 3, "--output", tmp_path / "r", f"data.root={demo_root}",
+            *TINY, "train.epochs=1")
+    state = load_checkpoint(tmp_path / "r" / "last.pth")
+    assert state["fold"] == 2 and state["config"]["train"]["batch_size"] == 3
+
+
+def test_trained_model_is_tested_and_the_other_folds_are_refused(run, monkeypatch, demo_root, tmp_path):
+    folder = run("t", "train.epochs=1")
+    arguments = [f"data.root={demo_root}", *TINY, "train.epochs=1", "--checkpoint", folder / "last.pth",
+                 "--output", tmp_path / "test", "--runs", 2]
+    command(monkeypatch, test_script, "--fold", 1, *arguments)
+    lines = read_json_lines(tmp_path / "test" / "results.jsonl")
+    assert {line["run"] for line in lines} == {0, 1} and len({line["class"] for line in lines}) == 4
+    assert all(len(line["j"]) == len(line["frames"]) == len(line["pred_iou"]) for line in lines)
+    with pytest.raises(ValueError, match="fold"):
+        command(monkeypatch, test_script, "--fold", 2, *arguments)
+
+
+@pytest.mark.parametrize("mistake, message", [
+    (["data.rot=x"], "did you mean 'root'"), (["train.lr=5e-4"], "5.0e-4"), (["data.root=nowhere"], "no train.json"),
+    (["backbone.name=resnet50", "backbone.weights=nowhere.pth", "backbone.trained=false"], "nowhere.pth"),
+])
+def test_a_mistake_is_one_message_and_no_traceback(run, capsys, mistake, message):
+    with pytest.raises(SystemExit) as stopped, user_errors():
+        run("wrong", *mistake)
+    printed = capsys.readouterr().err
+    assert stopped.value.code == 2 and message in printed and "Traceback" not in printed
