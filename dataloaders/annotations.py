@@ -66,10 +66,10 @@ def read_tables(path):
 def rle_counts(rle):
     """The run lengths of a compressed COCO RLE: background, foreground, background, ...
 
-    rle: bytes  ->  (runs,) int64. Each value is base 32, low digits first, with a continuation bit and a sign;
+    rle: (bytes,) uint8  ->  (runs,) int64. Each value is base 32, low digits first, with a continuation bit and a sign;
     from the fourth on it is the difference to the value before the last one.
     """
-    digits = np.frombuffer(rle, np.uint8).astype(np.int64) - 48
+    digits = rle.astype(np.int64) - 48
     last = (digits & 32) == 0
     start = np.flatnonzero(np.concatenate([[True], last[:-1]])) if len(digits) else np.zeros(0, np.int64)
     place = np.arange(len(digits)) - np.repeat(start, np.diff(np.append(start, len(digits))))

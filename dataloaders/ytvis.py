@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 
 import cv2
 import numpy as np
-from pycocotools import mask as mask_utils
 
 from .annotations import bad_file, load_tables, rle_counts
 
@@ -106,25 +105,23 @@ class YouTubeVISIndex:
     def read_mask(self, video_id, frame, class_id):
         """All instances of the class in one frame: (H, W) bool."""
         t, size = self._tables, self.size(video_id)
-        rles = []
+        union = np.zeros(size, bool)
         for row in self._annotations.get(class_id, {}).get(video_id, ()):
             first, last = t["mask_start"][row], t["mask_start"][row + 1]
             mask = first + np.searchsorted(t["mask_frame"][first:last], frame)
             if mask < last and t["mask_frame"][mask] == frame:
-                rles.append(self._rle(row, mask, size, f"video {video_id}, frame {frame}"))
-        if not rles:
-            return np.zeros(size, bool)
-        return mask_utils.decode(mask_utils.merge(rles)).astype(bool)
+                union |= self._decode(row, mask, size, f"video {video_id}, frame {frame}")
+        return union
 
-    def _rle(self, row, mask, size, where):
-        """One stored mask in pycocotools' form. Its runs must fill the image: pycocotools itself does not insist."""
+    def _decode(self, row, mask, size, where):
+        """One stored mask, (H, W) bool. Its runs must fill the image: pycocotools' decoder does not insist on that."""
         start = self._tables["rle_start"]
-        rle = self._tables["rle"][start[mask]:start[mask + 1]].tobytes()
-        counts = rle_counts(rle)
+        counts = rle_counts(self._tables["rle"][start[mask]:start[mask + 1]])
         if counts.sum() != size[0] * size[1] or counts.min() < 0:
             raise bad_file(self.path, f"annotation {self._tables['annotation_id'][row]}, {where}: the runs of the RLE "
                                       f"do not sum up to {size[0]} x {size[1]}")
-        return {"size": list(size), "counts": rle}
+        foreground = np.arange(len(counts)) % 2 == 1
+        return np.repeat(foreground, counts).reshape(size[1], size[0]).T            # runs go down the columns
 
 
 def _decode_image(path):

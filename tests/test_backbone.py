@@ -179,6 +179,14 @@ def test_classifier_and_counters_of_a_file_are_left_out(tmp_path):
     assert not build(cfg, pretrained=True).backbone.body.conv1.weight.any()
 
 
+def test_file_of_a_parallel_run_loads(tmp_path):
+    path = file_of_zeros(tmp_path / "resnet50.pth")
+    state = torch.load(path, weights_only=True)
+    save_checkpoint(path, {"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}})
+    cfg = small_config(f"backbone.weights={path}", "backbone.stem=plain")
+    assert not build(cfg, pretrained=True).backbone.body.conv1.weight.any()
+
+
 def test_wrong_stem_is_named_with_its_fix(tmp_path):
     path = file_of_zeros(tmp_path / "resnet50.pth")
     with pytest.raises(ValueError, match="backbone.stem=plain is this file's stem"):
@@ -238,6 +246,13 @@ def test_cache_is_bounded_and_forgets_the_oldest_use():
     assert encoder.frames == before and len(cache.entries) == 3
     cache.encode(frames[4:5], encoder)
     assert encoder.frames == before + 1
+
+
+def test_cached_frame_does_not_hold_on_to_its_batch():
+    cache, frames = FrameCache(2), torch.randn(50, 3, 4, 6)
+    cache.encode(frames, CountingEncoder())
+    for levels in cache.entries.values():
+        assert all(level.untyped_storage().nbytes() == level.nbytes for level in levels)
 
 
 def test_cached_features_survive_changes_of_what_was_returned():

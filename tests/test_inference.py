@@ -79,8 +79,9 @@ RELEASED = {"memory_attention": "joint", "cumulative_prior": True, "memory_in_pr
             "cosine_maps": True}
 
 
-@pytest.mark.parametrize("settings", [{}, RELEASED, {"high_level": "c4"}, {"high_level": "c4"} | RELEASED],
-                         ids=["paper", "released", "paper_c4", "released_c4"])
+@pytest.mark.parametrize("settings", [
+    {}, RELEASED, RELEASED | {"cosine_maps": False}, {"high_level": "c4"}, RELEASED | {"high_level": "c4"}],
+    ids=["paper", "released", "released_dot", "paper_c4", "released_c4"])
 def test_video_equals_a_loop_that_encodes_everything_again(settings):
     model, episode = model_of(**settings), episode_of()
     low, high = segment(model, episode).ious.sort().values[4:6].tolist()

@@ -272,11 +272,14 @@ def test_one_frame_without_frame_prototype_and_memory_is_ipmt():
         randomise(module)
     images, masks = torch.randn(1, 3, 3, 8 * H, 8 * W), torch.rand(1, 2, 8 * H, 8 * W) > 0.5
     support, query = model.guide(model.encode(images[:, :2]), masks), model.encode(images[:, 2:])
+    back, front = model(query, support).activation.initial_logits[0, 0]
+    model.activation.initial_classifier[-1].bias[1] -= (front - back).median() + 1e-9     # half of it is object
     out = model(query, support)
 
     prototype, feature = model.prototype[0], out.activation.query[0]
     initial = out.activation.initial_logits[0]
     mask, head = initial[:, 1] > initial[:, 0], model.mask_heads.clip
+    assert 0.3 < mask.double().mean() < 0.7
     position = positions(out.activation.query, model.level_embed)
     for layer, found in zip(model.layers, out.layers, strict=True):
         message, = read(layer.support_attention, prototype, (support.features[0], support.masks[0]))

@@ -9,6 +9,7 @@ from models.vipmt.losses import (
     ccds_loss,
     ccds_loss_released,
     dice_loss,
+    iou_cross_entropy,
     iou_losses,
     iou_regression_loss,
     mask_iou,
@@ -134,6 +135,23 @@ def test_iou_regression_is_a_mean_or_as_released_a_sum_per_episode():
     error = [abs(p - q) for p, q in zip(predicted.flatten().tolist(), true.flatten().tolist(), strict=True)]
     near(iou_regression_loss(predicted, true), sum(error) / (B * T))
     near(iou_regression_loss(predicted, true, per_batch=True), sum(error) / B)
+
+
+def test_iou_cross_entropy_has_the_true_iou_as_its_soft_target():
+    logits, true = torch.randn(B, T), torch.rand(B, T)
+    total = 0.0
+    for x, target in zip(logits.flatten().tolist(), true.flatten().tolist(), strict=True):
+        total -= target * math.log(sigmoid(x)) + (1 - target) * math.log(1 - sigmoid(x))
+    near(iou_cross_entropy(logits, true), total / (B * T))
+    exact = torch.logit(true).requires_grad_()
+    iou_cross_entropy(exact, true).backward()
+    assert exact.grad.abs().max() < 1e-12       # least where the prediction is the truth
+
+
+def test_saturated_iou_still_learns_from_cross_entropy():
+    logits = torch.full((1, 1), -60.0, requires_grad=True)
+    iou_cross_entropy(logits, torch.full((1, 1), 0.9)).backward()
+    assert float(logits.grad) == pytest.approx(-0.9)
 
 
 # CCDS

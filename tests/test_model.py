@@ -102,6 +102,19 @@ def test_switch_changes_masks_or_only_their_predicted_iou(switch, segments):
     assert segments or not torch.equal(iou, other_iou)
 
 
+@pytest.mark.parametrize("value", [False, True], ids=["empty", "full"])
+def test_degenerate_masks_matter_to_attention_only_where_they_are_patched(value):
+    (images, masks, spans), plain = inputs_of(), built().double().eval()
+    patched = built("model.degenerate_masks=patch").double().eval()
+    patched.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        normal = [run(model, images, masks, spans)[0].logits for model in (plain, patched)]
+        masks[:] = value
+        a, b = (run(model, images, masks, spans)[0] for model in (plain, patched))
+    assert torch.equal(*normal) and not torch.equal(a.logits, b.logits)
+    assert torch.equal(a.activation.query, b.activation.query)
+
+
 def test_weight_names_do_not_depend_on_switches():
     def shapes(*overrides, config=PAPER):
         return {k: v.shape for k, v in built(*overrides, config=config).state_dict().items()}
@@ -117,7 +130,7 @@ def test_weight_names_do_not_depend_on_switches():
 
 
 def test_paper_size_has_the_papers_parameters():
-    """SPEC 2.8: 108.3 M trained, 41.76 M of them in the score head; 23.58 M in the frozen backbone."""
+    """SPEC 2.8: 108.3 M trained, 41.76 M of them in the score head, and 23.58 M in the frozen backbone."""
     with torch.device("meta"):
         model = build(load_config([PAPER]))
 
@@ -125,8 +138,8 @@ def test_paper_size_has_the_papers_parameters():
         return round(sum(t.numel() for t in tensors) / 1e6, 2)
     assert millions(model.iou_net.parameters()) == 41.76
     assert millions(p for p in model.parameters() if p.requires_grad) == pytest.approx(108.3, abs=0.05)
-    backbone = [v for k, v in model.backbone.state_dict().items() if "running_" not in k]
-    assert millions(backbone) == 23.58
+    assert millions(model.backbone.parameters()) == 23.58
+    assert millions(model.parameters()) == pytest.approx(131.9, abs=0.05)
 
 
 def test_initialisation_follows_the_release():

@@ -65,9 +65,11 @@ def test_losses_are_finite_named_scalars(config):
         assert set(statistics) == {"iou", "iou_error"} and not any(x.requires_grad for x in statistics.values())
 
 
-def test_losses_are_the_released_ones_with_the_configs_weights():
-    step, batch = step_of("loss.final=2.0", "loss.initial=3.0", "loss.aux_query=5.0", "loss.aux_support=7.0",
-                          "loss.ccds_weight=11.0", "loss.iou_weight=13.0"), batch_of()
+@pytest.mark.parametrize("similarity", ["dot", "pooled_cosine"])
+def test_losses_are_the_released_ones_with_the_configs_weights(similarity):
+    step = step_of("loss.final=2.0", "loss.initial=3.0", "loss.aux_query=5.0", "loss.aux_support=7.0",
+                   "loss.ccds_weight=11.0", "loss.iou_weight=13.0", f"iou_net.similarity={similarity}")
+    batch = batch_of()
     encoded = step.encode(batch)
     found, _ = step(encoded, 1)
     model, span = step.model, slice(LENGTH, 2 * LENGTH)
@@ -99,6 +101,7 @@ def test_loss_switches():
         return all_losses(step_of(switch), batch)[1][name]
     mean, total = (second_clip("iou_net", f"iou_net.loss={kind}") for kind in ("mean", "sum_per_batch"))
     torch.testing.assert_close(total, LENGTH * mean)
+    assert not torch.isclose(second_clip("iou_net", "iou_net.loss=bce"), mean)
     paper, released = (second_clip("ccds", f"loss.ccds={kind}") for kind in ("paper", "released"))
     assert not torch.isclose(paper, released)
 

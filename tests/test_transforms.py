@@ -1,4 +1,4 @@
-"""Transforms: golden inputs of the official code, torchvision as the second opinion on geometry, slow loops for masks."""
+"""Transforms: golden inputs of the official code, torchvision as second opinion on geometry, slow loops for masks."""
 import json
 import sys
 from pathlib import Path
@@ -152,7 +152,7 @@ def test_a_draw_that_changes_nothing_is_the_letterbox(monkeypatch, mask_resize):
     assert (masks != plain_masks).float().mean() < 0.01
 
 
-@pytest.mark.parametrize("angle, shear, scale", [(12.0, 0.0, 1.0), (0.0, 9.0, 1.0), (0.0, 0.0, 1.05), (-7.0, 0.0, 0.95)])
+@pytest.mark.parametrize("angle, shear, scale", [(12.0, 0.0, 1.0), (0.0, 9.0, 1.0), (0.0, 0.0, 1.05), (-7.0, 0.0, .95)])
 def test_rotation_shear_and_scale_agree_with_torchvision(monkeypatch, angle, shear, scale):
     use_draw(monkeypatch, still(rotation=angle, shear=shear, scale=scale))
     frame, mask = picture()

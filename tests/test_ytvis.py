@@ -57,7 +57,8 @@ def content():
         return {"id": number, "video_id": video, "category_id": category, "segmentations": masks}
     return {
         "videos": [{"id": number, "height": ROWS, "width": COLS,
-                    "file_names": [f"{name}/{t:05d}.jpg" for t in range(3)]} for number, name in ((7, "one"), (4, "two"))],
+                    "file_names": [f"{name}/{t:05d}.jpg" for t in range(3)]}
+                   for number, name in ((7, "one"), (4, "two"))],
         "categories": [{"id": 2, "name": "dog"}, {"id": 1, "name": "person"}, {"id": 9, "name": "never shown"}],
         "annotations": [annotation(21, 4, 1, compressed), annotation(11, 7, 1, run_lengths),
                         annotation(12, 7, 1, compressed), annotation(13, 7, 2, run_lengths)],
@@ -135,7 +136,8 @@ def test_run_lengths_of_compressed_strings():
     rng = np.random.default_rng(0)
     for _ in range(50):
         mask = rng.random((rng.integers(1, 40), rng.integers(1, 400))) < rng.random()
-        assert rle_counts(compressed(mask)["counts"].encode()).tolist() == run_lengths(mask)["counts"]
+        rle = np.frombuffer(compressed(mask)["counts"].encode(), np.uint8)
+        assert rle_counts(rle).tolist() == run_lengths(mask)["counts"]
 
 
 def test_no_object_is_pickled_in_the_tables(root):
@@ -163,10 +165,10 @@ BAD_ANNOTATIONS = {
     "video twice": (lambda d: d["videos"][1].update(id=7), "video id 7 occurs twice"),
     "annotation twice": (lambda d: d["annotations"][0].update(id=12), "annotation id 12 occurs twice"),
     "category twice": (lambda d: d["categories"][0].update(id=1), "category id 1 occurs twice"),
-    "folder twice": (lambda d: d["videos"][1].update(file_names=["one/9.jpg"] * 3), "another video has the folder 'one'"),
+    "folder twice": (lambda d: d["videos"][1].update(file_names=["one/9.jpg"] * 3), "another video has the folder"),
     "unknown video": (lambda d: d["annotations"][1].update(video_id=99), "annotation 11 has the video_id 99"),
     "unknown category": (lambda d: d["annotations"][1].update(category_id=77), "annotation 11 has the category_id 77"),
-    "too few masks": (lambda d: d["annotations"][1]["segmentations"].pop(), "11 has 2 segmentations, but video 7 has 3"),
+    "too few masks": (lambda d: d["annotations"][1]["segmentations"].pop(), "2 segmentations, but video 7 has 3"),
     "mask is a polygon": (lambda d: d["annotations"][1].update(segmentations=[[1, 2], None, None]), "nor an RLE"),
     "mask of another size": (set_rle(2, 0, size=[COLS, ROWS]), "annotation 12, video 7, frame 0: RLE of size"),
     "size missing": (set_rle(1, 0, size=None), "annotation 11, video 7, frame 0: RLE size None"),
@@ -174,7 +176,7 @@ BAD_ANNOTATIONS = {
     "counts negative": (set_rle(1, 0, counts=[2000, -464]), "negative"),
     "counts are floats": (set_rle(1, 0, counts=[1.5, 2.5]), "neither a string nor a list of integers"),
     "counts are no RLE": (set_rle(2, 0, counts="hello world"), "no compressed RLE string"),
-    "absolute file name": (lambda d: d["videos"][0].update(file_names=["/etc/x.jpg"] * 3), "video 7 has the file name '/etc"),
+    "absolute file name": (lambda d: d["videos"][0].update(file_names=["/etc/x.jpg"] * 3), "video 7 has the file name"),
     "file name leaves": (lambda d: d["videos"][0].update(file_names=["a/../../x.jpg"] * 3), "below JPEGImages"),
     "file name without folder": (lambda d: d["videos"][0].update(file_names=["x.jpg"] * 3), "<video folder>"),
 }
@@ -206,10 +208,11 @@ def test_json_of_another_shape_is_refused(tmp_path, text):
 
 
 def test_rle_that_does_not_fill_the_image_is_refused_when_decoded(root):
-    short = compressed(box(2, 3, 10, 20))
-    short["counts"] = short["counts"][:-2]
-    index = YouTubeVISIndex(write(root, broken(set_rle(2, 0, **short))))
-    with pytest.raises(ValueError, match="annotation 12, video 7, frame 0: the runs of the RLE do not sum up to 32 x 48"):
+    runs = run_lengths(box(2, 3, 10, 20))
+    runs["counts"].pop()
+    short = mask_utils.frPyObjects(runs, ROWS, COLS)["counts"].decode()
+    index = YouTubeVISIndex(write(root, broken(set_rle(2, 0, counts=short))))
+    with pytest.raises(ValueError, match="annotation 12, video 7, frame 0: the runs .* do not sum up to 32 x 48"):
         index.read_mask(7, 0, 1)
 
 
