@@ -4,11 +4,13 @@ In: lists of uint8 RGB frames (H0, W0, 3) and bool masks (H0, W0), sizes may dif
 from different videos). Out: images (T, 3, H, W) float32, normalised, and masks (T, H, W) bool, both letterboxed.
 """
 from dataclasses import dataclass
+from itertools import groupby
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as vision
 
 MEAN = (0.485, 0.456, 0.406)     # ImageNet, for images in [0, 1]
@@ -66,11 +68,12 @@ class TestTransform:
         return _to_input([self.resize(*pair) for pair in zip(frames, masks, strict=True)], self.size)
 
     def resize(self, frame, mask):
-        """One frame and its mask at the size they will have within the letterbox."""
+        """One frame and its mask  ->  (3, rows, cols) float32, (rows, cols) bool, their size within the letterbox"""
         rows, cols, _, _ = letterbox_area(frame.shape[:2], self.size)
         # In float32: OpenCV would round 8-bit images, and the released input is not rounded.
         image = cv2.resize(frame.astype(np.float32), (cols, rows), interpolation=cv2.INTER_LINEAR)
-        return image, resize_mask(mask, rows, cols, self.mask_resize)
+        mask = resize_mask(mask, rows, cols, self.mask_resize)
+        return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask)
 
 
 class TrainTransform:
@@ -86,9 +89,10 @@ class TrainTransform:
     first_frame_augmented: False leaves the first frame of a sequence in its place (mirror and jitter still apply).
     portrait: `transpose` swaps rows and columns of frames that are higher than wide.
 
-    Crop, resize, shear, rotation and the letterbox's own scaling are one matrix at the original resolution and one
-    interpolation per frame, in OpenCV: torchvision's affine takes 70 times as long on 720p frames. The official code's
-    imgaug interpolates three times; its pixels are not reproduced, nor could its random stream be.
+    Torchvision's operations, on all frames of one size at once. Crop, random resize and the letterbox's own scaling
+    are one `resized_crop` of the original. Rotation, shear and then also the random resize are one `affine` at the size
+    within the letterbox: the official code turns the original, nine times as many pixels for 720p, and about the same
+    centre, so that only a second interpolation differs. Imgaug's random stream could not be reproduced anyway.
     """
 
     def __init__(self, size, mask_resize, augmentation, first_frame_augmented, portrait):
@@ -102,13 +106,14 @@ class TrainTransform:
         if self.augmentation == "none":
             return self.clean(frames, masks)
         draw = draw_augmentation(rng, self.augmentation)
-        pairs = []
-        for t, (frame, mask) in enumerate(self._upright(frames, masks)):
-            still = t == 0 and not self.first_frame_augmented
-            image, mask = self.letterbox.resize(frame, mask) if still else self._warp(frame, mask, draw)
-            image = image * np.float32(draw.contrast) + np.float32(draw.offset)
-            pairs.append((image[:, ::-1], mask[:, ::-1]) if draw.mirror else (image, mask))
-        return _to_input(pairs, self.letterbox.size)
+        pairs, out = list(self._upright(frames, masks)), []
+        if not self.first_frame_augmented:
+            out.append(finish(*self.letterbox.resize(*pairs.pop(0)), draw))
+        for _, group in groupby(pairs, key=lambda pair: pair[1].shape):
+            images, masks = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*group, strict=True))
+            images, masks = self._warp(images.permute(0, 3, 1, 2), masks, draw)
+            out += zip(*finish(images, masks, draw), strict=True)
+        return _to_input(out, self.letterbox.size)
 
     def clean(self, frames, masks):
         """The same frames without augmentation."""
@@ -121,16 +126,18 @@ class TrainTransform:
                 frame, mask = np.ascontiguousarray(frame.transpose(1, 0, 2)), np.ascontiguousarray(mask.T)
             yield frame, mask
 
-    def _warp(self, frame, mask, draw):
-        """One frame and its mask, augmented, at the size they will have within the letterbox."""
-        rows, cols, _, _ = letterbox_area(frame.shape[:2], self.letterbox.size)
-        matrix = augmentation_matrix(draw, frame.shape[:2], (rows, cols))
-        image = cv2.warpAffine(frame, matrix, (cols, rows), flags=cv2.INTER_LINEAR)
-        if self.letterbox.mask_resize == "nearest":
-            warped = cv2.warpAffine(mask.astype(np.uint8), matrix, (cols, rows), flags=cv2.INTER_NEAREST)
-            return image, warped.astype(bool)
-        warped = cv2.warpAffine(mask.astype(np.float32), matrix, (cols, rows), flags=cv2.INTER_LINEAR)
-        return image, warped >= 1 - 1e-4          # the weights of a warp sum up to 1 only within rounding
+    def _warp(self, images, masks, draw):
+        """(T, 3, H0, W0) uint8, (T, H0, W0) bool  ->  both augmented, at their size within the letterbox"""
+        area = letterbox_area(masks.shape[-2:], self.letterbox.size)[:2]
+        window = crop_window(draw, masks.shape[-2:], draw.scale if self.augmentation == "paper" else 1.0)
+        images = vision.resized_crop(images, *window, area, antialias=False)     # plain bilinear, as the letterbox
+        masks = crop_masks(masks, window, area, self.letterbox.mask_resize)
+        if self.augmentation == "released":
+            motion = draw.rotation, [0, 0], draw.scale, [draw.shear, 0.0]
+            # All frames as channels share one sampling grid. Masks move by nearest: only the resizing may erode them.
+            images = vision.affine(images.flatten(0, 1).float(), *motion, interpolation=InterpolationMode.BILINEAR)
+            images, masks = images.unflatten(0, (-1, 3)), vision.affine(masks, *motion)
+        return images, masks.bool()
 
 
 @dataclass(frozen=True)
@@ -153,43 +160,43 @@ def draw_augmentation(rng, recipe):
         mirror=bool(rng.random() < 0.5), contrast=rng.uniform(*CONTRAST), offset=rng.uniform(-OFFSET, OFFSET))
 
 
-def augmentation_matrix(draw, original_size, size):
-    """Pixels of a frame of original_size -> pixels of the augmented frame of size; both (rows, columns).
+def crop_window(draw, original_size, scale):
+    """original_size (rows, columns)  ->  (top, left, rows, columns) of what fills the frame after crop and resize.
 
-    Returns (2, 3) float64 acting on (x, y). Composed between pixel corners, where scaling keeps the frame's border.
+    In whole pixels of the original; with scale < 1 it may reach beyond the frame, where `resized_crop` sees black.
     """
-    (rows0, cols0), (rows, cols) = original_size, size
     top, bottom, left, right = draw.crop
-    angle, shear = np.deg2rad(draw.rotation), np.tan(np.deg2rad(draw.shear))
-    crop = _scaling(1 / (1 - left - right), 1 / (1 - top - bottom)) @ _shift(-left * cols0, -top * rows0)
-    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
-    slant = np.array([[1, shear, 0], [0, 1, 0], [0, 0, 1]])
-    affine = _shift(cols0 / 2, rows0 / 2) @ turn @ slant @ _scaling(draw.scale, draw.scale) \
-        @ _shift(-cols0 / 2, -rows0 / 2)
-    letterbox = _scaling(cols / cols0, rows / rows0)
-    return (_shift(-0.5, -0.5) @ letterbox @ affine @ crop @ _shift(0.5, 0.5))[:2]
+    first, last = np.array([top, left]), 1 - np.array([bottom, right])
+    centre, half = (first + last) / 2, (last - first) / 2 / scale
+    first, last = (np.rint((centre + side * half) * original_size).astype(int) for side in (-1, 1))
+    return *first.tolist(), *(last - first).tolist()
 
 
-def _shift(x, y):
-    return np.array([[1, 0, x], [0, 1, y], [0, 0, 1]])
+def crop_masks(masks, window, area, mode):
+    """`resize_mask` on a window: (T, H0, W0) bool  ->  (T, rows, cols) uint8"""
+    if mode == "nearest":      # exact: the centre of the output pixel, where bilinear samples the image
+        return vision.resized_crop(masks.view(torch.uint8), *window, area, InterpolationMode.NEAREST_EXACT)
+    soft = [vision.resized_crop(mask[None].float(), *window, area, antialias=False) for mask in masks]
+    return (torch.cat(soft) >= 1 - 1e-4).byte()          # the four weights sum up to 1 only within rounding
 
 
-def _scaling(x, y):
-    return np.diag([x, y, 1.0])
+def finish(images, masks, draw):
+    """Jitter, not clipped, and mirror: images (..., 3, rows, cols), masks (..., rows, cols)  ->  the same shapes"""
+    images = images * draw.contrast + draw.offset
+    return [vision.horizontal_flip(x) for x in (images, masks)] if draw.mirror else [images, masks]
 
 
 def _to_input(pairs, size):
-    """[(image (rows, cols, 3), mask (rows, cols))] in their letterbox, black around, normalised, as tensors."""
-    images = np.zeros((len(pairs), *size, 3), np.float32)
-    masks = np.zeros((len(pairs), *size), bool)
+    """[(image (3, rows, cols), mask (rows, cols))] in their letterbox, black around, normalised."""
+    images = torch.zeros(len(pairs), 3, *size)
+    masks = torch.zeros(len(pairs), *size, dtype=torch.bool)
     for t, (image, mask) in enumerate(pairs):
         rows, cols = mask.shape
         top, left = (size[0] - rows) // 2, (size[1] - cols) // 2
-        images[t, top:top + rows, left:left + cols] = image
+        images[t, :, top:top + rows, left:left + cols] = image
         masks[t, top:top + rows, left:left + cols] = mask
-    images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
     scale = [[255 * value for value in values] for values in (MEAN, STD)]
-    return vision.normalize(images, *scale, inplace=True), torch.from_numpy(masks)
+    return vision.normalize(images, *scale, inplace=True), masks
 
 
 def _one_of(key, value, options):

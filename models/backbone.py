@@ -152,7 +152,10 @@ class TinyBlock(nn.Module):
 
 
 class FrameCache:
-    """The last `size` encoded frames, found again by a hash of the frame's content; for a frozen encoder only."""
+    """The last `size` encoded frames, found again by a hash of the frame's content; for a frozen encoder only.
+
+    It knows nothing of the weights: they have to stay as they are once the first frame is encoded.
+    """
 
     def __init__(self, size):
         self.size = size
@@ -160,7 +163,9 @@ class FrameCache:
 
     def encode(self, frames, encoder):
         """frames (N, 3, H, W), encoder: the same -> list of levels. Encodes only frames not seen lately."""
-        keys = [blake2b(frame.cpu().contiguous().numpy().data, digest_size=16).digest() for frame in frames]
+        # Shape and precision are part of the key: all black frames have the same bytes, and autocast gives half maps.
+        kind = (frames.shape[1:], frames.dtype, torch.is_autocast_enabled(frames.device.type))
+        keys = [(blake2b(frame.cpu().contiguous().numpy().data, digest_size=16).digest(), kind) for frame in frames]
         fresh = {key: i for i, key in enumerate(keys) if key not in self.entries}
         if fresh:
             levels = encoder(frames[list(fresh.values())])

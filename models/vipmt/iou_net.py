@@ -46,14 +46,14 @@ def mutual_similarity(high, mask, cosine):
         keys = as_full_precision(gather_foreground(high, mask))                       # (B, T, F, C)
         rows = as_full_precision(high.flatten(3).transpose(2, 3))                     # (B, T, h w, C)
         to_background, to_foreground = torch.zeros(2, *rows.shape[:3], dtype=rows.dtype, device=rows.device)
-        index, valid = foreground_index(mask)
+        index, _ = foreground_index(mask)                 # padding has similarity 0: it adds nothing
         for t in range(rows.shape[1]):     # one frame's product at a time bounds the memory
             similarity = rows[:, t] @ keys[:, t].transpose(1, 2)                      # (B, h w, F)
             if cosine:
                 similarity /= rows[:, t].norm(dim=-1)[:, :, None] * keys[:, t].norm(dim=-1)[:, None] + EPS
             similarity.masked_fill_(mask[:, t].flatten(1)[:, :, None], 0.0)           # rows: background only
             to_foreground[:, t] = similarity.amax(-1)
-            to_background[:, t].scatter_add_(1, index[:, t], similarity.amax(1) * valid[:, t])
+            to_background[:, t].scatter_add_(1, index[:, t], similarity.amax(1))
     return to_background, to_foreground
 
 
@@ -90,11 +90,15 @@ class IoUNet(nn.Module):
 
     def forward(self, levels, maps):
         c2, *rest = (level.flatten(0, 1) for level in levels)
-        x = torch.cat([self.downsample(c2).relu(), *rest], dim=1)
-        x = self.fuse2(self.fuse1(x).relu()).relu()
+        x = self.fuse2(self.fuse_levels(self.downsample(c2).relu(), rest).relu()).relu()
         x = torch.cat([x, maps.flatten(0, 1).to(x.dtype)], dim=1)
         for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
             x = conv(x).relu()
         x = self.fc1(F.adaptive_avg_pool2d(x, GRID).flatten(1)).relu()
         return self.fc2(x).view(maps.shape[:2])
+
+    def fuse_levels(self, c2, rest):
+        """fuse1 on all levels side by side, in two parts: only c2, just convolved, needs a gradient."""
+        on_c2, on_rest = self.fuse1.weight.split([c2.shape[1], self.fuse1.in_channels - c2.shape[1]], dim=1)
+        return F.conv2d(c2, on_c2, self.fuse1.bias, padding=1) + F.conv2d(torch.cat(rest, dim=1), on_rest, padding=1)
 

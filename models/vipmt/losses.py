@@ -22,7 +22,7 @@ def iou_losses(logits, masks):
     """
     prob, truth = logits.softmax(dim=2)[:, :, 1], masks.to(logits.dtype)
     intersection = torch.minimum(prob, truth).sum((-2, -1))                          # (B, T)
-    union = torch.maximum(prob, truth).sum((-2, -1))
+    union = torch.maximum(prob, truth).sum((-2, -1)).clamp(min=1e-8)
     return (1 - intersection / union).mean(), (1 - intersection.sum(1) / union.sum(1)).mean()
 
 

@@ -24,7 +24,9 @@ def noisy_masks(masks, reach=8):
         grow, *shift = torch.randint(-reach, reach + 1, (3,)).tolist()
         frame = masks[b, t][None].float() * (1 if grow >= 0 else -1)
         frame = F.max_pool2d(frame, 2 * abs(grow) + 1, stride=1, padding=abs(grow))
-        noisy[b, t] = (frame.abs()[0] > 0).roll(shift, dims=(0, 1))
+        room = F.pad(frame.abs()[0] > 0, [reach] * 4)      # what is moved out does not re-enter on the other side
+        top, left = (reach - n for n in shift)
+        noisy[b, t] = room[top:top + masks.shape[2], left:left + masks.shape[3]]
     return noisy
 
 
