@@ -71,28 +71,25 @@ class TestTransform:
         """One frame and its mask  ->  (3, rows, cols) float32, (rows, cols) bool, their size within the letterbox"""
         rows, cols, _, _ = letterbox_area(frame.shape[:2], self.size)
         # In float32: OpenCV would round 8-bit images, and the released input is not rounded.
-        image = cv2.resize(frame.astype(np.float32), (cols, rows), interpolation=cv2.INTER_LINEAR)
-        mask = resize_mask(mask, rows, cols, self.mask_resize)
-        return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(mask)
+        image = cv2.resize(frame.astype(np.float32), (cols, rows), interpolation=cv2.INTER_LINEAR).transpose(2, 0, 1)
+        return torch.from_numpy(image), torch.from_numpy(resize_mask(mask, rows, cols, self.mask_resize))
 
 
 class TrainTransform:
     """The letterbox after one random draw per sequence (Section 5.1; SPEC 4).
 
     augmentation
-        paper     random crop (0-10 % off each side, independently, stretched back to the frame), random resize
-                  (0.95-1.05 about the centre), mirror (p = 0.5), and the released photometric jitter: contrast
-                  0.97-1.03 and an offset of +-5 on the 0-255 scale, not clipped. The paper names the three
-                  operations without ranges; these are the released ones.
+        paper     random crop (0-10 % off each side, stretched back), random resize (0.95-1.05 about the centre), mirror
+                  (p = 0.5) and the released jitter: contrast 0.97-1.03, offset +-5 on the 0-255 scale, not clipped.
+                  The paper names the three operations without ranges; these are the released ones.
         released  the same with shear (+-10 degrees) and rotation (+-15 degrees) in addition.
         none      letterbox only.
     first_frame_augmented: False leaves the first frame of a sequence in its place (mirror and jitter still apply).
     portrait: `transpose` swaps rows and columns of frames that are higher than wide.
 
-    Torchvision's operations, on all frames of one size at once. Crop, random resize and the letterbox's own scaling
-    are one `resized_crop` of the original. Rotation, shear and then also the random resize are one `affine` at the size
-    within the letterbox: the official code turns the original, nine times as many pixels for 720p, and about the same
-    centre, so that only a second interpolation differs. Imgaug's random stream could not be reproduced anyway.
+    Crop, random resize and the letterbox's own scaling are one `resized_crop` of the original. Rotation, shear and then
+    also the random resize are one `affine` at the size within the letterbox, about the same centre: the official code
+    turns the original, nine times as many pixels for 720p. Imgaug's pixels and random stream are not reproduced.
     """
 
     def __init__(self, size, mask_resize, augmentation, first_frame_augmented, portrait):
@@ -106,9 +103,8 @@ class TrainTransform:
         if self.augmentation == "none":
             return self.clean(frames, masks)
         draw = draw_augmentation(rng, self.augmentation)
-        pairs, out = list(self._upright(frames, masks)), []
-        if not self.first_frame_augmented:
-            out.append(finish(*self.letterbox.resize(*pairs.pop(0)), draw))
+        pairs = list(self._upright(frames, masks))
+        out = [] if self.first_frame_augmented else [finish(*self.letterbox.resize(*pairs.pop(0)), draw)]
         for _, group in groupby(pairs, key=lambda pair: pair[1].shape):
             images, masks = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*group, strict=True))
             images, masks = self._warp(images.permute(0, 3, 1, 2), masks, draw)
@@ -117,8 +113,7 @@ class TrainTransform:
 
     def clean(self, frames, masks):
         """The same frames without augmentation."""
-        pairs = [self.letterbox.resize(*pair) for pair in self._upright(frames, masks)]
-        return _to_input(pairs, self.letterbox.size)
+        return _to_input([self.letterbox.resize(*pair) for pair in self._upright(frames, masks)], self.letterbox.size)
 
     def _upright(self, frames, masks):
         for frame, mask in zip(frames, masks, strict=True):
@@ -161,13 +156,11 @@ def draw_augmentation(rng, recipe):
 
 
 def crop_window(draw, original_size, scale):
-    """original_size (rows, columns)  ->  (top, left, rows, columns) of what fills the frame after crop and resize.
-
-    In whole pixels of the original; with scale < 1 it may reach beyond the frame, where `resized_crop` sees black.
-    """
+    """What fills the frame after crop and resize, in whole pixels: (rows, columns)  ->  (top, left, rows, columns)"""
     top, bottom, left, right = draw.crop
     first, last = np.array([top, left]), 1 - np.array([bottom, right])
     centre, half = (first + last) / 2, (last - first) / 2 / scale
+    # With scale < 1 the window may reach beyond the frame, where `resized_crop` pads with black.
     first, last = (np.rint((centre + side * half) * original_size).astype(int) for side in (-1, 1))
     return *first.tolist(), *(last - first).tolist()
 
