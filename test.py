@@ -14,7 +14,7 @@ import torch
 from dataloaders import build_index, build_test_loader
 from dataloaders.sampling import rng_for
 from dataloaders.transforms import undo_letterbox
-from models import METHODS
+from models import get_method
 from utils.checkpoint import load_trained, load_weights
 from utils.config import add_config_arguments, load_config, split_overrides, user_errors
 from utils.evaluator import describe_test, evaluate, open_results, warn_of_other_config
@@ -27,7 +27,7 @@ def test_fold(args, cfg, index, fold, file, output):
     """All runs of one fold  ->  the lines of its results.jsonl"""
     checkpoint = load_trained(file, fold)
     warn_of_other_config(checkpoint.get("config", cfg), cfg, file)
-    method = METHODS[cfg.model.method]
+    method = get_method(cfg.model.method)
     model = method.build(cfg).to(args.device).eval()
     load_weights(model, checkpoint["model"], file)
     writer, results = open_results(output, describe_test(file, cfg, fold))

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from dataloaders import build_index, build_train_loader, build_validation_loader
 from dataloaders.sampling import rng_for
-from models import METHODS
+from models import get_method
 from utils.checkpoint import atomic_file, load_checkpoint, load_weights, rng_state, save_checkpoint, set_rng_state
 from utils.config import add_config_arguments, differences, load_config, to_dict, user_errors
 from utils.evaluator import evaluate
@@ -39,7 +39,7 @@ class Run:
 
     def __init__(self, cfg, fold, output, device):
         self.cfg, self.fold, self.output, self.device = cfg, fold, output, device
-        self.method, self.progress = METHODS[cfg.model.method], Progress()
+        self.method, self.progress = get_method(cfg.model.method), Progress()
         torch.manual_seed(cfg.seed)
         self.model = self.method.build(cfg, pretrained=True).to(device)
         self.step = self.method.TrainStep(self.model, cfg)

@@ -129,9 +129,8 @@ class TrainTransform:
         masks = crop_masks(masks, window, area, self.letterbox.mask_resize)
         if self.augmentation == "released":
             motion = draw.rotation, [0, 0], draw.scale, [draw.shear, 0.0]
-            # All frames as channels share one sampling grid. Masks move by nearest: only the resizing may erode them.
-            images = vision.affine(images.flatten(0, 1).float(), *motion, interpolation=InterpolationMode.BILINEAR)
-            images, masks = images.unflatten(0, (-1, 3)), vision.affine(masks, *motion)
+            images = vision.affine(images.float(), *motion, interpolation=InterpolationMode.BILINEAR)
+            masks = vision.affine(masks, *motion)          # nearest: only the resizing may erode them
         return images, masks.bool()
 
 

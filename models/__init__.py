@@ -2,3 +2,10 @@
 from models import vipmt
 
 METHODS = {"vipmt": vipmt}
+
+
+def get_method(name):
+    """The module of `model.method`; ValueError where there is none of that name."""
+    if name not in METHODS:
+        raise ValueError(f"model.method: unknown value {name!r}.\n  Choose one of: {', '.join(METHODS)}")
+    return METHODS[name]

@@ -218,3 +218,9 @@ def test_iou_net_of_another_shape_is_refused(tmp_path):
         build(load_config([PAPER], [*TINY, f"iou_net.weights={path}"]), pretrained=True)
     with pytest.raises(FileNotFoundError, match="iou_net.weights: no file"):
         build(load_config([PAPER], [*TINY, f"iou_net.weights={tmp_path / 'none.pth'}"]), pretrained=True)
+
+
+def test_unknown_method_is_named_with_the_choices():
+    from models import get_method
+    with pytest.raises(ValueError, match="model.method: unknown value 'stm'.\n.*vipmt"):
+        get_method("stm")

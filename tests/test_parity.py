@@ -60,7 +60,7 @@ def test_foreign_checkpoint_is_refused_by_name():
 
 
 def test_conversion_writes_a_checkpoint_that_our_model_loads(tmp_path, monkeypatch):
-    from models import METHODS
+    from models import get_method
     from tools import convert_released
     from utils.checkpoint import save_checkpoint
     from utils.config import load_config
@@ -72,7 +72,7 @@ def test_conversion_writes_a_checkpoint_that_our_model_loads(tmp_path, monkeypat
     monkeypatch.setattr("sys.argv", ["convert_released.py", str(source), str(target), "--fold", "2"])
     convert_released.main()
     checkpoint = load_checkpoint(target)
-    model = METHODS["vipmt"].build(load_config(["config/released.yaml"]))
+    model = get_method("vipmt").build(load_config(["config/released.yaml"]))
     model.load_state_dict(checkpoint["model"], strict=True)
     assert checkpoint["fold"] == 2 and (model.prototype == 3).all()
 

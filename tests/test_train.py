@@ -97,7 +97,7 @@ def test_training_changes_what_it_should_and_logs_it(run):
     assert set(line["losses"]) == {"final", "initial", "aux_query", "aux_support", "ccds", "iou_net"}
     assert 0 <= line["iou"] <= 1 and line["samples_per_s"] > 0 and line["data_s"] >= 0
     torch.manual_seed(42)
-    untrained = train.METHODS["vipmt"].build(train.load_config(["config/demo.yaml"], TINY)).state_dict()
+    untrained = train.get_method("vipmt").build(train.load_config(["config/demo.yaml"], TINY)).state_dict()
     moved = {k for k, v in weights(folder).items() if not torch.equal(v, untrained[k])}
     assert {"prototype", "level_embed", "iou_net.fc2.weight", "backbone.body.layer1.shortcut.weight"} <= moved
 
@@ -106,7 +106,7 @@ def test_a_frozen_backbone_stays_as_it_is(run):
     folder = run("frozen", "backbone.trained=false", "train.backward=per_clip", "train.epochs=1")
     torch.manual_seed(42)
     cfg = train.load_config(["config/demo.yaml"], [*TINY, "backbone.trained=false", "train.backward=per_clip"])
-    before = train.METHODS["vipmt"].build(cfg).state_dict()
+    before = train.get_method("vipmt").build(cfg).state_dict()
     trained = weights(folder)
     names = [k for k in before if k.startswith("backbone.")]
     assert names and all(torch.equal(before[k], trained[k]) for k in names)

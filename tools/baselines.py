@@ -17,7 +17,7 @@ from tqdm import tqdm  # noqa: E402
 
 from dataloaders import build_index, build_test_loader  # noqa: E402
 from dataloaders.sampling import rng_for  # noqa: E402
-from models import METHODS  # noqa: E402
+from models import get_method  # noqa: E402
 from models.support_prototype import prototype_scores  # noqa: E402
 from models.vipmt.inference import VideoSegmentation  # noqa: E402
 from utils.checkpoint import load_checkpoint, load_weights  # noqa: E402
@@ -65,7 +65,7 @@ def run_reference(name, segment, cfg, index, fold, output):
 def untrained(cfg, device):
     """segment(episode) of a VIPMT as it is before the first step."""
     torch.manual_seed(cfg.seed)
-    method = METHODS[cfg.model.method]
+    method = get_method(cfg.model.method)
     model = method.build(cfg, pretrained=True).to(device).eval()
 
     def segment(episode):
@@ -104,7 +104,7 @@ def main():
     output = args.output or Path("output") / cfg.name / f"fold{args.fold}" / "test"
     setup_logger(output)
     device, index = torch.device(args.device), build_index(cfg, output.parent / "cache")
-    model = METHODS[cfg.model.method].build(cfg, pretrained=not args.checkpoint)
+    model = get_method(cfg.model.method).build(cfg, pretrained=not args.checkpoint)
     if args.checkpoint:
         load_weights(model, load_checkpoint(args.checkpoint)["model"], args.checkpoint)
     model = model.to(device).eval()

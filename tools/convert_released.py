@@ -98,11 +98,11 @@ def convert(state, back=False):
 
 def check_complete(state, source):
     """ValueError unless the converted state_dict is exactly that of the released configuration."""
-    from models import METHODS
+    from models import get_method
     from utils.checkpoint import load_weights
     cfg = load_config(["config/released.yaml"], ["backbone.weights=none"])
     with torch.device("meta"):
-        model = METHODS[cfg.model.method].build(cfg)
+        model = get_method(cfg.model.method).build(cfg)
     load_weights(model.to_empty(device="cpu"), state, source)
     return cfg
 
