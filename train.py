@@ -47,6 +47,8 @@ class Run:
         self.optimizer = torch.optim.Adam(
             trained, lr=cfg.train.lr, betas=tuple(cfg.train.betas), weight_decay=cfg.train.weight_decay)
         self.amp = AMP.get(cfg.train.amp) if device.type == "cuda" else None
+        if self.amp is torch.bfloat16 and not torch.cuda.is_bf16_supported():
+            raise ValueError("train.amp: this GPU has no bf16.\n  Set train.amp=fp16 or train.amp=off.")
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp is torch.float16)
 
     def save(self, name="last"):

@@ -14,14 +14,14 @@ from pycocotools import mask as rle
 
 from dataloaders.demo_scene import CATEGORIES, render_video
 
-VERSION = 1                    # raised whenever the same parameters give other bytes
+VERSION = 2                    # raised whenever the same parameters give other bytes
 RECORD, ANNOTATIONS = "demo.json", "train.json"
 MIN_VISIBLE = 16               # pixels; of which less is seen, that counts as absent in the frame
 MIN_SIZE = 48                  # rows and columns
 JPEG_QUALITY = 92
 
 
-def write_demo_data(root, seed=0, videos_per_category=8, size=(96, 160), frames=(12, 16), progress=iter):
+def write_demo_data(root, seed=0, videos_per_category=12, size=(96, 160), frames=(12, 16), progress=iter):
     """Write the data set below `root`, unless the same one is there, and return a summary dict.
 
     size: rows and columns of most videos; every 13th is upright and every 13th is 5/4 as high.

@@ -1,7 +1,8 @@
 """One synthetic video for the demo data: objects move over a cluttered background and hide one another.
 
 In: a category and a random generator. Out: RGB frames and, pixel for pixel, which object is seen there.
-A category is a shape with a texture: neither suffices alone, and colour, size and place say nothing about it.
+A category is a shape with a texture: neither suffices alone. Each texture has its range of hues, since a network that
+has minutes finds those first; size, place, brightness and saturation say nothing about the category.
 `demo.py` writes the result in YouTube-VIS layout.
 """
 import colorsys
@@ -12,8 +13,9 @@ import numpy as np
 
 SHAPES = ("disc", "star", "ring", "capsule")
 TEXTURES = ("striped", "checkered", "speckled", "shaded")
+HUES = {"striped": 0.07, "checkered": 0.32, "speckled": 0.57, "shaded": 0.82}     # mean; neighbours just overlap
 UNIT_AREA = {"disc": 2.75, "star": 1.54, "ring": 2.46, "capsule": 1.33}    # at radius 1; all shapes get equal areas
-AREA_RANGE = (0.04, 0.13)      # of the frame, per object, before it is cut or hidden
+AREA_RANGE = (0.08, 0.20)      # of the frame, per object, before it is cut or hidden
 PAN = 24                       # pixels of background beyond each border, for the camera's movement
 GRAIN_SIZE = 128               # side of the noise from which speckles are read
 
@@ -68,7 +70,7 @@ def render_video(category, num_frames, size, rng):
     things = [make_thing(c, anchor, num_frames, size, rng)
               for c, anchor in place(choose_categories(category, rng), size, rng)]
     depth = rng.permutation(len(things))                  # the last one is nearest to the camera
-    bar = make_bar(num_frames, size, rng) if rng.random() < 0.25 else None
+    bar = make_bar(num_frames, size, rng) if rng.random() < 0.15 else None
     backdrop = paint_backdrop(size, rng)
     pan = PAN * wander(num_frames, rng)                   # (T, 2)
     light = 1 + 0.08 * wander(num_frames, rng)[:, 0]      # (T,)
@@ -89,13 +91,13 @@ def render_video(category, num_frames, size, rng):
 # What is in the video
 
 def choose_categories(category, rng):
-    """One or two targets and one to three distractors, of which one shares the shape or one the texture, or both do."""
-    same_shape = [c for c in CATEGORIES if c.shape == category.shape and c != category]
-    same_texture = [c for c in CATEGORIES if c.texture == category.texture and c != category]
-    pools = [same_shape, same_texture][::rng.choice((1, -1))] + [[c for c in CATEGORIES if c != category]]
-    targets = 1 + (rng.random() < 0.3)
-    distractors = rng.choice((1, 2, 3), p=(0.6, 0.3, 0.1))
-    return [category] * targets + [pool[rng.integers(len(pool))] for pool in pools[:distractors]]
+    """One or two targets and one or two distractors, of which about one in eight shares the shape or the texture."""
+    others = [c for c in CATEGORIES if c != category]
+    unlike = [c for c in others if c.shape != category.shape and c.texture != category.texture]
+    targets = 1 + (rng.random() < 0.2)
+    distractors = rng.choice((1, 2), p=(0.6, 0.4))
+    pools = [unlike if rng.random() < 0.7 else others for _ in range(distractors)]
+    return [category] * targets + [pool[rng.integers(len(pool))] for pool in pools]
 
 
 def place(categories, size, rng):
@@ -109,7 +111,7 @@ def place(categories, size, rng):
 
 
 def make_thing(category, anchor, num_frames, size, rng):
-    """Everything random about one object; colour, size and movement are drawn alike for all categories."""
+    """Everything random about one object; size and movement are drawn alike for all categories."""
     area = np.exp(rng.uniform(*np.log(AREA_RANGE))) * size[0] * size[1]
     radius = np.sqrt(area / UNIT_AREA[category.shape]) * (1 + 0.15 * wander(num_frames, rng)[:, 0])
     spin = rng.uniform(0, 2 * np.pi) + rng.uniform(-0.12, 0.12) * np.arange(num_frames)
@@ -117,15 +119,15 @@ def make_thing(category, anchor, num_frames, size, rng):
     return Thing(
         category, move(anchor, radius, size, rng), radius, spin,
         wobble=np.stack([rng.uniform(0.02, 0.07, 2), rng.uniform(0, 2 * np.pi, 2), rng.uniform(-0.4, 0.4, 2)], axis=1),
-        form=rng.random(), tones=draw_tones(rng), period=rng.uniform(8, 11), phase=rng.uniform(0, 2 * np.pi),
-        grain=grain / grain.std())
+        form=rng.random(), tones=draw_tones(HUES[category.texture], rng), period=rng.uniform(10, 13),
+        phase=rng.uniform(0, 2 * np.pi), grain=grain / grain.std())
 
 
-def draw_tones(rng):
-    """A dark and a bright colour of neighbouring hues, any hue  ->  (2, 3) RGB, 0 to 255"""
-    hue = rng.random()
-    dark = colorsys.hsv_to_rgb(hue, rng.uniform(0.4, 1), rng.uniform(0.2, 0.45))
-    bright = colorsys.hsv_to_rgb((hue + rng.uniform(-0.1, 0.1)) % 1, rng.uniform(0.2, 0.8), rng.uniform(0.8, 1))
+def draw_tones(hue, rng):
+    """A dark and a bright colour of hues near the given one  ->  (2, 3) RGB, 0 to 255"""
+    hue = hue + rng.normal(0, 0.07)
+    dark = colorsys.hsv_to_rgb(hue % 1, rng.uniform(0.5, 1), rng.uniform(0.1, 0.35))
+    bright = colorsys.hsv_to_rgb((hue + rng.uniform(-0.05, 0.05)) % 1, rng.uniform(0.3, 0.8), rng.uniform(0.85, 1))
     return 255 * np.array([dark, bright])
 
 
@@ -260,12 +262,12 @@ def paint_backdrop(size, rng):
     """
     rows, cols = size[0] + 2 * PAN, size[1] + 2 * PAN
     canvas = np.full((rows, cols, 3), rng.uniform(80, 170) + rng.uniform(-15, 15, 3), np.float32)
-    for cell, strength in ((28, 22), (9, 11)):
+    for cell, strength in ((28, 18), (9, 8)):
         grid = (rows // cell + 2, cols // cell + 2)
         coarse = strength * (rng.normal(0, 1, (*grid, 1)) + rng.normal(0, 0.35, (*grid, 3)))     # light, some colour
         canvas += cv2.resize(coarse.astype(np.float32), (cols, rows), interpolation=cv2.INTER_CUBIC)
     canvas = canvas.clip(0, 255).astype(np.uint8)
-    for _ in range(rng.integers(10, 30)):
+    for _ in range(rng.integers(6, 16)):
         corners = rng.uniform(0, 1, 2) * (cols, rows) + rng.normal(0, 0.045 * min(size), (rng.integers(3, 7), 2))
         colour = rng.uniform(50, 205) + rng.uniform(-30, 30, 3)
         cv2.fillPoly(canvas, [corners.round().astype(np.int32)], colour.tolist(), cv2.LINE_AA)

@@ -130,11 +130,14 @@ class TinyBody(nn.Module):
     def __init__(self, width):
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(3, width, 5, stride=2, padding=2, bias=False), nn.GroupNorm(8, width), nn.ReLU())
+            nn.Conv2d(3, width, 5, stride=2, padding=2, bias=False), nn.GroupNorm(4, width), nn.ReLU())
         self.layer1 = TinyBlock(width, width, stride=2)
         self.layer2 = TinyBlock(width, 2 * width, stride=2)
         self.layer3 = TinyBlock(2 * width, 4 * width, dilation=2)
         self.layer4 = TinyBlock(4 * width, 8 * width, dilation=4)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)      # PyTorch's own shrinks each level: slow from scratch
 
 
 class TinyBlock(nn.Module):
@@ -143,8 +146,8 @@ class TinyBlock(nn.Module):
     def __init__(self, inputs, outputs, stride=1, dilation=1):
         super().__init__()
         self.conv = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.GroupNorm(8, outputs), nn.ReLU(),
-            nn.Conv2d(outputs, outputs, 3, padding=dilation, dilation=dilation, bias=False), nn.GroupNorm(8, outputs))
+            nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.GroupNorm(4, outputs), nn.ReLU(),
+            nn.Conv2d(outputs, outputs, 3, padding=dilation, dilation=dilation, bias=False), nn.GroupNorm(4, outputs))
         self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x):

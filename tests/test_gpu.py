@@ -19,7 +19,8 @@ def random_episode(frames=7):
 
 
 @pytest.mark.parametrize("config", ["config/vipmt_ytvis.yaml", "config/released.yaml"])
-def test_gpu_segments_a_video_as_the_cpu_does(config):
+def test_gpu_segments_a_video_as_the_cpu_does(config, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     cfg = load_config([config], ["backbone.name=tiny", "backbone.width=16", "model.dim=32", "model.heads=4",
                                  "model.layers=2", "iou_net.dim=8", "iou_net.hidden=16", "memory.min_iou=0.0"])
     torch.manual_seed(0)

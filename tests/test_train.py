@@ -81,9 +81,9 @@ def test_non_finite_loss_names_loss_step_and_episodes_and_keeps_the_checkpoint(r
             values["losses"]["ccds"] = float("nan")
         return values
     monkeypatch.setattr(train, "fetch", spoiled)
-    with pytest.raises(FloatingPointError, match=r"loss 'ccds' is nan at step 9; episodes: \w+/\S+ \(run 0\), ") as error:
+    message = r"loss 'ccds' is nan at step 9; episodes: \w+/\S+ \(run 0\), [^.]*\.\n.*train\.lr"
+    with pytest.raises(FloatingPointError, match=message):
         run("nan")
-    assert "train.lr" in str(error.value)
     state = load_checkpoint(sys.argv[sys.argv.index("--output") + 1] + "/last.pth")
     assert state["progress"]["steps"] == 6      # the end of the first epoch
     assert all(torch.isfinite(v).all() for v in state["model"].values())

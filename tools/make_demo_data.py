@@ -17,7 +17,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder to create; must be new or empty")
     parser.add_argument("--seed", type=int, default=0, help="decides every byte (default 0)")
-    parser.add_argument("--videos", type=int, default=8, help="videos made for each of the 16 categories (default 8)")
+    parser.add_argument("--videos", type=int, default=12, help="videos made for each of the 16 categories (default 12)")
     parser.add_argument("--size", type=int, nargs=2, default=(96, 160), metavar=("ROWS", "COLUMNS"),
                         help="of most videos, in pixels (default 96 160)")
     parser.add_argument("--frames", type=int, nargs=2, default=(12, 16), metavar=("FEWEST", "MOST"),
