@@ -3,10 +3,9 @@
     python train.py --config config/vipmt_ytvis.yaml --fold 1 [--output DIR] [--resume] [key.sub=value ...]
 """
 import argparse
-import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,91 +14,45 @@ from tqdm import tqdm
 from dataloaders import build_index, build_train_loader, build_validation_loader
 from dataloaders.sampling import rng_for
 from models import get_method
-from utils.checkpoint import atomic_file, load_checkpoint, load_weights, rng_state, save_checkpoint, set_rng_state
-from utils.config import add_config_arguments, differences, load_config, to_dict, user_errors
+from utils.config import add_config_arguments, load_config, user_errors
 from utils.evaluator import evaluate
-from utils.logger import JsonLines, describe_run, get_logger, plot_curves, read_json_lines, setup_logger
+from utils.logger import JsonLines, describe_run, get_logger, plot_curves, setup_logger
 from utils.metrics import aggregate
-
-AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
-RESUME_MAY_CHANGE = {"name", "train.epochs", "train.log_every", "data.workers", "backbone.cache_frames"}
-
-
-@dataclass
-class Progress:
-    """Where the run stands: epochs done, steps done within the next one, all steps, best validation J."""
-    epoch: int = 0
-    step: int = 0
-    steps: int = 0
-    best: float = -1.0
+from utils.training_state import TrainingState
 
 
 class Run:
-    """One training run: everything that a checkpoint has to remember, and where it goes."""
+    """One training run: the method, what it trains, and what has to be remembered of it."""
 
     def __init__(self, cfg, fold, output, device):
         self.cfg, self.fold, self.output, self.device = cfg, fold, output, device
-        self.method, self.progress = get_method(cfg.model.method), Progress()
+        self.method = get_method(cfg.model.method)
         torch.manual_seed(cfg.seed)
         self.model = self.method.build(cfg, pretrained=True).to(device)
         self.step = self.method.TrainStep(self.model, cfg)
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(
-            trained, lr=cfg.train.lr, betas=tuple(cfg.train.betas), weight_decay=cfg.train.weight_decay)
-        self.amp = AMP.get(cfg.train.amp) if device.type == "cuda" else None
-        if self.amp is torch.bfloat16 and not torch.cuda.is_bf16_supported():
-            raise ValueError("train.amp: this GPU has no bf16.\n  Set train.amp=fp16 or train.amp=off.")
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp is torch.float16)
-
-    def save(self, name="last"):
-        save_checkpoint(self.output / f"{name}.pth", {
-            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(), "rng": rng_state(), "config": to_dict(self.cfg), "fold": self.fold,
-            "epoch": self.progress.epoch, "progress": asdict(self.progress)})
-
-    def resume(self):
-        """Continue where last.pth stands; ValueError where it belongs to other settings."""
-        path = self.output / "last.pth"
-        state = load_checkpoint(path)
-        changed = {k: v for k, v in differences(state["config"], self.cfg).items() if k not in RESUME_MAY_CHANGE}
-        if changed or state["fold"] != self.fold:
-            key, (old, new) = next(iter(changed.items()), ("--fold", (state["fold"], self.fold)))
-            raise ValueError(f"{path} was made with {key} = {old}, now it is {new}.\n"
-                             "  Resume with the settings of config.yaml beside it, or choose another --output.")
-        load_weights(self.model, state["model"], path)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.progress = Progress(**state["progress"])
-        self.forget_lines_after(self.progress.steps)
-        set_rng_state(state["rng"])
-
-    def forget_lines_after(self, steps):
-        """The log may be ahead of the checkpoint by a few steps, which will be done again."""
-        log = self.output / "log.jsonl"
-        lines = read_json_lines(log) if log.is_file() else []
-        with atomic_file(log, "w") as file:
-            file.writelines(json.dumps(line) + "\n" for line in lines if line["step"] <= steps)
+        self.state = TrainingState(self.model, cfg, fold, output, device)
 
 
 def optimise(run, batch):
     """One step on an EpisodeBatch: clip after clip, then the optimiser  ->  {name: mean over clips}"""
-    per_clip = run.cfg.train.backward == "per_clip"
-    run.optimizer.zero_grad(set_to_none=True)
-    clips = []
-    with torch.autocast(run.device.type, dtype=run.amp, enabled=run.amp is not None):
+    state, per_clip, clips = run.state, run.cfg.train.backward == "per_clip", []
+    autocast = partial(torch.autocast, run.device.type, dtype=state.amp, enabled=state.amp is not None)
+    state.optimizer.zero_grad(set_to_none=True)
+    with autocast():
         encoded = run.step.encode(batch)
-        for number in range(encoded.num_clips):
+    for number in range(encoded.num_clips):
+        with autocast():
             losses, statistics = run.step(encoded, number)
-            total = sum(losses.values())
-            if per_clip:
-                run.scaler.scale(total).backward()
-            clips.append((losses, statistics, total))
+        total = sum(losses.values())
+        if per_clip:
+            state.scaler.scale(total).backward()
+        clips.append((losses, statistics, total))
     values = fetch(clips)
-    check_finite(values, run.progress.steps + 1, batch.ids)
+    check_finite(values, state.progress.steps + 1, batch.ids)
     if not per_clip:
-        run.scaler.scale(sum(total for *_, total in clips)).backward()
-    run.scaler.step(run.optimizer)
-    run.scaler.update()
+        state.scaler.scale(sum(total for *_, total in clips)).backward()
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
     return values
 
 
@@ -122,29 +75,28 @@ def check_finite(values, step, ids):
 
 def train_one_epoch(run, loader, log, bar):
     """Steps of one epoch from where the run stands; a JSON line every train.log_every steps."""
-    started = time.perf_counter()
+    progress, started = run.state.progress, time.perf_counter()
     for batch in loader:
-        loaded = time.perf_counter()
+        waited = time.perf_counter() - started
         values = optimise(run, batch.to(run.device))
-        run.progress.step, run.progress.steps = run.progress.step + 1, run.progress.steps + 1
-        now = time.perf_counter()
-        rate, waited = len(batch.ids) / (now - started), loaded - started
+        progress.step, progress.steps = progress.step + 1, progress.steps + 1
+        rate = len(batch.ids) / (time.perf_counter() - started)
         bar.update()
         bar.set_postfix({k: f"{v:.3f}" for k, v in values["losses"].items()}
                         | {"iou": f"{values['iou']:.3f}", "samples/s": f"{rate:.1f}"})
-        if run.progress.steps % run.cfg.train.log_every == 0:
-            log.append({"step": run.progress.steps, "epoch": run.progress.epoch, **values,
+        if progress.steps % run.cfg.train.log_every == 0:
+            log.append({"step": progress.steps, "epoch": progress.epoch, **values,
                         "samples_per_s": round(rate, 3), "data_s": round(waited, 4)})
-        if run.cfg.checkpoint.every_steps and run.progress.steps % run.cfg.checkpoint.every_steps == 0:
-            run.save()
+        if run.cfg.checkpoint.every_steps and progress.steps % run.cfg.checkpoint.every_steps == 0:
+            run.state.save()
         started = time.perf_counter()
 
 
 def validate(run, index, log):
     """J, F and VC on the validation episodes; keeps the best checkpoint by J."""
-    cfg = run.cfg
+    cfg, progress = run.cfg, run.state.progress
     loader = build_validation_loader(cfg, index, run.fold)
-    if loader is None or run.progress.epoch % cfg.validate.every:
+    if loader is None or progress.epoch % cfg.validate.every:
         return
     run.model.eval()
 
@@ -157,16 +109,16 @@ def validate(run, index, log):
     results = []
     evaluate(segment, loader, cfg, run.fold, results.append)
     score = aggregate(results)
-    log.append({"step": run.progress.steps, "epoch": run.progress.epoch, "videos": len(results),
+    log.append({"step": progress.steps, "epoch": progress.epoch, "videos": len(results),
                 "validation": {k: score[k] for k in ("j", "f", "vc")}})
-    if score["j"] > run.progress.best:
-        run.progress.best = score["j"]
-        run.save("best")
+    if score["j"] > progress.best:
+        progress.best = score["j"]
+        run.state.save("best")
 
 
 def train(run, index):
     """All epochs that are left."""
-    cfg, progress = run.cfg, run.progress
+    cfg, progress = run.cfg, run.state.progress
     with JsonLines(run.output / "log.jsonl") as log, tqdm(initial=progress.steps, desc=f"fold {run.fold}") as bar:
         while progress.epoch < cfg.train.epochs:
             loader = build_train_loader(cfg, index, run.fold, progress.epoch, start=progress.step,
@@ -176,7 +128,7 @@ def train(run, index):
             train_one_epoch(run, loader, log, bar)
             progress.epoch, progress.step = progress.epoch + 1, 0
             validate(run, index, log)
-            run.save()
+            run.state.save()
             plot_curves(run.output / "log.jsonl", run.output / "curves.png")
 
 
@@ -202,7 +154,7 @@ def main():
     index = build_index(cfg, output / "cache")
     run = Run(cfg, args.fold, output, torch.device(args.device))
     if args.resume and (output / "last.pth").exists():
-        run.resume()
+        run.state.resume()
     describe_run(cfg, output)
     get_logger().info("fold %d, %.1f M trained parameters, IoUNet %s, %s", args.fold,
                       sum(p.numel() for p in run.model.parameters() if p.requires_grad) / 1e6,

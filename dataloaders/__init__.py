@@ -28,13 +28,17 @@ def build_index(cfg, cache_dir=None):
 
 
 def build_train_loader(cfg, index, fold, epoch, start=0, pin_memory=False):
-    """The EpisodeBatches of one epoch of the fold's base classes, from batch `start` on; len is the whole epoch's."""
+    """The EpisodeBatches of one epoch of the fold's base classes, from batch `start` on; len is the whole epoch's.
+
+    Loaders have a generator of their own, though nobody needs its numbers: without one they take a number from the
+    global generator whenever they start, and a resumed epoch, which starts twice, would see other dropout.
+    """
     base, _ = split_classes(index.class_ids, fold)
     episodes = TrainEpisodes(index, base, cfg, exclude=held_out(cfg, index, base))
     batches = DistinctClassBatchSampler(
         base, cfg.data.samples_per_class, cfg.train.batch_size, cfg.seed, epoch, start)
     return DataLoader(episodes, batch_sampler=batches, collate_fn=collate, pin_memory=pin_memory,
-                      num_workers=cfg.data.workers, worker_init_fn=use_one_thread)
+                      num_workers=cfg.data.workers, worker_init_fn=use_one_thread, generator=torch.Generator())
 
 
 def build_test_loader(cfg, index, fold, run, skip=frozenset()):
@@ -86,4 +90,5 @@ def take_single(episodes):
 def _episode_loader(cfg, episodes, order):
     """Single Episodes in the given order. A worker keeps one ahead: a whole video is some 40 MB."""
     return DataLoader(episodes, batch_size=1, sampler=order, collate_fn=take_single, num_workers=cfg.data.workers,
-                      prefetch_factor=1 if cfg.data.workers else None, worker_init_fn=use_one_thread)
+                      prefetch_factor=1 if cfg.data.workers else None, worker_init_fn=use_one_thread,
+                      generator=torch.Generator())

@@ -42,14 +42,14 @@ def same(a, b):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_resume_equals_uninterrupted_run(run, monkeypatch, workers):
-    """Stopped in the middle of the second epoch, two steps after the last checkpoint; dropout is on."""
-    settings = [f"data.workers={workers}", "checkpoint.every_steps=5"]
+    """Stopped in the middle of the second epoch, a step after the last checkpoint, also mid-epoch; dropout is on."""
+    settings = [f"data.workers={workers}", "checkpoint.every_steps=4"]
     whole = run("whole", *settings)
     honest, calls = train.optimise, []
 
     def stops(run_, batch):
         calls.append(1)
-        if len(calls) == 8:
+        if len(calls) == 10:
             raise KeyboardInterrupt
         return honest(run_, batch)
     monkeypatch.setattr(train, "optimise", stops)

@@ -52,7 +52,7 @@ class VIPMT(nn.Module):
     def __init__(self, backbone, iou_net=None, *, dim=384, num_layers=5, heads=8, ffn_dim=1152, dropout=0.1,
                  feature_dropout=0.5, frame_prototype=True, communication="bidirectional",
                  memory_attention="separate", cumulative_prior=False, memory_in_prior=False, patch_masks=False,
-                 cosine_maps=False, use_maps=True):
+                 cosine_maps=False, use_maps=True, identity_init=False):
         super().__init__()
         self.backbone, self.iou_net = backbone, iou_net
         self.memory_in_prior, self.cosine_maps, self.use_maps = memory_in_prior, cosine_maps, use_maps
@@ -65,7 +65,8 @@ class VIPMT(nn.Module):
         self.mask_heads = MaskHeads(dim, dropout, frame_prototype)
         self.layers = nn.ModuleList(
             VIPMTLayer(dim=dim, heads=heads, ffn_dim=ffn_dim, dropout=dropout, frame_prototype=frame_prototype,
-                       communication=communication, memory_attention=memory_attention) for _ in range(num_layers))
+                       communication=communication, memory_attention=memory_attention, identity_init=identity_init)
+            for _ in range(num_layers))
         for module in (*self.mask_heads.modules(), *self.layers.modules()):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
