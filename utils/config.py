@@ -29,7 +29,7 @@ CHOICES = {
     "model.communication": ("bidirectional", "one_way"),
     "model.memory_attention": ("separate", "joint"),
     "model.prior": ("per_frame", "cumulative"),
-    "model.query_init": ("default", "identity"),
+    "model.init": ("released", "balanced"),
     "model.degenerate_masks": ("plain", "patch"),
     "iou_net.similarity": ("dot", "pooled_cosine"),
     "iou_net.training": ("separate", "joint"),

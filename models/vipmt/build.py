@@ -28,7 +28,7 @@ def build(cfg, pretrained=False):
         memory_attention=cfg.model.memory_attention, cumulative_prior=cfg.model.prior == "cumulative",
         memory_in_prior=cfg.model.memory_in_prior, patch_masks=cfg.model.degenerate_masks == "patch",
         cosine_maps=cfg.iou_net.similarity == "pooled_cosine", use_maps=cfg.iou_net.similarity_maps,
-        identity_init=cfg.model.query_init == "identity")
+        init=cfg.model.init)
     if pretrained and cfg.backbone.weights != "none":
         load_backbone(model.backbone, cfg.backbone)
     if pretrained and iou_net is not None and cfg.iou_net.weights != "none":

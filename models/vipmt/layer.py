@@ -129,18 +129,11 @@ class QueryActivation(nn.Module):
     """QA, Eqs. 7 and 12: every frame's features are updated with that frame's prototype.
 
     query (B, T, C, h, w), prototypes (B, T, C)  ->  (B, T, C, h, w). The self-attention is the release's.
-
-    As released the features pass a random relu layer per iteration without a shortcut, and after some of them all
-    positions look alike: the final masks stay empty for long. identity_init starts close to the identity instead.
     """
 
-    def __init__(self, dim, heads, ffn_dim, dropout, identity_init=False):
+    def __init__(self, dim, heads, ffn_dim, dropout):
         super().__init__()
         self.fuse, self.convs = Fuse(dim, dim), ResidualConvs(dim)
-        if identity_init:
-            with torch.no_grad():
-                self.fuse.conv.weight[:, :dim, 0, 0] += torch.eye(dim)
-                self.fuse.conv.weight[:, dim:] *= 0.1
         self.attention = ReducedSelfAttention(dim, heads, dropout)
         self.norm_attention, self.norm_out = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.ffn = FFN(dim, ffn_dim, dropout)
@@ -158,7 +151,7 @@ class VIPMTLayer(nn.Module):
     """One iteration of Figure 2. The two mask heads are shared by all layers and come with the call."""
 
     def __init__(self, *, dim, heads, ffn_dim, dropout, frame_prototype=True, communication="bidirectional",
-                 memory_attention="separate", identity_init=False):
+                 memory_attention="separate"):
         super().__init__()
         self.frame_prototype, self.one_way = frame_prototype, communication == "one_way"
         self.joint = memory_attention == "joint"
@@ -169,7 +162,7 @@ class VIPMTLayer(nn.Module):
         if frame_prototype:
             self.frame_attention = PrototypeAttention(dim, dropout)
             self.frame_refine = Refine(dim, ffn_dim, dropout)
-        self.query_activation = QueryActivation(dim, heads, ffn_dim, dropout, identity_init)
+        self.query_activation = QueryActivation(dim, heads, ffn_dim, dropout)
 
     def forward(self, prototype, query, mask, support, memory, heads, position):
         """prototype (B, C), query (B, T, C, h, w), mask (B, T, h, w); support, memory: Guidance, the latter or None

@@ -6,6 +6,7 @@ from torch import nn
 
 from models.backbone import Features
 from models.layers import LearnedUpsample, ResidualConvs, mask_classifier
+from models.vipmt.initialisation import initialise
 from models.vipmt.iou_net import structural_similarity_maps
 from models.vipmt.layer import MaskGeneration, VIPMTLayer, positions
 from models.vipmt.prototype_activation import Activation, PrototypeActivation, max_similarity, pool_channels
@@ -52,7 +53,7 @@ class VIPMT(nn.Module):
     def __init__(self, backbone, iou_net=None, *, dim=384, num_layers=5, heads=8, ffn_dim=1152, dropout=0.1,
                  feature_dropout=0.5, frame_prototype=True, communication="bidirectional",
                  memory_attention="separate", cumulative_prior=False, memory_in_prior=False, patch_masks=False,
-                 cosine_maps=False, use_maps=True, identity_init=False):
+                 cosine_maps=False, use_maps=True, init="released"):
         super().__init__()
         self.backbone, self.iou_net = backbone, iou_net
         self.memory_in_prior, self.cosine_maps, self.use_maps = memory_in_prior, cosine_maps, use_maps
@@ -65,17 +66,12 @@ class VIPMT(nn.Module):
         self.mask_heads = MaskHeads(dim, dropout, frame_prototype)
         self.layers = nn.ModuleList(
             VIPMTLayer(dim=dim, heads=heads, ffn_dim=ffn_dim, dropout=dropout, frame_prototype=frame_prototype,
-                       communication=communication, memory_attention=memory_attention, identity_init=identity_init)
-            for _ in range(num_layers))
-        for module in (*self.mask_heads.modules(), *self.layers.modules()):
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                       communication=communication, memory_attention=memory_attention) for _ in range(num_layers))
         self.final_reduce = nn.Conv2d(dim, dim, 1, bias=False)
         self.final_refine = ResidualConvs(dim)
         self.final_classifier = mask_classifier(dim, dropout)
         self.upsample_final, self.upsample_initial = LearnedUpsample(), LearnedUpsample()
+        initialise(self, init)
 
     def encode(self, images):
         """images (B, T, 3, H, W)  ->  Features. Once per frame."""
