@@ -224,3 +224,21 @@ def test_unknown_method_is_named_with_the_choices():
     from models import get_method
     with pytest.raises(ValueError, match="model.method: unknown value 'stm'.\n.*vipmt"):
         get_method("stm")
+
+
+def test_balanced_initialisation_keeps_positions_apart():
+    """What initialisation.py claims: as released, little of the last features varies over positions."""
+    shares = {}
+    for recipe in ("released", "balanced"):
+        torch.manual_seed(0)
+        cfg = load_config(["config/vipmt_ytvis.yaml"], [
+            "backbone.name=tiny", "backbone.width=16", "model.dim=32", "model.heads=4", "iou_net.dim=8",
+            "iou_net.hidden=8", f"model.init={recipe}"])
+        model = build(cfg).eval()
+        masks = torch.zeros(1, 2, 64, 96, dtype=torch.bool)
+        masks[:, :, 16:40, 16:56] = True
+        with torch.no_grad():
+            support = model.guide(model.encode(torch.randn(1, 2, 3, 64, 96)), masks)
+            query = model(model.encode(torch.randn(1, 3, 3, 64, 96)), support).layers[-1].query.flatten(3)
+        shares[recipe] = float(query.std(-1).square().mean().sqrt() / query.square().mean().sqrt())
+    assert shares["released"] < 0.1 < 0.2 < shares["balanced"], shares
