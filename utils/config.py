@@ -58,7 +58,7 @@ RANGES = {
     "memory.length": (1, None), "memory.min_iou": (0, 1),
     "iou_net.dim": (1, None), "iou_net.hidden": (1, None),
     "loss.final": (0, None), "loss.initial": (0, None), "loss.aux_query": (0, None), "loss.aux_support": (0, None),
-    "loss.ccds_weight": (0, None), "loss.iou_weight": (0, None),
+    "loss.cross_entropy": (0, None), "loss.ccds_weight": (0, None), "loss.iou_weight": (0, None),
     "train.batch_size": (1, None), "train.epochs": (1, None), "train.lr": (0, None), "train.betas": (0, 1),
     "train.weight_decay": (0, None), "train.log_every": (1, None),
     "validate.holdout": (0, 1), "validate.every": (1, None), "validate.episodes": (1, None),

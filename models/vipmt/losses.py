@@ -31,6 +31,14 @@ def segmentation_loss(logits, masks):
     return dice_loss(logits, masks) + sum(iou_losses(logits, masks))
 
 
+def cross_entropy(logits, masks):
+    """Cross entropy of one output, an option of ours; shapes as above  ->  scalar
+
+    Dice and IoU have next to no gradient where a mask is confidently empty or full; this one has.
+    """
+    return F.cross_entropy(logits.flatten(0, 1), masks.flatten(0, 1).long())
+
+
 def auxiliary_loss(logits, masks):
     """BCE of the masks of all iterations: list of (B, T, h, w) logits, masks (B, T, h, w) bool  ->  scalar"""
     truth = masks.to(logits[0].dtype)

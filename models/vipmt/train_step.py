@@ -117,6 +117,9 @@ class TrainStep(nn.Module):
             "aux_query": weight.aux_query * losses.auxiliary_loss(query_logits, masks),
             "aux_support": weight.aux_support * losses.auxiliary_loss(guide_logits, guide_truth),
         }
+        if weight.cross_entropy:
+            outputs = (out.logits, out.initial_logits)
+            named["cross_entropy"] = weight.cross_entropy * sum(losses.cross_entropy(x, truth) for x in outputs)
         if weight.ccds != "none":
             ccds = losses.ccds_loss if weight.ccds == "paper" else losses.ccds_loss_released
             filters = torch.stack([layer.clip_inter for layer in out.layers])
