@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 
+from models.vipmt import losses
 from models.vipmt.losses import (
     auxiliary_loss,
     ccds_loss,
@@ -225,3 +226,25 @@ def test_ccds_leaves_a_prototype_free_on_its_own_object(loss):
     features = torch.stack([features[0], torch.zeros_like(features[1])])        # others see a video of zeros
     loss(prototypes, features, masks).backward()
     assert not prototypes.grad[:, 0].any() and prototypes.grad[:, 1].any()
+
+
+def test_cross_entropy_still_pulls_where_dice_and_iou_have_given_up():
+    """A confidently empty mask: next to no gradient from dice and IoU, a full one from cross entropy."""
+    logits = torch.zeros(1, 1, 2, 4, 4, dtype=torch.float64)
+    logits[:, :, 0], logits[:, :, 1] = 15.0, -15.0
+    masks = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
+    masks[..., :2, :2] = True
+    pulls = []
+    for loss in (losses.segmentation_loss, losses.cross_entropy):
+        x = logits.clone().requires_grad_()
+        loss(x, masks).backward()
+        pulls.append(float(x.grad[:, :, 1][masks].abs().max()))
+    assert pulls[0] < 1e-5 and pulls[1] == pytest.approx(1 / 16, rel=1e-6)
+
+
+def test_cross_entropy_equals_a_loop():
+    torch.manual_seed(0)
+    logits, masks = torch.randn(2, 3, 2, 4, 5, dtype=torch.float64), torch.rand(2, 3, 4, 5) > 0.5
+    expected = [-torch.log_softmax(logits[b, t, :, i, j], 0)[int(masks[b, t, i, j])]
+                for b in range(2) for t in range(3) for i in range(4) for j in range(5)]
+    assert losses.cross_entropy(logits, masks).item() == pytest.approx(sum(expected).item() / len(expected), rel=1e-12)
