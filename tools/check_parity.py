@@ -43,7 +43,8 @@ class Report:
 
     def line(self, case, name, error, limit, unit="rms"):
         good = error <= limit
-        print(f"{case}  {name:24s} {error:9.2e} {unit:9s} {'ok' if good else 'FAIL, limit ' + format(limit, '.1e')}", flush=True)
+        verdict = "ok" if good else f"FAIL, limit {limit:.1e}"
+        print(f"{case}  {name:24s} {error:9.2e} {unit:9s} {verdict}", flush=True)
         if not good:
             self.failed.append(f"{case} {name}")
 
