@@ -12,7 +12,7 @@ from utils.config import user_errors
 from utils.logger import read_json_lines
 
 TINY = ["data.size=[48, 80]", "data.shots=2", "data.clip_length=2", "data.clips=3", "data.samples_per_class=2",
-        "data.few_videos=repeat", "train.batch_size=4",
+        "data.few_videos=repeat", "train.batch_size=4", "train.lr=2.0e-3",
         "backbone.width=8", "model.dim=16", "model.layers=2", "model.heads=2", "model.ffn_dim=16", "model.dropout=0.1",
         "iou_net.dim=4", "iou_net.hidden=8", "train.epochs=2", "train.log_every=1", "memory.min_iou=0.0"]
 
