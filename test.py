@@ -20,7 +20,7 @@ from utils.config import add_config_arguments, load_config, split_overrides, use
 from utils.evaluator import describe_test, evaluate, open_results, warn_of_other_config
 from utils.logger import describe_run, setup_logger
 from utils.tables import FOLDS, class_table, paper_table, summary
-from utils.visualise import save_episode
+from utils.visualise import recording
 
 
 def test_fold(args, cfg, index, fold, file, output):
@@ -32,17 +32,18 @@ def test_fold(args, cfg, index, fold, file, output):
     load_weights(model, checkpoint["model"], file)
     writer, results = open_results(output, describe_test(file, cfg, fold))
     describe_run(cfg, output)
-    save = partial(save_episode, masks_folder=args.save_masks, films_folder=args.save_overlays, restore=undo_letterbox)
+    record = partial(recording, masks_folder=args.save_masks, films_folder=args.save_overlays, restore=undo_letterbox)
 
-    def segment(episode):
+    def start(episode):
         rng = rng_for(cfg.seed, "memory", episode.run, episode.class_id, episode.video)
-        return method.segment_video(model, episode, memory=cfg.memory, clip_length=cfg.data.clip_length, rng=rng)
+        apply = method.VideoSegmenter(model, episode.support_images, episode.support_masks, memory=cfg.memory, rng=rng)
+        return lambda clip: apply(clip.images)
 
     with writer:
         for run in range(cfg.test.runs):
             done = frozenset((line["class_id"], line["video"]) for line in results if line["run"] == run)
-            episodes = build_test_loader(cfg, index, fold, run, skip=done)
-            results += evaluate(segment, episodes, cfg, fold, writer.append, restore=undo_letterbox, on_masks=save)
+            episodes = build_test_loader(cfg, index, fold, run, skip=done, pin_memory=args.device == "cuda")
+            results += evaluate(start, episodes, cfg, fold, writer.append, undo_letterbox, record)
     return [line for line in results if line["run"] < cfg.test.runs]
 
 

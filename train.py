@@ -95,19 +95,19 @@ def train_one_epoch(run, loader, log, bar):
 def validate(run, index, log):
     """J, F and VC on the validation episodes; keeps the best checkpoint by J."""
     cfg, progress = run.cfg, run.state.progress
-    loader = build_validation_loader(cfg, index, run.fold)
+    loader = build_validation_loader(cfg, index, run.fold, pin_memory=run.device.type == "cuda")
     if loader is None or progress.epoch % cfg.validate.every:
         return
     run.model.eval()
 
-    def segment(episode):
+    def start(episode):
         rng = rng_for(cfg.seed, "memory", episode.run, episode.class_id, episode.video)
-        truth = episode.query_masks if cfg.validate.memory == "ground_truth" else None
-        return run.method.segment_video(run.model, episode, memory=cfg.memory, clip_length=cfg.data.clip_length,
-                                        rng=rng, memory_masks=truth)
+        segmenter = run.method.VideoSegmenter(
+            run.model, episode.support_images, episode.support_masks, memory=cfg.memory, rng=rng)
+        return lambda clip: segmenter(clip.images, clip.masks if cfg.validate.memory == "ground_truth" else None)
 
     results = []
-    evaluate(segment, loader, cfg, run.fold, results.append)
+    evaluate(start, loader, cfg, run.fold, results.append)
     score = aggregate(results)
     log.append({"step": progress.steps, "epoch": progress.epoch, "videos": len(results),
                 "validation": {k: score[k] for k in ("j", "f", "vc")}})

@@ -1,17 +1,17 @@
 """dataloaders: files on disk -> Episodes. What there is (index), which frames (sampling), what is seen (transforms).
 
-In: the config, a fold, an epoch or a run. Out: loaders of EpisodeBatches (training) and of single Episodes (test).
+In: the config, a fold, an epoch or a run. Out: a loader of EpisodeBatches (training), a stream of TestEpisodes (test).
 """
 import logging
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
 from .episode import collate
 from .folds import split_classes
-from .sampling import DistinctClassBatchSampler, TestEpisodes, TrainEpisodes, holdout_videos
+from .sampling import DistinctClassBatchSampler, TrainEpisodes, holdout_videos
+from .streaming import EpisodeStream, TestEpisodes, use_one_thread
 from .ytvis import YouTubeVISIndex
 
 log = logging.getLogger(__name__)
@@ -41,15 +41,16 @@ def build_train_loader(cfg, index, fold, epoch, start=0, pin_memory=False):
                       num_workers=cfg.data.workers, worker_init_fn=use_one_thread, generator=torch.Generator())
 
 
-def build_test_loader(cfg, index, fold, run, skip=frozenset()):
-    """The Episodes of the fold's novel classes in one run, without the (class id, video name) pairs in `skip`."""
+def build_test_loader(cfg, index, fold, run, skip=frozenset(), pin_memory=False):
+    """EpisodeStream of the fold's novel classes in one run, without the (class id, video name) pairs in `skip`."""
     _, novel = split_classes(index.class_ids, fold)
     episodes = TestEpisodes(index, novel, cfg, run)
-    return _episode_loader(cfg, episodes, [i for i in range(len(episodes)) if episodes.key(i) not in skip])
+    order = [i for i in range(len(episodes)) if episodes.key(i) not in skip]
+    return EpisodeStream(episodes, order, cfg.data.workers, pin_memory)
 
 
-def build_validation_loader(cfg, index, fold):
-    """At most cfg.validate.episodes Episodes, evenly chosen; None where nothing is validated.
+def build_validation_loader(cfg, index, fold, pin_memory=False):
+    """EpisodeStream of at most cfg.validate.episodes, evenly chosen; None where nothing is validated.
 
     base_holdout: held-out videos of base classes, their supports from the others; novel: test classes, as released.
     """
@@ -66,7 +67,8 @@ def build_validation_loader(cfg, index, fold):
     if count == 0:
         log.warning("no validation: no class has a video to spare (validate.holdout, validate.episodes)")
         return None
-    return _episode_loader(cfg, episodes, np.linspace(0, len(episodes) - 1, count).round().astype(int).tolist())
+    order = np.linspace(0, len(episodes) - 1, count).round().astype(int).tolist()
+    return EpisodeStream(episodes, order, cfg.data.workers, pin_memory)
 
 
 def held_out(cfg, index, base):
@@ -74,21 +76,3 @@ def held_out(cfg, index, base):
     if cfg.validate.classes != "base_holdout":
         return frozenset()
     return holdout_videos(index, base, cfg.validate.holdout, cfg.seed, cfg.data)
-
-
-def use_one_thread(worker_id):
-    """Loader processes are parallel already; threads within them only fight for the cores."""
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
-
-
-def take_single(episodes):
-    """[Episode]  ->  Episode: videos differ in length and are not stacked."""
-    return episodes[0]
-
-
-def _episode_loader(cfg, episodes, order):
-    """Single Episodes in the given order. A worker keeps one ahead: a whole video is some 40 MB."""
-    return DataLoader(episodes, batch_size=1, sampler=order, collate_fn=take_single, num_workers=cfg.data.workers,
-                      prefetch_factor=1 if cfg.data.workers else None, worker_init_fn=use_one_thread,
-                      generator=torch.Generator())

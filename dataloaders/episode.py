@@ -1,26 +1,21 @@
-"""Episode and EpisodeBatch: the one contract between the data and the methods.
+"""Episodes and clips: the one contract between the data and the methods.
 
 `dataloaders/` makes them, `models/` consumes them; neither knows more of the other than this file.
 """
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 import torch
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Episode:
-    """One support set and one query video (or the clips of it that a training sample uses).
+    """Which object in which video: the support set, and the names of all that is shown.
 
     support_images (K, 3, H, W) float32, normalised; support_masks (K, H, W) bool
-    query_images (T, 3, H, W) float32, normalised; query_masks (T, H, W) bool
-        In training T = clips * clip_length, clip after clip; in a test every class frame, in order.
-    memory_index: training only, one tuple per clip after the first: the positions in the query frames
-        that clip may remember. Drawn by the sampler, so that no other random stream touches it.
     """
     support_images: torch.Tensor
     support_masks: torch.Tensor
-    query_images: torch.Tensor
-    query_masks: torch.Tensor
     class_id: int
     class_name: str
     video: str
@@ -29,14 +24,57 @@ class Episode:
     original_size: tuple             # rows, columns of the query video before the letterbox
     run: int = 0
     supports_share_video: bool = False
-    clip_length: int = 5
-    memory_index: tuple = ()
-    original_masks: torch.Tensor | None = None    # (T, H0, W0) bool, only with test.resolution: original
 
     @property
     def id(self):
         """What names this episode in logs and errors."""
         return f"{self.class_name}/{self.video} (run {self.run})"
+
+
+@dataclass(kw_only=True)
+class TrainEpisode(Episode):
+    """A training sample: the clips of the query video that it uses, laid end to end.
+
+    query_images (clips * clip_length, 3, H, W) float32, normalised; query_masks (clips * clip_length, H, W) bool
+    memory_index: one tuple per clip after the first: the positions in the query frames that clip may remember.
+        Drawn by the sampler, so that no other random stream touches it.
+    """
+    query_images: torch.Tensor
+    query_masks: torch.Tensor
+    clip_length: int
+    memory_index: tuple = ()
+
+
+@dataclass
+class Clip:
+    """Consecutive class frames of a test video, read and decoded.
+
+    images (T, 3, H, W) float32, normalised; masks (T, H, W) bool
+    original_masks (T, H0, W0) bool, only with test.resolution: original
+    """
+    images: torch.Tensor
+    masks: torch.Tensor
+    original_masks: torch.Tensor | None = None
+
+    def pin_memory(self):
+        """Called by the loader where copies to the GPU shall be asynchronous; masks stay on the CPU."""
+        return replace(self, images=self.images.pin_memory())
+
+
+@dataclass(kw_only=True)
+class TestEpisode(Episode):
+    """A whole query video: every frame that shows the class, `clips` of clip_length frames one after the other.
+
+    The clips can be iterated over once: they are read on the way, and no more than a few exist at a time. The last
+    one may be short.
+    """
+    __test__ = False       # not a pytest class
+
+    clips: Iterable[Clip] = ()
+
+    def pin_memory(self):
+        """As `Clip.pin_memory`, for the supports."""
+        return replace(self, support_images=self.support_images.pin_memory())
 
 
 @dataclass
@@ -74,7 +112,7 @@ class EpisodeBatch:
 
 
 def collate(episodes):
-    """list of B training Episodes  ->  EpisodeBatch"""
+    """list of B TrainEpisodes  ->  EpisodeBatch"""
     stack = {name: torch.stack([getattr(e, name) for e in episodes])
              for name in ("support_images", "support_masks", "query_images", "query_masks")}
     later_clips = zip(*(e.memory_index for e in episodes), strict=True)

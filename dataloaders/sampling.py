@@ -1,19 +1,17 @@
-"""Sampling: which frames make an episode, and in which order episodes come.
+"""Sampling: which frames make an episode, and in which order training samples come; tests: streaming.py.
 
-In: an index (what is on disk) and the config. Out: Episodes. A draw follows from its key alone, (seed, what for, which
-one), so that an episode is the same on any worker, after any resume and beside any other episodes.
+In: an index (what is on disk) and the config. Out: TrainEpisodes. A draw follows from its key alone, (seed, what for,
+which one), so that an episode is the same on any worker, after any resume and beside any other episodes.
 """
 import hashlib
 import json
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
 from torch.utils.data import Dataset, Sampler
 
-from .episode import Episode
-from .transforms import TestTransform, TrainTransform
+from .episode import TrainEpisode
+from .transforms import TrainTransform
 
 
 def rng_for(*key):
@@ -143,7 +141,8 @@ def _visible_frame(index, class_id, support, clean, seed):
         f"  Raise data.size, use data.mask_resize=nearest, or remove the annotation.")
 
 
-def _file_names(index, frames):
+def file_names(index, frames):
+    """[(video id, frame)]  ->  their file names, below JPEGImages/"""
     return [index.file_name(video, frame) for video, frame in frames]
 
 
@@ -177,7 +176,7 @@ class TrainEpisodes(Dataset):
                 f"  Lower data.clips or data.clip_length, or repeat clips as the release does: data.short_video=repeat")
 
     def __getitem__(self, key):
-        """(epoch, number, class id)  ->  Episode with clips * T query frames"""
+        """(epoch, number, class id)  ->  TrainEpisode with clips * T query frames"""
         epoch, number, class_id = key
         stream = partial(rng_for, self.seed, "train", epoch, number)
         index, data = self.index, self.data
@@ -187,10 +186,12 @@ class TrainEpisodes(Dataset):
         augment = partial(self.transform, rng=stream("augment support"))
         support_images, support_masks, supports = load_supports(
             index, class_id, supports, augment, self.transform.clean, self.seed)
-        return Episode(
-            support_images, support_masks, images, masks, class_id, index.class_name(class_id),
-            index.video_name(video), _file_names(index, shown), _file_names(index, supports), index.size(video),
-            supports_share_video=share_video(supports, video), clip_length=data.clip_length,
+        return TrainEpisode(
+            support_images=support_images, support_masks=support_masks, query_images=images, query_masks=masks,
+            class_id=class_id, class_name=index.class_name(class_id), video=index.video_name(video),
+            frames=file_names(index, shown), support_frames=file_names(index, supports),
+            original_size=index.size(video), supports_share_video=share_video(supports, video),
+            clip_length=data.clip_length,
             memory_index=draw_memory(windows, self.memory_length, data.short_video, stream("memory")))
 
     def _draw(self, class_id, rng):
@@ -264,90 +265,3 @@ def holdout_videos(index, class_ids, share, seed, data):
             if len(held & videos[c]) < wanted and video not in held and can_spare(video):
                 held.add(video)
     return frozenset(held)
-
-
-# -- test -----------------------------------------------------------------------------------------------------------
-
-@dataclass(frozen=True)
-class Plan:
-    """What a test episode shows, before any image is opened."""
-    class_id: int
-    video: int
-    frames: tuple          # positions of all class frames of the video
-    supports: tuple        # K pairs (video id, frame)
-
-
-class TestEpisodes(Dataset):
-    """Every (class, video) pair once, in fixed order; all frames of the video that show the class.
-
-    Protocol II: supports drawn for every query video, from K other videos of the class. Protocol I: once per class and
-    run; the query videos are the others. Either way a pair's supports depend on the seed, the run and the pair only.
-
-    exclude: ids of videos that give no supports; only: ids the query videos are restricted to (None: all not excluded).
-    """
-    __test__ = False       # not a pytest class
-
-    def __init__(self, index, class_ids, cfg, run, exclude=frozenset(), only=None):
-        self.index, self.data, self.seed, self.run = index, cfg.data, cfg.seed, run
-        self.protocol, self.keep_original = cfg.test.protocol, cfg.test.resolution == "original"
-        self.transform = TestTransform(cfg.data.size, cfg.data.mask_resize)
-        self.support_videos, self.class_supports, self.pairs = {}, {}, []
-        for class_id in class_ids:
-            queries = [v for v in index.videos(class_id) if (v not in exclude if only is None else v in only)]
-            if queries:
-                self._add_class(class_id, queries, [v for v in index.videos(class_id) if v not in exclude])
-
-    def _add_class(self, class_id, queries, candidates):
-        overlap = bool(set(queries) & set(candidates))
-        check_videos(self.index, class_id, len(candidates), self.data.shots + overlap, self.data.few_videos)
-        self.support_videos[class_id] = candidates
-        if self.protocol == "I":
-            self.class_supports[class_id] = supports = self._draw_for_class(class_id, candidates, overlap)
-            used = {video for video, _ in supports}
-            queries = [v for v in queries if v not in used] or (queries if len(candidates) == 1 else [])
-        self.pairs += [(class_id, video) for video in queries]
-
-    def _draw_for_class(self, class_id, candidates, overlap):
-        """Protocol I. In a class with too few videos one of them at least stays free to be the query."""
-        rng = rng_for(self.seed, "test", self.run, class_id)
-        free = len(candidates) - 1 if overlap and 1 < len(candidates) <= self.data.shots else len(candidates)
-        chosen = [candidates[i] for i in rng.permutation(len(candidates))[:free]]
-        return draw_supports(self.index, class_id, chosen, self.data.shots, rng)
-
-    def __len__(self):
-        return len(self.pairs)
-
-    def key(self, i):
-        """(class id, name of the video): what identifies the pair in results."""
-        class_id, video = self.pairs[i]
-        return class_id, self.index.video_name(video)
-
-    def plan(self, i):
-        """The i-th episode without its images. Loading replaces a support that is too small to be seen (rare)."""
-        class_id, video = self.pairs[i]
-        supports = self.class_supports.get(class_id)
-        if supports is None:
-            rng = rng_for(self.seed, "test", self.run, class_id, self.index.video_name(video))
-            others = [v for v in self.support_videos[class_id] if v != video] or [video]
-            supports = draw_supports(self.index, class_id, others, self.data.shots, rng)
-        return Plan(class_id, video, tuple(self.index.frames(video, class_id).tolist()), tuple(supports))
-
-    def __getitem__(self, i):
-        """i  ->  Episode with all T class frames of the query video"""
-        plan, index = self.plan(i), self.index
-        shown = [(plan.video, frame) for frame in plan.frames]
-        frames, original_masks = read_frames(index, plan.class_id, shown)
-        images, masks = self.transform(frames, original_masks)
-        support_images, support_masks, supports = load_supports(
-            index, plan.class_id, plan.supports, self.transform, self.transform, self.seed)
-        return Episode(
-            support_images, support_masks, images, masks, plan.class_id, index.class_name(plan.class_id),
-            index.video_name(plan.video), _file_names(index, shown), _file_names(index, supports),
-            index.size(plan.video), run=self.run, supports_share_video=share_video(supports, plan.video),
-            clip_length=self.data.clip_length,
-            original_masks=_stack(original_masks) if self.keep_original else None)
-
-
-def _stack(masks):
-    """list of T (H0, W0) bool arrays  ->  (T, H0, W0) bool tensor"""
-    return torch.from_numpy(np.stack(masks))

@@ -1,4 +1,4 @@
-"""METHODS: name -> module with build, TrainStep and segment_video. The only registry."""
+"""METHODS: name -> module with build, TrainStep and VideoSegmenter. The only registry."""
 from models import vipmt
 
 METHODS = {"vipmt": vipmt}

@@ -3,15 +3,18 @@
 A dilated ResNet after Section 5.1: c2 at 1/4 of the input, c3, c4 and c5 at 1/8. It is frozen, so each frame
 needs encoding only once. `tiny` is a small encoder of ours that is trained with the rest (config/demo.yaml).
 """
+import copy
 from collections import OrderedDict
 from dataclasses import dataclass, fields
 from hashlib import blake2b
 
 import torch
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d
 
+STAGES = ("layer1", "layer2", "layer3", "layer4")
 BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
 
@@ -44,8 +47,9 @@ class Features:
 class Backbone(nn.Module):
     """images (B, T, 3, H, W), normalised  ->  Features
 
-    high_level c4 leaves stage 4 out. cache_frames > 0 keeps that many encoded frames, found by their content,
-    so that a support or a video that comes back (five runs of a test) is not encoded again.
+    A frozen ResNet computes with a copy whose normalisations are folded into its convolutions, channels last; what is
+    stored in a checkpoint is the original. high_level c4 leaves stage 4 out. cache_frames > 0 keeps that many encoded
+    frames, found by their content, so that a support that comes back is not encoded again.
     """
 
     def __init__(self, *, name="resnet50", stem="deep", stride_in_1x1=False, high_level="c5", trained=False,
@@ -61,6 +65,8 @@ class Backbone(nn.Module):
             del self.body.layer4
             self.channels = self.channels[:3]
         self.trained = trained
+        self.run = run_stages
+        self.fast_body = FoldedBody(self.body) if isinstance(self.body, DilatedResNet) and not trained else None
         self.cache = FrameCache(cache_frames) if cache_frames and not trained else None
         if not trained:
             self.requires_grad_(False)
@@ -78,12 +84,17 @@ class Backbone(nn.Module):
 
     def encode(self, frames):
         """frames (N, 3, H, W)  ->  list of the levels, (N, C, h, w) each"""
-        x = self.body.stem(frames)
-        levels = []
-        for stage in ("layer1", "layer2", "layer3", "layer4")[:len(self.channels)]:
-            x = getattr(self.body, stage)(x)
-            levels.append(x)
-        return levels
+        body = self.fast_body.current() if self.fast_body else self.body
+        return self.run(body, frames.to(memory_format=torch.channels_last), STAGES[:len(self.channels)])
+
+
+def run_stages(body, frames, stages):
+    """frames (N, 3, H, W)  ->  the output of every stage; a function, for torch.compile (models.vipmt.build)"""
+    x, levels = body.stem(frames), []
+    for stage in stages:
+        x = getattr(body, stage)(x)
+        levels.append(x)
+    return levels
 
 
 class DilatedResNet(ResNet):
@@ -122,6 +133,44 @@ def dilated_resnet(blocks, stem, stride_in_1x1):
         first = body.layer2[0]
         first.conv1.stride, first.conv2.stride = first.conv2.stride, (1, 1)
     return body
+
+
+class FoldedBody:
+    """The folded copy of a frozen ResNet, made anew when weights were loaded, moved or changed in place."""
+
+    def __init__(self, body):
+        self.body, self.copy, self.state = body, None, None
+
+    def current(self):
+        """The body itself where its weights are to be trained after all."""
+        tensors = [*self.body.parameters(), *self.body.buffers()]
+        if any(x.requires_grad for x in tensors):
+            return self.body
+        state = [(x.data_ptr(), x._version, x.dtype) for x in tensors]
+        if state != self.state:
+            # Outside inference mode: a training that follows a validation uses the same copy.
+            with torch.inference_mode(False), torch.no_grad():
+                self.copy, self.state = fold_normalisation(self.body), state
+        return self.copy
+
+    def __deepcopy__(self, memo):
+        return FoldedBody(copy.deepcopy(self.body, memo))
+
+
+def fold_normalisation(body):
+    """A copy of a ResNet in which convolutions carry the frozen normalisation behind them; equal to rounding."""
+    body = copy.deepcopy(body).to(memory_format=torch.channels_last)
+    for module in list(body.modules()):
+        names = dict(module.named_children())
+        pairs = [(f"conv{i}", f"bn{i}") for i in (1, 2, 3) if f"bn{i}" in names]
+        if isinstance(module, nn.Sequential) and isinstance(names.get("1"), FrozenBatchNorm2d):    # a projection
+            pairs = [("0", "1")]
+        for conv, norm in ((names[a], b) for a, b in pairs):
+            bn = names[norm]
+            conv.weight, conv.bias = fuse_conv_bn_weights(
+                conv.weight, None, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias)
+            setattr(module, norm, nn.Identity())
+    return body.requires_grad_(False)
 
 
 class TinyBody(nn.Module):

@@ -9,23 +9,26 @@ import torch.nn.functional as F
 from models.vipmt.prototype_activation import at_feature_size, masked_average
 
 
-@torch.no_grad()
-def prototype_scores(model, episode, frames_at_once=5):
-    """Cosine of every query pixel with the support prototype, c3 and c4 side by side.
+class PrototypeScorer:
+    """Cosine of every query pixel with the support prototype, c3 and c4 side by side; the next clip with each call.
 
-    model: anything with encode(images); episode: Episode  ->  (T, H, W) float32 in [-1, 1], on the CPU
+    model: anything with encode(images); support_images (K, 3, H, W), support_masks (K, H, W) bool
     """
-    device = next(model.parameters()).device
 
-    def features(images):
-        levels = model.encode(images[None].to(device))
+    def __init__(self, model, support_images, support_masks):
+        self.model, self.device = model, next(model.parameters()).device
+        masks = at_feature_size(support_masks[None].to(self.device))
+        with torch.inference_mode():
+            averages = masked_average(self.features(support_images), masks)
+            self.prototype = F.normalize(averages.sum(dim=1), dim=-1)                 # empty masks add nothing
+
+    def features(self, images):
+        levels = self.model.encode(images[None].to(self.device))
         return torch.cat([F.normalize(levels.c3, dim=2), F.normalize(levels.c4, dim=2)], dim=2)
 
-    masks = at_feature_size(episode.support_masks[None].to(device))
-    averages = masked_average(features(episode.support_images), masks)
-    prototype = F.normalize(averages.sum(dim=1), dim=-1)                              # empty masks add nothing
-    scores = []
-    for images in episode.query_images.split(frames_at_once):
-        cosine = torch.einsum("bc,btchw->bthw", prototype, F.normalize(features(images), dim=2))
-        scores.append(F.interpolate(cosine, images.shape[-2:], mode="bilinear", align_corners=False)[0].float().cpu())
-    return torch.cat(scores)
+    @torch.inference_mode()
+    def __call__(self, images):
+        """images (T, 3, H, W)  ->  (T, H, W) float32 in [-1, 1], on the CPU"""
+        query = F.normalize(self.features(images), dim=2)
+        cosine = torch.einsum("bc,btchw->bthw", self.prototype, query)
+        return F.interpolate(cosine, images.shape[-2:], mode="bilinear", align_corners=False)[0].float().cpu()

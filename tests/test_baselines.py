@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from dataloaders.episode import Episode
 from models.backbone import Backbone
-from models.support_prototype import prototype_scores
+from models.support_prototype import PrototypeScorer
 from tools import baselines
 from utils.metrics import jaccard
 
@@ -39,7 +38,8 @@ def test_prototype_scores_equal_a_loop_over_positions():
     support, query = torch.randn(2, 3, 32, 40).double(), torch.randn(7, 3, 32, 40).double()
     masks = torch.zeros(2, 32, 40, dtype=torch.bool)
     masks[0, 8:24, 8:32] = True                                # the second support shows nothing
-    scores = prototype_scores(model, Episode(support, masks, query, None, 1, "x", "v", [], [], (32, 40)))
+    scorer = PrototypeScorer(model, support, masks)
+    scores = torch.cat([scorer(clip) for clip in query.split(5)])
     assert scores.shape == (7, 32, 40)
 
     def unit(x):

@@ -1,14 +1,19 @@
-"""evaluate: fake methods and fake videos; order, overlap, resolutions, interruptions, and continuing a test."""
+"""evaluate: fake methods and fake videos; clips, order, overlap, resolutions, interruptions, continuing a test."""
+import gc
 import json
 import threading
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from fake_index import FakeIndex
 
+from dataloaders.episode import Clip
+from dataloaders.streaming import EpisodeStream, TestEpisodes
 from utils.config import load_config
 from utils.evaluator import describe_test, evaluate, open_results
 from utils.metrics import boundary_f, jaccard, vc_windows
@@ -21,23 +26,52 @@ class Said:
     remembered: torch.Tensor
 
 
-def fake_episode(number, frames=8, size=(24, 32), original=None):
-    generator = torch.Generator().manual_seed(number)
-    masks = torch.rand(frames, *size, generator=generator) > 0.6
-    return SimpleNamespace(
-        query_masks=masks, query_images=torch.zeros(frames, 3, *size), class_id=number % 2, class_name=f"c{number % 2}",
-        video=f"v{number}", frames=[f"v{number}/{t}.jpg" for t in range(frames)], support_frames=["s/0.jpg"],
-        original_size=(48, 64), original_masks=original, run=3, supports_share_video=False, id=f"c/v{number}")
+def fake_episode(number, frames=8, size=(24, 32), original=None, clip_length=3):
+    masks = torch.rand(frames, *size, generator=torch.Generator().manual_seed(number)) > 0.6
+    return with_clips(SimpleNamespace(
+        class_id=number % 2, class_name=f"c{number % 2}", video=f"v{number}", masks=masks, original_masks=original,
+        frames=[f"v{number}/{t}.jpg" for t in range(frames)], support_frames=["s/0.jpg"], original_size=(48, 64), run=3,
+        supports_share_video=False, id=f"c/v{number}"), clip_length)
+
+
+def with_clips(episode, length):
+    original = episode.original_masks
+    originals = [None] * len(episode.masks) if original is None else original.split(length)
+    images = torch.zeros(len(episode.masks), 3, *episode.masks.shape[1:]).split(length)
+    episode.clips = map(Clip, images, episode.masks.split(length), originals)
+    return episode
 
 
 def perfect(episode):
-    frames = len(episode.query_masks)
-    return Said(episode.query_masks.float() * 2 - 1, torch.linspace(0, 1, frames), torch.arange(frames) > 2)
+    """Sure of everything; predicted IoUs rise over the video, and frames are remembered from the fourth on."""
+    ious, position = torch.linspace(0, 1, len(episode.frames)), 0
+
+    def segment(clip):
+        nonlocal position
+        position += len(clip.masks)
+        frames = slice(position - len(clip.masks), position)
+        return Said(clip.masks.float() * 2 - 1, ious[frames], torch.arange(len(ious))[frames] > 2)
+    return segment
 
 
 def noisy(episode):
-    wrong = torch.rand(episode.query_masks.shape, generator=torch.Generator().manual_seed(9)) < 0.2
-    return Said((episode.query_masks ^ wrong).float() - 0.5, None, torch.zeros(len(wrong), dtype=torch.bool))
+    """Every fifth pixel is wrong."""
+    generator = torch.Generator().manual_seed(9)
+
+    def segment(clip):
+        wrong = torch.rand(clip.masks.shape, generator=generator) < 0.2
+        return Said((clip.masks ^ wrong).float() - 0.5, None, torch.zeros(len(wrong), dtype=torch.bool))
+    return segment
+
+
+def noisy_masks(episode):
+    """What `noisy` segments of the whole video: (T, H, W) bool array"""
+    wrong = torch.rand(episode.masks.shape, generator=torch.Generator().manual_seed(9)) < 0.2
+    return (episode.masks ^ wrong).numpy()
+
+
+def rounded(values):
+    return [None if np.isnan(x) else round(float(x), 6) for x in values]
 
 
 @pytest.fixture
@@ -51,13 +85,39 @@ def test_lines_equal_the_metrics_and_keep_the_order(cfg, workers):
     results = evaluate(noisy, episodes, cfg, 2, written.append, workers=workers)
     assert results == written and [line["video"] for line in written] == [f"v{n}" for n in range(7)]
     for episode, line in zip(episodes, written, strict=True):
-        pred, gt = (noisy(episode).margins > 0).numpy(), episode.query_masks.numpy()
+        pred, gt = noisy_masks(episode), episode.masks.numpy()
         np.testing.assert_allclose(line["j"], jaccard(pred, gt), atol=1e-6)
         np.testing.assert_allclose(line["f"], boundary_f(pred, gt), atol=1e-6)
         np.testing.assert_allclose(line["vc"], vc_windows(pred, gt), atol=1e-6)
         assert (line["fold"], line["run"], line["class"]) == (2, 3, episode.class_name)
-        assert line["pred_iou"] is None and line["true_iou"] == line["j"] and line["seconds"] >= 0
+        assert line["pred_iou"] is None and line["true_iou"] == line["j"]
+        assert line["seconds"] >= 0 and line["data_seconds"] >= 0
         assert line["frames"] == episode.frames and line["vc_variant"] == "vipmt"
+
+
+@pytest.mark.parametrize("variant", ["vipmt", "tti", "vspw"])
+@pytest.mark.parametrize("clip_length", [1, 2, 5, 8, 20])
+def test_clips_give_the_numbers_of_the_whole_video(cfg, variant, clip_length):
+    """Videos shorter than VC's window, of just its length, with one frame in the last clip, and of one clip."""
+    cfg.metrics.vc = variant
+    for frames in (1, 6, 7, 8, 11, 16):
+        episode = fake_episode(1, frames, clip_length=clip_length)
+        episode.masks[:, 4:20, 4:28] = True             # what windows have in common
+        episode.masks[8:10, :, :] = False               # but not all of them
+        with_clips(episode, clip_length)
+        [line] = evaluate(noisy, [episode], cfg, 1, lambda _: None, workers=2)
+        pred, gt = noisy_masks(episode), episode.masks.numpy()
+        assert line["vc"] == rounded(vc_windows(pred, gt, 7, variant))
+        assert len(line["vc"]) == max(frames - 7 + (variant == "vipmt"), 0)
+        assert line["j"] == rounded(jaccard(pred, gt)) and line["f"] == rounded(boundary_f(pred, gt))
+        assert len(line["remembered"]) == frames
+
+
+def test_a_window_of_one_frame_needs_nothing_carried_over(cfg):
+    cfg.metrics.vc_window = 1
+    episode = fake_episode(1, 7)
+    [line] = evaluate(noisy, [episode], cfg, 1, lambda _: None)
+    assert line["vc"] == rounded(vc_windows(noisy_masks(episode), episode.masks.numpy(), 1)) and len(line["vc"]) == 7
 
 
 def test_lines_are_json_with_six_digits(cfg):
@@ -72,20 +132,21 @@ def test_lines_are_json_with_six_digits(cfg):
 def test_windows_without_constant_truth_become_null(cfg):
     cfg.metrics.vc = "vspw"
     episode = fake_episode(0, frames=8, size=(2, 2))
-    episode.query_masks = (torch.arange(8) % 2 == 0)[:, None, None].expand(8, 2, 2)
-    [line] = evaluate(perfect, [episode], cfg, 1, lambda _: None)
+    episode.masks = (torch.arange(8) % 2 == 0)[:, None, None].expand(8, 2, 2)
+    [line] = evaluate(perfect, [with_clips(episode, 3)], cfg, 1, lambda _: None)
     assert line["vc"] == [None] and json.dumps(line, allow_nan=False)
 
 
 def test_each_line_is_handed_on_before_the_last_video_is_segmented(cfg):
+    """All but those whose clips may be in work: two for each thread."""
     written = []
 
-    def segment(episode):
+    def start(episode):
         if episode.video == "v9":
             assert len(written) >= 10 - 1 - 2 * 2
         return perfect(episode)
 
-    evaluate(segment, [fake_episode(n) for n in range(10)], cfg, 1, written.append, workers=2)
+    evaluate(start, [fake_episode(n, frames=2) for n in range(10)], cfg, 1, written.append, workers=2)
     assert len(written) == 10
 
 
@@ -97,30 +158,94 @@ def test_metrics_run_beside_the_network(cfg, monkeypatch):
         time.sleep(0.01)
         return np.ones(len(pred))
 
-    monkeypatch.setattr("utils.evaluator.jaccard", slow)
+    monkeypatch.setattr("utils.measuring.jaccard", slow)
     evaluate(perfect, [fake_episode(n) for n in range(4)], cfg, 1, lambda _: None, workers=2)
     assert seen and network not in seen
 
 
+def test_slow_metrics_hold_the_network_up_before_masks_pile_up(cfg, monkeypatch):
+    segmented, measured = [], []
+
+    def slow(pred, gt):
+        time.sleep(0.002)
+        measured.append(len(pred))
+        return np.ones(len(pred))
+
+    def start(episode):
+        def segment(clip):
+            assert len(segmented) - len(measured) <= 2 * 2         # two clips for each of two threads
+            segmented.append(clip)
+            return Said(clip.masks.float() - 0.5, None, torch.zeros(len(clip.masks)))
+        return segment
+
+    monkeypatch.setattr("utils.measuring.jaccard", slow)
+    evaluate(start, [fake_episode(0, frames=60)], cfg, 1, lambda _: None, workers=2)
+    assert len(segmented) == len(measured) == 20
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("resolution", ["input", "original"])
+def test_a_long_video_keeps_a_few_clips_alive(cfg, workers, resolution):
+    """400 frames, 80 clips: those the loader holds, the one at hand, the one before it, and nothing else."""
+    cfg.data.update(size=[24, 32], shots=2)
+    cfg.test.resolution = resolution
+    episodes = TestEpisodes(FakeIndex({1: 3}, length=400), [1], cfg, run=0)
+    living = []
+
+    def start(episode):
+        def segment(clip):
+            living.append(sum(type(x) is Clip for x in gc.get_objects()))
+            return Said(clip.masks.float() - 0.5, None, torch.zeros(len(clip.masks)))
+        return segment
+
+    def restore(margins, size):
+        return torch.nn.functional.interpolate(margins[:, None], size)[:, 0]
+
+    gc.freeze()                 # what was there before is not looked through 80 times
+    [line] = evaluate(start, EpisodeStream(episodes, [1], workers), cfg, 1, lambda _: None, restore)
+    gc.unfreeze()
+    assert len(line["j"]) == 400 and len(living) == 80
+    assert max(living) <= 2 + 2 * workers
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("kind", [RuntimeError, KeyboardInterrupt])
-def test_interrupted_network_loses_no_finished_video(cfg, workers, kind):
-    written = []
+@pytest.mark.parametrize("place", ["start", "middle", "data"])
+def test_interruption_loses_no_finished_video(cfg, workers, kind, place):
+    written, recorded = [], []
 
-    def segment(episode):
-        if episode.video == "v5":
+    def torn(clips):
+        yield next(clips)
+        raise kind("out of memory")
+
+    def start(episode):
+        if episode.video == "v5" and place == "start":
             raise kind("out of memory")
-        return perfect(episode)
+        clips = iter(range(9))
 
+        def segment(clip):
+            if episode.video == "v5" and place == "middle" and next(clips) == 1:
+                raise kind("out of memory")
+            return Said(clip.masks.float() - 0.5, None, torch.zeros(len(clip.masks)))
+        return segment
+
+    @contextmanager
+    def record(episode):
+        yield lambda clip, masks: None
+        recorded.append(episode.video)
+
+    episodes = [fake_episode(n) for n in range(9)]
+    if place == "data":
+        episodes[5].clips = torn(episodes[5].clips)
     with pytest.raises(kind, match="out of memory"):
-        evaluate(segment, [fake_episode(n) for n in range(9)], cfg, 1, written.append, workers=workers)
-    assert [line["video"] for line in written] == [f"v{n}" for n in range(5)]
+        evaluate(start, episodes, cfg, 1, written.append, record=record, workers=workers)
+    assert [line["video"] for line in written] == recorded == [f"v{n}" for n in range(5)]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_error_in_a_metric_goes_up(cfg, workers):
     def wrong_size(episode):
-        return Said(torch.zeros(3, 5, 5), None, torch.zeros(3))
+        return lambda clip: Said(torch.zeros(3, 5, 5), None, torch.zeros(3))
 
     with pytest.raises(ValueError, match="of one size"):
         evaluate(wrong_size, [fake_episode(0)], cfg, 1, lambda _: None, workers=workers)
@@ -129,21 +254,32 @@ def test_error_in_a_metric_goes_up(cfg, workers):
 def test_original_resolution_measures_restored_margins(cfg):
     cfg.test.resolution = "original"
     truth = torch.rand(8, 48, 64, generator=torch.Generator().manual_seed(1)) > 0.5
-    episode = fake_episode(0, original=truth)
-    shown = []
+    shown, restored = [], iter(truth.split(3))
 
     def restore(margins, size):
-        assert margins.shape == (8, 24, 32) and size == (48, 64)
-        return truth.float() - 0.5
+        assert margins.shape[1:] == (24, 32) and size == (48, 64)
+        return next(restored).float() - 0.5
 
-    [line] = evaluate(perfect, [episode], cfg, 1, lambda _: None, restore, on_masks=lambda e, m: shown.append(m))
-    assert line["j"] == [1.0] * 8 and shown[0].shape == (8, 48, 64)
+    @contextmanager
+    def record(episode):
+        yield lambda clip, masks: shown.append((clip, masks))
+
+    [line] = evaluate(perfect, [fake_episode(0, original=truth)], cfg, 1, lambda _: None, restore, record)
+    assert line["j"] == [1.0] * 8 and [masks.shape for _, masks in shown] == [(3, 48, 64), (3, 48, 64), (2, 48, 64)]
+    assert all((clip.original_masks.numpy() == masks).all() for clip, masks in shown)
     with pytest.raises(ValueError, match="restore"):
-        evaluate(perfect, [episode], cfg, 1, lambda _: None)
+        evaluate(perfect, [fake_episode(0, original=truth)], cfg, 1, lambda _: None)
 
 
 def test_no_episodes_give_no_lines(cfg):
     assert evaluate(perfect, iter(()), cfg, 1, lambda _: None) == []
+
+
+def test_an_episode_iterated_over_before_is_noticed(cfg):
+    episode = fake_episode(0)
+    next(episode.clips)
+    with pytest.raises(AssertionError, match="8 frames, but 5 in its clips"):
+        evaluate(perfect, [episode], cfg, 1, lambda _: None)
 
 
 # ---- continuing a test

@@ -3,19 +3,18 @@ import numpy as np
 import pytest
 import torch
 
-from dataloaders.episode import Episode
 from models import get_method
 from utils.config import load_config
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")]
 
 
-def random_episode(frames=7):
+def random_video(frames=7):
+    """support images and masks, query images"""
     torch.manual_seed(0)
     support_masks = torch.zeros(2, 64, 96, dtype=torch.bool)
     support_masks[:, 16:48, 24:64] = True
-    return Episode(torch.randn(2, 3, 64, 96), support_masks, torch.randn(frames, 3, 64, 96),
-                   torch.zeros(frames, 64, 96, dtype=torch.bool), 1, "x", "v", [], [], (64, 96))
+    return torch.randn(2, 3, 64, 96), support_masks, torch.randn(frames, 3, 64, 96)
 
 
 @pytest.mark.parametrize("config", ["config/vipmt_ytvis.yaml", "config/released.yaml"])
@@ -26,8 +25,10 @@ def test_gpu_segments_a_video_as_the_cpu_does(config, monkeypatch):
     torch.manual_seed(0)
     method, results = get_method("vipmt"), []
     model = method.build(cfg).eval()
+    *supports, images = random_video()
     for device in ("cpu", "cuda"):
-        results.append(method.segment_video(model.to(device), random_episode(), memory=cfg.memory, clip_length=3,
-                                            rng=np.random.default_rng(0)))
-    assert torch.allclose(results[0].margins, results[1].margins, atol=2e-3)
-    assert torch.allclose(results[0].ious, results[1].ious, atol=1e-3)
+        segmenter = method.VideoSegmenter(model.to(device), *supports, memory=cfg.memory, rng=np.random.default_rng(0))
+        results.append([segmenter(clip) for clip in images.split(3)])
+    for on_cpu, on_gpu in zip(*results, strict=True):
+        assert torch.allclose(on_cpu.margins, on_gpu.margins.cpu(), atol=2e-3)
+        assert torch.allclose(on_cpu.ious, on_gpu.ious, atol=1e-3)

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from dataloaders.episode import Episode
 from models.backbone import Backbone
-from models.vipmt.inference import segment_video
+from models.vipmt.inference import ClipSegmentation, VideoSegmenter
 from models.vipmt.iou_net import IoUNet
 from models.vipmt.model import VIPMT
 
@@ -37,13 +36,23 @@ def episode_of(frames=11, shots=2, size=SIZE):
 
     def masks(n):
         return torch.rand(n, *size, generator=generator) > 0.6
-    return Episode(images(shots), masks(shots), images(frames), masks(frames), class_id=3, class_name="cat", video="v",
-                   frames=[], support_frames=[], original_size=size)
+    return SimpleNamespace(support_images=images(shots), support_masks=masks(shots), query_images=images(frames),
+                           query_masks=masks(frames))
 
 
-def segment(model, episode, length=3, min_iou=0.0, clip_length=4, seed=0, **options):
-    return segment_video(model, episode, memory=SimpleNamespace(length=length, min_iou=min_iou),
-                         clip_length=clip_length, rng=np.random.default_rng(seed), **options)
+def segmenter_of(model, episode, length=3, min_iou=0.0, seed=0, keep=1000):
+    return VideoSegmenter(model, episode.support_images, episode.support_masks, rng=np.random.default_rng(seed),
+                          memory=SimpleNamespace(length=length, min_iou=min_iou, keep=keep))
+
+
+def segment(model, episode, clip_length=4, memory_masks=None, **options):
+    """The whole video, clip by clip  ->  one ClipSegmentation"""
+    segmenter, clips = segmenter_of(model, episode, **options), episode.query_images.split(clip_length)
+    masks = [None] * len(clips) if memory_masks is None else memory_masks.split(clip_length)
+    found = [segmenter(images, known) for images, known in zip(clips, masks, strict=True)]
+    return ClipSegmentation(torch.cat([x.margins for x in found]),
+                            None if found[0].ious is None else torch.cat([x.ious for x in found]),
+                            torch.cat([x.remembered for x in found]))
 
 
 def slow(model, episode, length, min_iou, clip_length, seed, memory_masks=None):
@@ -57,7 +66,7 @@ def slow(model, episode, length, min_iou, clip_length, seed, memory_masks=None):
             frames, masks = zip(*(known[i] for i in chosen), strict=True)
             memory = model.guide_memory(model.encode(images[list(frames)][None]), torch.stack(masks)[None])
         support = model.guide(model.encode(episode.support_images[None]), episode.support_masks[None])
-        encoded = model.encode(clip[None])
+        encoded = model.prepare(model.encode(clip[None]))
         out = model(encoded, support, memory, size=SIZE)
         iou = model.predict_iou(out, encoded, support, memory)[0]
         for t in range(len(clip)):
@@ -184,7 +193,7 @@ def test_torchs_own_random_stream_is_not_touched():
 
 def test_model_without_memory_prototype_never_draws():
     model, episode = model_of(with_memory=False), episode_of()
-    found = segment_video(model, episode, memory=SimpleNamespace(length=3, min_iou=0.0), clip_length=4, rng=None)
+    found = segment(model, episode)
     assert found.ious is None and not found.remembered.any() and found.masks.shape == (11, *SIZE)
 
 
@@ -199,3 +208,34 @@ def test_empty_support_and_empty_predictions_stay_finite():
 
 def test_no_gradient_is_recorded():
     assert not segment(model_of(), episode_of()).margins.requires_grad
+
+
+def test_one_prepared_clip_serves_several_runs():
+    model, first, second = model_of(), episode_of(), episode_of(shots=3)
+    second.query_images = first.query_images
+    runs = [segmenter_of(model, episode) for episode in (first, second)]
+    shared = [[], []]
+    for images in first.query_images.split(4):
+        clip = runs[0].prepare(images)
+        for run, margins in zip(runs, shared, strict=True):
+            margins.append(run.segment(clip, images.shape[-2:]).margins)
+    for margins, episode in zip(shared, (first, second), strict=True):
+        assert torch.equal(torch.cat(margins), segment(model, episode).margins)
+
+
+def test_a_bank_that_is_large_enough_changes_nothing():
+    model, episode = model_of(), episode_of(frames=16)
+    assert torch.equal(segment(model, episode, keep=16).margins, segment(model, episode, keep=1000).margins)
+
+
+def test_memory_of_a_long_video_is_that_of_a_short_one():
+    model, episode = model_of(), episode_of(frames=4)
+    segmenter, sizes = segmenter_of(model, episode, keep=6), []
+    for _ in range(60):
+        segmenter(episode.query_images)
+        kept = segmenter.bank.frames
+        storages = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes()
+                    for g in kept for x in vars(g).values() if x is not None}
+        sizes.append(sum(storages.values()))
+    assert len(segmenter.bank) == 6 and segmenter.bank.seen == 240
+    assert len(set(sizes[2:])) == 1

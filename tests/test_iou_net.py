@@ -84,7 +84,7 @@ def test_model_compares_with_the_supports_and_as_released_with_memory(cosine, in
     images, masks = torch.randn(1, 6, 3, 32, 40), torch.rand(1, 4, 32, 40) > 0.5
     with torch.no_grad():
         features = model.encode(images)
-        support, clip = model.guide(features.frames([0, 1]), masks[:, :2]), features.frames([4, 5])
+        support, clip = model.guide(features.frames([0, 1]), masks[:, :2]), model.prepare(features.frames([4, 5]))
         memory = model.guide_memory(model.memory_features(features.frames([2, 3])), masks[:, 2:])
         out = model(clip, support, memory)
         found = model.similarity_maps(out, clip, support, memory)
@@ -124,7 +124,7 @@ def test_pooling_is_the_identity_at_240_by_424():
     torch.nn.init.normal_(net.fc2.bias)
     seen = []
     net.conv4.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    found = net(levels, maps)
+    found = net(net.fuse(levels), maps)
     assert seen[0].shape[-2:] == GRID and torch.equal(F.adaptive_avg_pool2d(seen[0], GRID), seen[0])
     for t in (0, 1):
         close(found[0, t], score(net, [x[0, t] for x in levels], maps[0, t]))
@@ -133,7 +133,8 @@ def test_pooling_is_the_identity_at_240_by_424():
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (96, 160), (480, 424)])
 @pytest.mark.parametrize("levels", [3, 4], ids=["c4", "c5"])
 def test_iou_is_predicted_at_any_input_size(height, width, levels):
-    found = IoUNet.forward(*net_and_inputs(height, width, levels))
+    net, inputs, maps = net_and_inputs(height, width, levels)
+    found = net(net.fuse(inputs), maps)
     assert found.shape == (1, 2) and torch.isfinite(found).all() and found.any()
 
 
@@ -153,7 +154,8 @@ def test_gradients_reach_only_the_iou_net(trained):
     model = VIPMT(backbone, IoUNet(channels=backbone.channels, maps=5, dim=4, hidden=4), dim=16, num_layers=1, heads=2,
                   ffn_dim=16)
     features = model.encode(torch.randn(1, 4, 3, 32, 40))
-    support, clip = model.guide(features.frames([0, 1]), torch.rand(1, 2, 32, 40) > 0.5), features.frames([2, 3])
+    support = model.guide(features.frames([0, 1]), torch.rand(1, 2, 32, 40) > 0.5)
+    clip = model.prepare(features.frames([2, 3]))
     iou = model.predict_iou(model(clip, support), clip, support)
     assert (iou > 0).all() and (iou < 1).all()
     iou.sum().backward()
@@ -167,7 +169,8 @@ def test_without_maps_the_mask_alone_is_read():
                   ffn_dim=16, use_maps=False).eval()
     with torch.no_grad():
         features = model.encode(torch.randn(1, 4, 3, 32, 40))
-        support, clip = model.guide(features.frames([0, 1]), torch.rand(1, 2, 32, 40) > 0.5), features.frames([2, 3])
+        support = model.guide(features.frames([0, 1]), torch.rand(1, 2, 32, 40) > 0.5)
+        clip = model.prepare(features.frames([2, 3]))
         out = model(clip, support)
         assert torch.equal(model.similarity_maps(out, clip, support)[:, :, 0] > 0, out.low_logits.argmax(2) > 0)
         assert model.predict_iou(out, clip, support).shape == (1, 2)

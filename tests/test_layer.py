@@ -271,7 +271,7 @@ def test_one_frame_without_frame_prototype_and_memory_is_ipmt():
     for module in (model.layers, model.mask_heads):
         randomise(module)
     images, masks = torch.randn(1, 3, 3, 8 * H, 8 * W), torch.rand(1, 2, 8 * H, 8 * W) > 0.5
-    support, query = model.guide(model.encode(images[:, :2]), masks), model.encode(images[:, 2:])
+    support, query = model.guide(model.encode(images[:, :2]), masks), model.prepare(model.encode(images[:, 2:]))
     back, front = model(query, support).activation.initial_logits[0, 0]
     model.activation.initial_classifier[-1].bias[1] -= (front - back).median() + 1e-9     # half of it is object
     out = model(query, support)

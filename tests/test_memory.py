@@ -6,33 +6,50 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.backbone import Features
 from models.vipmt.memory import MemoryBank, noisy_masks, reliable_frames
+from models.vipmt.prototype_activation import Guidance
 
 
-def clip_of(numbers):
-    """Features (1, T, 1, 2, 3) and masks (1, T, 4, 6) in which every frame carries its number."""
-    x = torch.tensor(numbers, dtype=torch.float32).view(1, -1, 1, 1, 1).expand(-1, -1, 1, 2, 3)
-    masks = torch.arange(24).view(1, 1, 4, 6) < torch.tensor(numbers).view(1, -1, 1, 1)
-    return Features(None, x, 2 * x, None), masks
+def guidance_of(numbers):
+    """Guidance of frames that carry their number everywhere; one foreground position per frame and number."""
+    x = torch.tensor(numbers, dtype=torch.float32).view(1, -1, 1, 1, 1).expand(-1, -1, 2, 2, 3)
+    foreground = torch.zeros(1, len(numbers), max(numbers) + 1, 4)
+    for s, number in enumerate(numbers):
+        foreground[0, s, :number] = 1
+    return Guidance(x, x[:, :, 0] > 0, x[:, :, 0] > 0, x[..., 0, 0], foreground, None)
 
 
-def bank_of(count, length):
-    bank = MemoryBank(length)
+def remember(bank, numbers, reliable=None):
+    """The frames of a clip  ->  those whose guidance was asked for"""
+    asked = []
+
+    def guide(positions):
+        asked.extend(numbers[t] for t in positions)
+        return guidance_of([numbers[t] for t in positions])
+    bank.remember(torch.tensor([True] * len(numbers) if reliable is None else reliable), guide)
+    return asked
+
+
+def bank_of(count, length, rng=None, keep=1000):
+    bank = MemoryBank(length, keep, rng)
     for start in range(0, count, 4):
-        numbers = list(range(start, min(start + 4, count)))
-        bank.remember(*clip_of(numbers), torch.ones(len(numbers), dtype=torch.bool))
+        remember(bank, list(range(start, min(start + 4, count))))
     return bank
 
 
-def drawn(bank, rng):
-    """The numbers of the frames drawn; features, levels and masks agree about them."""
-    features, masks = bank.draw(rng)
-    numbers = [int(x) for x in features.c3[0, :, 0, 0, 0]]
-    assert torch.equal(features.c4, 2 * features.c3) and features.c2 is None and features.c5 is None
-    assert features.c3.shape == (1, len(numbers), 1, 2, 3) and masks.shape == (1, len(numbers), 4, 6)
-    assert masks[0].flatten(1).sum(1).tolist() == numbers
+def drawn(bank):
+    """The numbers of the frames drawn; all parts of their guidance agree about them."""
+    guidance = bank.draw()
+    numbers = [int(x) for x in guidance.prototypes[0, :, 0]]
+    assert guidance.features.shape == (1, len(numbers), 2, 2, 3) and guidance.masks.dtype == torch.bool
+    assert [int(x) for x in guidance.features[0, :, 1, 1, 2]] == numbers
+    assert guidance.foreground[0, :, :, 0].sum(1).tolist() == numbers and guidance.high_foreground is None
     return numbers
+
+
+def chi_square(counts):
+    expected = sum(counts) / len(counts)
+    return sum((n - expected) ** 2 / expected for n in counts)
 
 
 # What enters
@@ -43,62 +60,85 @@ def test_threshold_is_inclusive():
 
 
 def test_unreliable_frame_never_enters_memory():
-    bank = MemoryBank(5)
-    bank.remember(*clip_of([1, 2, 3, 4]), torch.tensor([True, False, False, True]))
-    bank.remember(*clip_of([5, 6]), torch.tensor([False, False]))
-    assert len(bank) == 2 and drawn(bank, np.random.default_rng(0)) == [1, 4]
+    bank = MemoryBank(5, 40, None)
+    assert remember(bank, [1, 2, 3, 4], [True, False, False, True]) == [1, 4]
+    assert remember(bank, [5, 6], [False, False]) == []
+    assert len(bank) == bank.seen == 2 and drawn(bank) == [1, 4]
 
 
 def test_bank_keeps_its_own_copies():
-    bank, (features, masks) = MemoryBank(5), clip_of([1, 2])
-    features = features.map(torch.Tensor.clone)
-    bank.remember(features, masks, torch.tensor([True, True]))
-    features.c3.zero_()
-    masks.zero_()
-    assert drawn(bank, None) == [1, 2]
+    bank, guidance = MemoryBank(5, 40, None), guidance_of([1, 2])
+    for name in ("features", "prototypes"):
+        setattr(guidance, name, getattr(guidance, name).clone())
+    bank.remember(torch.tensor([True, True]), lambda positions: guidance)
+    guidance.features.zero_()
+    guidance.prototypes.zero_()
+    assert drawn(bank) == [1, 2]
 
 
 # What is drawn
 
 def test_empty_bank_gives_none():
-    assert MemoryBank(5).draw(np.random.default_rng(0)) is None
-    bank = MemoryBank(5)
-    bank.remember(*clip_of([1]), torch.tensor([False]))
-    assert bank.draw(np.random.default_rng(0)) is None
+    bank = MemoryBank(5, 40, np.random.default_rng(0))
+    assert bank.draw() is None
+    remember(bank, [1], [False])
+    assert bank.draw() is None
 
 
 def test_length_zero_remembers_but_never_reads():
-    assert bank_of(3, length=0).draw(np.random.default_rng(0)) is None
+    assert bank_of(3, length=0).draw() is None
 
 
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_few_frames_are_all_drawn_without_a_random_number(count):
-    assert drawn(bank_of(count, length=5), rng=None) == list(range(count))
+    assert drawn(bank_of(count, length=5, rng=None)) == list(range(count))
 
 
 @pytest.mark.parametrize("length", [1, 3, 5])
 def test_many_frames_give_exactly_length_in_order(length):
-    bank, rng = bank_of(14, length), np.random.default_rng(1)
+    bank = bank_of(14, length, np.random.default_rng(1))
     for _ in range(20):
-        numbers = drawn(bank, rng)
+        numbers = drawn(bank)
         assert len(set(numbers)) == length and numbers == sorted(numbers)
     assert len(bank) == 14       # nothing leaves
 
 
 def test_draws_are_uniform_over_all_subsets():
-    bank, rng = bank_of(6, length=2), np.random.default_rng(7)
+    bank = bank_of(6, 2, np.random.default_rng(7))
     counts = dict.fromkeys(combinations(range(6), 2), 0)
-    draws = 3000
-    for _ in range(draws):
-        counts[tuple(drawn(bank, rng))] += 1
-    expected = draws / len(counts)
-    chi_square = sum((n - expected) ** 2 / expected for n in counts.values())
-    assert chi_square < 36.1       # 14 degrees of freedom, one in a thousand
+    for _ in range(3000):
+        counts[tuple(drawn(bank))] += 1
+    assert chi_square(counts.values()) < 36.1       # 14 degrees of freedom, one in a thousand
 
 
 def test_same_generator_state_draws_the_same_frames():
-    first, second = (np.random.default_rng(3) for _ in range(2))
-    assert [drawn(bank_of(12, 5), first) for _ in range(5)] == [drawn(bank_of(12, 5), second) for _ in range(5)]
+    first, second = (bank_of(30, 5, np.random.default_rng(3), keep=8) for _ in range(2))
+    assert [drawn(first) for _ in range(5)] == [drawn(second) for _ in range(5)]
+
+
+# Long videos
+
+def test_a_draw_from_a_full_bank_is_uniform_over_all_subsets_of_the_video():
+    """Three of ten frames are kept and two of them drawn: still every pair of the ten is as likely as any other."""
+    counts = dict.fromkeys(combinations(range(10), 2), 0)
+    for seed in range(4500):
+        bank = bank_of(10, 2, np.random.default_rng(seed), keep=3)
+        assert len(bank) == 3 and bank.seen == 10
+        counts[tuple(drawn(bank))] += 1
+    assert chi_square(counts.values()) < 78.7       # 44 degrees of freedom, one in a thousand
+
+
+def test_only_frames_that_are_kept_are_ever_guided():
+    bank, asked = MemoryBank(2, 5, np.random.default_rng(0)), []
+    for start in range(0, 4000, 4):
+        asked += remember(bank, list(range(start, start + 4)))
+    assert asked[:4] == [0, 1, 2, 3] and 5 < len(asked) < 60       # 5 (1 + ln(4000 / 5)) = 38 expected
+    numbers = [int(g.prototypes[0, 0, 0]) for g in bank.frames]
+    assert numbers == sorted(numbers) and set(numbers) <= set(asked)
+
+
+def test_a_bank_is_never_smaller_than_a_draw():
+    assert len(drawn(bank_of(9, length=5, rng=np.random.default_rng(0), keep=1))) == 5
 
 
 # Noisy masks

@@ -4,7 +4,7 @@ import torch
 
 from models import METHODS
 from models.backbone import Backbone
-from models.vipmt import TrainStep, build, segment_video
+from models.vipmt import TrainStep, VideoSegmenter, build
 from models.vipmt.iou_net import IoUNet
 from models.vipmt.model import VIPMT
 from utils.checkpoint import save_checkpoint
@@ -44,15 +44,15 @@ def run(model, images, masks, spans):
     features = model.encode(images)
     support = model.guide(features.frames(supports), masks[:, supports])
     memory = model.guide_memory(model.memory_features(features.frames(memories)), masks[:, memories])
-    clip = features.frames(frames)
+    clip = model.prepare(features.frames(frames))
     out = model(clip, support, memory, size=images.shape[-2:])
     return out, None if model.iou_net is None else model.predict_iou(out, clip, support, memory)
 
 
 def test_registry_offers_what_train_and_test_need():
-    assert {"build", "TrainStep", "segment_video"} <= set(dir(METHODS["vipmt"]))
+    assert {"build", "TrainStep", "VideoSegmenter"} <= set(dir(METHODS["vipmt"]))
     assert METHODS["vipmt"].build is build and METHODS["vipmt"].TrainStep is TrainStep
-    assert METHODS["vipmt"].segment_video is segment_video
+    assert METHODS["vipmt"].VideoSegmenter is VideoSegmenter
 
 
 @pytest.mark.parametrize("config", [PAPER, RELEASED])
@@ -163,8 +163,8 @@ def test_size_defaults_to_eight_times_the_features():
     model, (images, masks, spans) = built().double().eval(), inputs_of(size=(36, 44))
     features = model.encode(images)
     support = model.guide(features.frames(spans[0]), masks[:, spans[0]])
-    assert model(features.frames(spans[2]), support).logits.shape[-2:] == (40, 48)
-    assert model(features.frames(spans[2]), support, size=(36, 44)).logits.shape[-2:] == (36, 44)
+    assert model(model.prepare(features.frames(spans[2])), support).logits.shape[-2:] == (40, 48)
+    assert model(model.prepare(features.frames(spans[2])), support, size=(36, 44)).logits.shape[-2:] == (36, 44)
 
 
 def test_a_tie_is_background():
@@ -239,6 +239,7 @@ def test_balanced_initialisation_keeps_positions_apart():
         masks[:, :, 16:40, 16:56] = True
         with torch.no_grad():
             support = model.guide(model.encode(torch.randn(1, 2, 3, 64, 96)), masks)
-            query = model(model.encode(torch.randn(1, 3, 3, 64, 96)), support).layers[-1].query.flatten(3)
+            clip = model.prepare(model.encode(torch.randn(1, 3, 3, 64, 96)))
+            query = model(clip, support).layers[-1].query.flatten(3)
         shares[recipe] = float(query.std(-1).square().mean().sqrt() / query.square().mean().sqrt())
     assert shares["released"] < 0.1 < 0.2 < shares["balanced"], shares

@@ -48,6 +48,14 @@ def module_of(**settings):
                                **settings).eval()
 
 
+def guide_of(module, features, masks):
+    return module.guide(features, module.search_keys(features.c5, at_feature_size(masks)), masks)
+
+
+def activate(module, features, guides):
+    return module(*module.prepare(features, features.c5), guides)
+
+
 def full_size(masks):
     """Masks at the input's resolution whose pixels (8i, 8j) are `masks`; the others are noise."""
     large = torch.rand(*masks.shape[:-2], 8 * H - 3, 8 * W - 5) > 0.5
@@ -80,7 +88,7 @@ def test_degenerate_masks_are_patched_as_released():
 def test_guides_patch_only_what_attention_reads():
     masks = torch.zeros(B, T, H, W, dtype=torch.bool)
     for patch in (False, True):
-        guide = module_of(patch_masks=patch).guide(features_of(T), None, full_size(masks))
+        guide = module_of(patch_masks=patch).guide(features_of(T), (None, None), full_size(masks))
         assert not guide.masks.any() and guide.attention_masks.any() == patch
         assert not guide.prototypes.any()
 
@@ -144,7 +152,7 @@ def test_padding_changes_no_similarity(cosine):
 def test_chunking_changes_no_similarity(cosine, chunk, monkeypatch):
     query, keys = torch.rand(B, T, 6, H, W), torch.rand(B, 2, 3, 6)
     whole = max_similarity(query, keys, cosine)
-    monkeypatch.setattr(prototype_activation, "CHUNK", chunk)
+    monkeypatch.setitem(prototype_activation.CHUNK, "cpu", chunk)
     close(max_similarity(query, keys, cosine), whole)
 
 
@@ -189,8 +197,8 @@ def test_prior_equals_four_nested_loops(cumulative):
     module, support, query = module_of(cumulative_prior=cumulative), features_of(2), features_of(T)
     masks = torch.rand(B, 2, H, W) > 0.5
     masks[0, 1] = False                                        # an empty mask gives a map of zeros, which counts
-    guide = module.guide(support, support.c5, full_size(masks))
-    found = module(query, query.c5, [guide])
+    guide = guide_of(module, support, full_size(masks))
+    found = activate(module, query, [guide])
     for b in range(B):
         expected = prior_by_loops(query.c5[b].numpy(), support.c5[b].numpy(), masks[b].numpy(), cumulative)
         close(found.prior[b], torch.from_numpy(expected))
@@ -199,9 +207,9 @@ def test_prior_equals_four_nested_loops(cumulative):
 def test_memory_in_the_prior_counts_as_further_supports():
     module, support, query = module_of(), features_of(4), features_of(T)
     masks = full_size(torch.rand(B, 4, H, W) > 0.5)
-    split = [module.guide(support.frames(part), support.frames(part).c5, masks[:, part])
+    split = [guide_of(module, support.frames(part), masks[:, part])
              for part in (slice(0, 3), slice(3, 4))]
-    one, two = module(query, query.c5, [module.guide(support, support.c5, masks)]), module(query, query.c5, split)
+    one, two = activate(module, query, [guide_of(module, support, masks)]), activate(module, query, split)
     for name in ("prior", "query", "initial_logits", "similarity"):
         close(getattr(two, name), getattr(one, name))
 
@@ -211,8 +219,8 @@ def test_order_of_query_frames_matters_only_for_the_cumulative_prior():
     flipped = query.map(lambda x: x.flip(1))
     for cumulative in (False, True):
         module = module_of(cumulative_prior=cumulative)
-        guide = module.guide(support, support.c5, masks)
-        forward, backward = (module(x, x.c5, [guide]).prior for x in (query, flipped))
+        guide = guide_of(module, support, masks)
+        forward, backward = (activate(module, x, [guide]).prior for x in (query, flipped))
         assert torch.allclose(backward.flip(1), forward) != cumulative
 
 
@@ -221,8 +229,8 @@ def test_order_of_query_frames_matters_only_for_the_cumulative_prior():
 def test_guide_and_query_are_merged_by_real_concatenations():
     module, support, query = module_of(), features_of(2), features_of(T)
     masks = torch.rand(B, 2, H, W) > 0.5
-    guide = module.guide(support, support.c5, full_size(masks))
-    found, weight = module(query, query.c5, [guide]), SimpleNamespace(**dict(module.named_children()))
+    guide = guide_of(module, support, full_size(masks))
+    found, weight = activate(module, query, [guide]), SimpleNamespace(**dict(module.named_children()))
 
     def reduced(conv, features):
         x = torch.cat([features.c3, features.c4], dim=2).flatten(0, 1)
@@ -238,7 +246,7 @@ def test_guide_and_query_are_merged_by_real_concatenations():
     close(guide.features.flatten(0, 1), F.conv2d(joined, weight.merge_support.conv.weight).relu())
 
     x = reduced(weight.reduce_query, query)
-    close(found.reduced.flatten(0, 1), x)
+    close(module.prepare(query, query.c5)[0].flatten(0, 1), x)
     mean = prototypes.mean(1).repeat_interleave(T, 0)                                 # over all supports
     joined = torch.cat([x, spread(mean), found.prior.flatten(0, 1)[:, None]], dim=1)
     merged = F.conv2d(joined, weight.merge_query.conv.weight).relu()
@@ -248,9 +256,9 @@ def test_guide_and_query_are_merged_by_real_concatenations():
 
 def test_guide_keeps_high_level_features_only_where_they_are_read():
     features, masks = features_of(2), full_size(torch.rand(B, 2, H, W) > 0.5)
-    assert module_of().guide(features, features.c5, masks).high_foreground.shape[-1] == CHANNELS["c5"]
-    assert module_of(keep_high=False).guide(features, features.c5, masks).high_foreground is None
-    without = module_of().guide(features, None, masks)
+    assert guide_of(module_of(), features, masks).high_foreground.shape[-1] == CHANNELS["c5"]
+    assert guide_of(module_of(keep_high=False), features, masks).high_foreground is None
+    without = module_of().guide(features, (None, None), masks)
     assert without.foreground is None and without.high_foreground is None
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 import yaml
 from easydict import EasyDict
+from fake_index import FakeIndex
 
 import dataloaders
 from dataloaders.sampling import (
     DistinctClassBatchSampler,
-    TestEpisodes,
     TrainEpisodes,
     draw_memory,
     draw_supports,
@@ -23,6 +23,7 @@ from dataloaders.sampling import (
     rng_for,
     training_windows,
 )
+from dataloaders.streaming import TestEpisodes
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -31,48 +32,6 @@ GOLDEN = SHARED / "parity" / "preprocess_golden.json"
 
 needs_mini = pytest.mark.skipif(not MINI.is_dir(), reason="needs the mini data set in ../shared/data/mini_ytvis")
 needs_golden = pytest.mark.skipif(not GOLDEN.is_file(), reason="needs the golden numbers in ../shared/parity")
-
-
-class FakeIndex:
-    """Class c has `counts[c]` videos of its own; (c, n) is its n-th. Frame t is grey with value t, a box is its object.
-
-    Frames in `tiny` show an object that vanishes at input size.
-    """
-    path = "fake.json"
-
-    def __init__(self, counts, length=20, size=(48, 64), tiny=()):
-        self.counts, self.length, self._size, self.tiny, self.read = counts, length, size, set(tiny), []
-        self.class_ids = sorted(counts)
-
-    def class_name(self, class_id):
-        return f"class{class_id}"
-
-    def videos(self, class_id):
-        return [100 * class_id + n for n in range(self.counts[class_id])]
-
-    def frames(self, video, class_id):
-        return np.arange(2, 2 + self.length)                      # the class is absent from frames 0 and 1
-
-    def file_name(self, video, frame):
-        return f"v{video}/{frame:05d}.jpg"
-
-    def video_name(self, video):
-        return f"v{video}"
-
-    def size(self, video):
-        return self._size
-
-    def read_image(self, video, frame):
-        self.read.append((video, frame))
-        return np.full((*self._size, 3), frame, np.uint8)
-
-    def read_mask(self, video, frame, class_id):
-        mask = np.zeros(self._size, bool)
-        if (video, frame) in self.tiny:
-            mask[1, 1] = True                                     # between the points that nearest resizing reads
-        else:
-            mask[12:36, 16:48] = True
-        return mask
 
 
 @pytest.fixture
@@ -344,7 +303,9 @@ def test_support_too_small_for_the_input_is_replaced_by_a_frame_of_its_video(cfg
     cfg.data.augmentation = "none"
 
     def first_episode(index):
-        return TrainEpisodes(index, [1], cfg)[0, 0, 1] if kind == "train" else TestEpisodes(index, [1], cfg, 0)[0]
+        if kind == "test":
+            return TestEpisodes(index, [1], cfg, run=0).episode(0)
+        return TrainEpisodes(index, [1], cfg)[0, 0, 1]
 
     before = first_episode(FakeIndex({1: 7}))
     video, frame = int(video_of(before.support_frames[2])[1:]), int(before.support_frames[2][-9:-4])
@@ -395,94 +356,6 @@ def test_start_skips_the_first_batches_only():
 def test_batch_larger_than_the_classes_is_refused():
     with pytest.raises(ValueError, match="train.batch_size is 4, but the fold trains on 3 classes.*\n.*batch_size=3"):
         DistinctClassBatchSampler([1, 2, 3], 10, 4, 0, 0)
-
-
-# -- test episodes
-
-def test_every_pair_is_tested_once_with_all_its_frames(cfg):
-    index = FakeIndex({1: 7, 5: 6}, length=9)
-    episodes = TestEpisodes(index, [1, 5], cfg, run=2)
-    assert episodes.pairs == [(1, v) for v in index.videos(1)] + [(5, v) for v in index.videos(5)]
-    assert episodes.key(8) == (5, "v501") and len(episodes) == 13
-    episode = episodes[8]
-    assert episode.frames == [f"v501/{t:05d}.jpg" for t in range(2, 11)]
-    assert episode.query_images.shape == (9, 3, 24, 32) and episode.run == 2 and episode.memory_index == ()
-    assert episode.original_masks is None
-
-
-def test_plan_opens_no_image_and_is_what_is_loaded(cfg):
-    index = FakeIndex({1: 8})
-    episodes = TestEpisodes(index, [1], cfg, run=0)
-    plans = [episodes.plan(i) for i in range(len(episodes))]
-    assert index.read == []
-    for i in (0, 7):
-        assert [index.file_name(*s) for s in plans[i].supports] == episodes[i].support_frames
-        assert [index.file_name(plans[i].video, f) for f in plans[i].frames] == episodes[i].frames
-
-
-def test_protocol_two_draws_supports_for_every_query_video(cfg):
-    episodes = TestEpisodes(FakeIndex({1: 12}), [1], cfg, run=0)
-    plans = [episodes.plan(i) for i in range(12)]
-    for plan in plans:
-        videos = {video for video, _ in plan.supports}
-        assert len(videos) == 5 and plan.video not in videos
-    assert len({plan.supports for plan in plans}) == 12
-
-
-def test_protocol_one_draws_supports_once_per_class_and_run(cfg):
-    cfg.test.protocol = "I"
-    index = FakeIndex({1: 12, 5: 8})
-    episodes = TestEpisodes(index, [1, 5], cfg, run=0)
-    for class_id, count in ((1, 12), (5, 8)):
-        plans = [episodes.plan(i) for i in range(len(episodes)) if episodes.pairs[i][0] == class_id]
-        assert len({plan.supports for plan in plans}) == 1
-        used = {video for video, _ in plans[0].supports}
-        assert len(used) == 5 and [p.video for p in plans] == [v for v in index.videos(class_id) if v not in used]
-        assert len(plans) == count - 5
-    assert TestEpisodes(index, [1, 5], cfg, run=1).plan(0).supports != episodes.plan(0).supports
-
-
-@pytest.mark.parametrize("protocol", ["I", "II"])
-def test_supports_depend_on_seed_run_and_pair_only(cfg, protocol):
-    """Not on memory, clips, augmentation, workers, other classes or which other pairs are tested."""
-    cfg.test.protocol = protocol
-    index = FakeIndex({1: 9, 5: 9})
-    episodes = TestEpisodes(index, [1, 5], cfg, run=3)
-    supports = {episodes.pairs[i]: episodes.plan(i).supports for i in range(len(episodes))}
-    other = copy.deepcopy(cfg)
-    other.memory.update(length=1, min_iou=0.1)
-    other.model.memory_prototype = False
-    other.data.update(workers=3, augmentation="released", clip_length=2)
-    last = list(supports)[-1]
-    alone = TestEpisodes(index, [5], other, run=3, only={last[1]})
-    assert alone.pairs == [last] and alone.plan(0).supports == supports[last]
-    assert TestEpisodes(index, [1, 5], cfg, run=4).plan(0).supports != episodes.plan(0).supports
-    other.seed = 43
-    assert TestEpisodes(index, [1, 5], other, run=3).plan(0).supports != episodes.plan(0).supports
-
-
-def test_test_class_with_too_few_videos_stops_the_run(cfg):
-    with pytest.raises(ValueError, match="has 5 usable videos"):
-        TestEpisodes(FakeIndex({1: 5}), [1], cfg, run=0)
-
-
-@pytest.mark.parametrize("protocol, count", [*itertools.product(["I", "II"], [1, 2, 4, 5])])
-def test_few_videos_leave_a_query_in_the_test(cfg, protocol, count):
-    cfg.test.protocol = protocol
-    episodes = TestEpisodes(FakeIndex({1: count}), [1], with_few_videos(cfg), run=0)
-    assert len(episodes) == (count if protocol == "II" else 1)
-    for i in range(len(episodes)):
-        episode = episodes[i]
-        videos = {video_of(f) for f in episode.support_frames}
-        assert episode.supports_share_video and len(set(episode.support_frames)) == 5
-        assert (episode.video in videos) == (count == 1) and len(videos) == max(1, count - 1)
-
-
-def test_original_masks_come_on_request(cfg):
-    cfg.test.resolution = "original"
-    episode = TestEpisodes(FakeIndex({1: 7}, length=4), [1], cfg, run=0)[0]
-    assert episode.original_masks.shape == (4, 48, 64) and episode.original_masks.dtype == torch.bool
-    assert episode.original_masks[0, 12:36, 16:48].all() and episode.original_masks[0].sum() == 24 * 32
 
 
 # -- hold-out
@@ -562,10 +435,10 @@ def test_train_batches_show_base_classes_and_fit_together(mini_cfg):
 def test_test_loader_leaves_out_what_is_done(mini_cfg):
     index = dataloaders.build_index(mini_cfg)
     loader = dataloaders.build_test_loader(mini_cfg, index, 1, run=0)
-    done = frozenset(loader.dataset.key(i) for i in range(19))
+    done = frozenset(loader.episodes.key(i) for i in range(19))
     rest = list(dataloaders.build_test_loader(mini_cfg, index, 1, run=0, skip=done))
-    assert len(loader) == 21 and [(e.class_id, e.video) for e in rest] == [loader.dataset.key(i) for i in (19, 20)]
-    assert rest[0].support_frames == loader.dataset[19].support_frames
+    assert len(loader) == 21 and [(e.class_id, e.video) for e in rest] == [loader.episodes.key(i) for i in (19, 20)]
+    assert rest[0].support_frames == loader.episodes.episode(19).support_frames
 
 
 @needs_mini
@@ -585,7 +458,7 @@ def test_validation_on_novel_classes_is_spread_evenly(mini_cfg):
     mini_cfg.validate.update(classes="novel", episodes=5)
     index = dataloaders.build_index(mini_cfg)
     loader = dataloaders.build_validation_loader(mini_cfg, index, 1)
-    assert list(loader.sampler) == [0, 5, 10, 15, 20] and {c for c, _ in loader.dataset.pairs} == {1, 5}
+    assert loader.order == [0, 5, 10, 15, 20] and {c for c, _ in loader.episodes.pairs} == {1, 5}
     assert dataloaders.held_out(mini_cfg, index, [2, 3]) == frozenset()
 
 

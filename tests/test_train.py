@@ -1,5 +1,6 @@
 """train.py as a user runs it, on a small synthetic data set: it learns, stops, continues and complains."""
 import json
+import shutil
 import sys
 
 import pytest
@@ -121,9 +122,10 @@ def test_backward_per_clip_and_at_once_train_alike(run):
     assert max(apart.values()) < 1e-3, apart       # a tenth of what three steps of Adam move
 
 
-def test_validation_on_held_out_base_videos_keeps_the_best(run):
+@pytest.mark.parametrize("memory", ["predicted", "ground_truth"])
+def test_validation_on_held_out_base_videos_keeps_the_best(run, memory):
     folder = run("validated", "validate.classes=base_holdout", "validate.every=1", "validate.holdout=0.2",
-                 "validate.episodes=3", "train.epochs=1")
+                 "validate.episodes=3", "train.epochs=1", f"validate.memory={memory}")
     lines = [x for x in read_json_lines(folder / "log.jsonl") if "validation" in x]
     assert len(lines) == 1 and lines[0]["videos"] == 3 and set(lines[0]["validation"]) == {"j", "f", "vc"}
     assert same(weights(folder, "best"), weights(folder))
@@ -158,6 +160,36 @@ def test_trained_model_is_tested_and_the_other_folds_are_refused(run, monkeypatc
     assert all(len(line["j"]) == len(line["frames"]) == len(line["pred_iou"]) for line in lines)
     with pytest.raises(ValueError, match="fold"):
         command(monkeypatch, test_script, "--fold", 2, *arguments)
+
+
+def test_a_broken_image_stops_the_test_and_the_same_command_continues(run, monkeypatch, demo_root, tmp_path):
+    """Two workers read ahead; videos before the broken one are kept, no line or film is lost, double or torn."""
+    folder, data = run("t", "train.epochs=1"), tmp_path / "data"
+    shutil.copytree(demo_root, data)
+    arguments = ["--fold", 1, f"data.root={data}", *TINY, "train.epochs=1", "data.workers=2", "--runs", 1,
+                 "test.resolution=original", "--checkpoint", folder / "last.pth"]
+
+    def tested(name):
+        where = tmp_path / name
+        command(monkeypatch, test_script, *arguments, "--output", where, "--save-masks", where / "masks",
+                "--save-overlays", where / "films")
+        lines = [{k: v for k, v in x.items() if "seconds" not in k} for x in read_json_lines(where / "results.jsonl")]
+        files = [p for p in where.rglob("*") if p.suffix in (".png", ".webm", ".mp4", ".gif") and p.parent != where]
+        return lines, {p.relative_to(where) for p in files}
+
+    lines, files = tested("whole")
+    assert len(files) == len(lines) + sum(len(line["frames"]) for line in lines)
+    used = {frame for line in lines[:4] for frame in (*line["frames"], *line["support_frames"])}
+    late = next(n for n, line in enumerate(lines[4:], 4) if line["frames"][5] not in used)
+    image = data / "JPEGImages" / lines[late]["frames"][5]
+    healthy = image.read_bytes()
+    image.write_bytes(healthy[:100])
+    with pytest.raises(ValueError, match="is truncated"):
+        tested("broken")
+    before = read_json_lines(tmp_path / "broken" / "results.jsonl")
+    assert 4 <= len(before) <= late and not list((tmp_path / "broken" / "films").rglob(".*"))
+    image.write_bytes(healthy)
+    assert tested("broken") == (lines, files)
 
 
 @pytest.mark.parametrize("mistake, message", [

@@ -75,7 +75,8 @@ def test_losses_are_the_released_ones_with_the_configs_weights(similarity):
     model, span = step.model, slice(LENGTH, 2 * LENGTH)
     features, truth = model.encode(batch.query_images), batch.query_masks[:, span]
     small = batch.query_masks[..., ::8, ::8]
-    clip, support = features.frames(span), model.guide(model.encode(batch.support_images), batch.support_masks)
+    support = model.guide(model.encode(batch.support_images), batch.support_masks)
+    clip = model.prepare(features.frames(span))
     memory = model.guide_memory(features.frames([0, 1]), batch.query_masks[:, :2])      # clip 2 remembers clip 1
     out = model(clip, support, memory, size=SIZE)
     guide_truth = torch.cat([batch.support_masks[..., ::8, ::8], small[:, :2]], dim=1)
@@ -87,7 +88,7 @@ def test_losses_are_the_released_ones_with_the_configs_weights(similarity):
         "aux_query": 5 * losses.auxiliary_loss(queries, small[:, span]),
         "aux_support": 7 * losses.auxiliary_loss([layer.support_logits for layer in out.layers], guide_truth),
         "ccds": 11 * losses.ccds_loss_released(torch.stack([layer.clip_inter for layer in out.layers]),
-                                               out.activation.reduced, small[:, span]),
+                                               clip.reduced, small[:, span]),
         "iou_net": 13 * (predicted - true).abs().sum() / B}
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12)

@@ -1,4 +1,4 @@
-"""Pictures and films: written, read back and compared."""
+"""Pictures, and what is recorded of a video: written, read back and compared."""
 from types import SimpleNamespace
 
 import cv2
@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from dataloaders.episode import Clip
 from utils import visualise
-from utils.visualise import denormalise, overlay, palette, save_episode, save_palette_mask, write_video
+from utils.visualise import denormalise, overlay, palette, recording, save_palette_mask
 
 rng = np.random.default_rng(0)
 
@@ -16,13 +17,6 @@ rng = np.random.default_rng(0)
 def disc(size=(48, 64)):
     y, x = np.mgrid[:size[0], :size[1]]
     return (y - size[0] / 2) ** 2 + (x - size[1] / 2) ** 2 < 150
-
-
-def moving_frames(count=10, size=(48, 64)):
-    frames = np.full((count, *size, 3), 60, np.uint8)
-    for t in range(count):
-        frames[t, 10:30, 4 * t:4 * t + 15] = (250, 120, 0)
-    return frames
 
 
 def test_palette_mask_keeps_object_numbers_and_davis_colours(tmp_path):
@@ -52,7 +46,7 @@ def test_mask_that_fits_no_palette_is_an_error(tmp_path, mask):
 
 
 def test_overlay_touches_only_mask_and_outlines():
-    frame = moving_frames(1)[0]
+    frame = rng.integers(0, 200, (48, 64, 3)).astype(np.uint8)
     before = frame.copy()
     picture = overlay(frame, disc())
     changed = (picture != frame).any(-1)
@@ -75,46 +69,63 @@ def test_normalisation_is_that_of_the_data():
     np.testing.assert_allclose(visualise.IMAGENET_STD, transforms.STD)
 
 
-@pytest.mark.parametrize("size", [(48, 64), (47, 63)])
-def test_video_reads_back_and_nothing_is_printed(tmp_path, capfd, size):
-    frames = moving_frames(10, size)
-    path = write_video(tmp_path / "deep" / "film.mp4", frames, fps=5)
-    assert capfd.readouterr() == ("", "")
-    assert path.parent == tmp_path / "deep" and path.stem == "film" and list(path.parent.iterdir()) == [path]
-    reader, read = cv2.VideoCapture(str(path)), []
+def video(original, frames=7):
+    """An episode and its only clip; frames are as large as the masks that are measured, or half of it."""
+    generator, small, large = torch.Generator().manual_seed(0), (24, 32), (48, 64)
+    episode = SimpleNamespace(run=2, class_name="cat", video="v1", original_size=large,
+                              frames=[f"v1/{5 * t:05d}.jpg" for t in range(frames)])
+    truth = torch.rand(frames, *large, generator=generator) > 0.5
+    clip = Clip(torch.rand(frames, 3, *small, generator=generator), truth[:, ::2, ::2], truth if original else None)
+    masks = np.stack([np.roll(disc(large if original else small), 2 * t, axis=1) for t in range(frames)])
+    return episode, clip, masks
+
+
+def restore(maps, size):
+    return torch.nn.functional.interpolate(maps[:, None], size)[:, 0]
+
+
+def read_film(path):
+    reader, frames = cv2.VideoCapture(str(path)), []
     while (entry := reader.read())[0]:
-        read.append(entry[1][:size[0], :size[1], ::-1])
-    assert len(read) == 10 and np.abs(np.stack(read).astype(int) - frames).mean() < 6
-
-
-def test_without_any_encoder_the_video_is_a_gif(tmp_path, monkeypatch):
-    monkeypatch.setattr(visualise, "CODECS", (("avc1", ".mp4"),))
-    monkeypatch.setattr(visualise, "_encode", lambda *_: False)
-    path = write_video(tmp_path / "v1.2", moving_frames(4), fps=5)
-    assert path.name == "v1.2.gif" and Image.open(path).n_frames == 4
-
-
-def test_video_without_frames_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="T > 0"):
-        write_video(tmp_path / "a", np.zeros((0, 4, 4, 3), np.uint8))
+        frames.append(entry[1][..., ::-1])
+    return np.stack(frames)
 
 
 @pytest.mark.parametrize("original", [False, True])
-def test_episode_is_saved_frame_by_frame_and_as_a_film(tmp_path, original):
-    small, large = (24, 32), (48, 64)
-    episode = SimpleNamespace(
-        run=2, class_name="cat", video="v1", frames=["v1/00000.jpg", "v1/00005.jpg"], original_size=large,
-        query_images=torch.zeros(2, 3, *small), query_masks=torch.zeros(2, *small, dtype=torch.bool),
-        original_masks=torch.zeros(2, *large, dtype=torch.bool))
-    masks = np.stack([disc(large if original else small)] * 2)
-
-    def restore(maps, size):
-        return torch.nn.functional.interpolate(maps[:, None], size)[:, 0]
-
-    save_episode(episode, masks, tmp_path / "masks", tmp_path / "films", restore)
+def test_a_video_is_recorded_frame_by_frame_and_as_a_film(tmp_path, original):
+    episode, clip, masks = video(original)
+    with recording(episode, tmp_path / "masks", tmp_path / "films", restore) as write:
+        write(clip, masks)
     folder = tmp_path / "masks" / "run2" / "cat" / "v1"
-    assert sorted(p.name for p in folder.iterdir()) == ["00000.png", "00005.png"]
-    assert (np.array(Image.open(folder / "00005.png")) == masks[1]).all()
+    assert sorted(p.name for p in folder.iterdir()) == [f"{5 * t:05d}.png" for t in range(7)]
+    assert (np.array(Image.open(folder / "00015.png")) == masks[3]).all()
     [film] = (tmp_path / "films" / "run2" / "cat").iterdir()
-    assert film.stem == "v1"
-    save_episode(episode, masks)   # no folders: nothing to do
+    assert film.stem == "v1" and read_film(film).shape == (7, *masks.shape[1:], 3)
+    with recording(episode) as write:      # no folders: nothing to do
+        write(clip, masks)
+
+
+@pytest.mark.parametrize("original", [False, True])
+@pytest.mark.parametrize("length", [1, 3])
+def test_clips_give_the_pictures_and_the_film_of_the_whole_video(tmp_path, original, length):
+    episode, clip, masks = video(original)
+    for name, step in (("whole", 7), ("clips", length)):
+        with recording(episode, tmp_path / name / "masks", tmp_path / name / "films", restore) as write:
+            for part in (slice(first, first + step) for first in range(0, 7, step)):
+                truth = clip.original_masks[part] if original else None
+                write(Clip(clip.images[part], clip.masks[part], truth), masks[part])
+    whole, clips = (tmp_path / "whole", tmp_path / "clips")
+    names = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())
+    assert names == sorted(p.relative_to(clips) for p in clips.rglob("*") if p.is_file()) and len(names) == 7 + 1
+    for name in names:
+        read = np.asarray if name.suffix == ".png" else read_film
+        opened = [Image.open(root / name) if read is np.asarray else root / name for root in (whole, clips)]
+        assert (read(opened[0]) == read(opened[1])).all()
+
+
+def test_an_unfinished_video_leaves_no_film(tmp_path):
+    episode, clip, masks = video(False)
+    with pytest.raises(KeyboardInterrupt), recording(episode, None, tmp_path, restore) as write:
+        write(clip, masks)
+        raise KeyboardInterrupt
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]

@@ -18,8 +18,8 @@ from tqdm import tqdm  # noqa: E402
 from dataloaders import build_index, build_test_loader  # noqa: E402
 from dataloaders.sampling import rng_for  # noqa: E402
 from models import get_method  # noqa: E402
-from models.support_prototype import prototype_scores  # noqa: E402
-from models.vipmt.inference import VideoSegmentation  # noqa: E402
+from models.support_prototype import PrototypeScorer  # noqa: E402
+from models.vipmt.inference import ClipSegmentation  # noqa: E402
 from utils.checkpoint import load_checkpoint, load_weights  # noqa: E402
 from utils.config import add_config_arguments, load_config, user_errors  # noqa: E402
 from utils.evaluator import evaluate  # noqa: E402
@@ -29,9 +29,9 @@ from utils.metrics import aggregate  # noqa: E402
 THRESHOLDS = np.linspace(0, 1, 201)
 
 
-def episodes(cfg, index, fold):
+def episodes(cfg, index, fold, device):
     for run in range(cfg.test.runs):
-        yield from build_test_loader(cfg, index, fold, run)
+        yield from build_test_loader(cfg, index, fold, run, pin_memory=device.type == "cuda")
 
 
 def jaccard_at(scores, masks):
@@ -44,42 +44,51 @@ def jaccard_at(scores, masks):
     return np.array(rows)
 
 
-def best_threshold(model, cfg, index, fold):
+def best_threshold(model, cfg, index, fold, device):
     """The threshold with the highest J, averaged over frames of a class, then over classes."""
-    by_class = {}
-    for episode in tqdm(episodes(cfg, index, fold), desc="threshold", unit="video"):
-        scores = prototype_scores(model, episode).numpy()
-        by_class.setdefault(episode.class_id, []).append(jaccard_at(scores, episode.query_masks.numpy()))
-    means = np.mean([np.concatenate(rows).mean(axis=0) for rows in by_class.values()], axis=0)
+    sums, frames = {}, {}
+    for episode in tqdm(episodes(cfg, index, fold, device), desc="threshold", unit="video"):
+        scorer = PrototypeScorer(model, episode.support_images, episode.support_masks)
+        for clip in episode.clips:
+            rows = jaccard_at(scorer(clip.images).numpy(), clip.masks.numpy())
+            sums[episode.class_id] = sums.get(episode.class_id, 0) + rows.sum(axis=0)
+            frames[episode.class_id] = frames.get(episode.class_id, 0) + len(rows)
+    means = np.mean([sums[class_id] / frames[class_id] for class_id in sums], axis=0)
     return float(THRESHOLDS[means.argmax()])
 
 
-def run_reference(name, segment, cfg, index, fold, output):
+def run_reference(name, start, cfg, index, fold, device, output):
     """Evaluate into output/<name>.jsonl, afresh  ->  its lines"""
     path = output / f"{name}.jsonl"
     path.unlink(missing_ok=True)
     with JsonLines(path) as lines:
-        return evaluate(segment, episodes(cfg, index, fold), cfg, fold, lines.append)
+        return evaluate(start, episodes(cfg, index, fold, device), cfg, fold, lines.append)
 
 
 def untrained(cfg, device):
-    """segment(episode) of a VIPMT as it is before the first step."""
+    """start(episode), see `evaluate`, of a VIPMT as it is before the first step."""
     torch.manual_seed(cfg.seed)
     method = get_method(cfg.model.method)
     model = method.build(cfg, pretrained=True).to(device).eval()
 
-    def segment(episode):
+    def start(episode):
         rng = rng_for(cfg.seed, "memory", episode.run, episode.class_id, episode.video)
-        return method.segment_video(model, episode, memory=cfg.memory, clip_length=cfg.data.clip_length, rng=rng)
-    return segment
+        segmenter = method.VideoSegmenter(
+            model, episode.support_images, episode.support_masks, memory=cfg.memory, rng=rng)
+        return lambda clip: segmenter(clip.images)
+    return start
 
 
 def prototype(model, threshold):
-    """segment(episode) of the support prototype."""
-    def segment(episode):
-        scores = prototype_scores(model, episode)
-        return VideoSegmentation(scores - threshold, None, torch.zeros(len(scores), dtype=torch.bool))
-    return segment
+    """start(episode), see `evaluate`, of the support prototype."""
+    def start(episode):
+        scorer = PrototypeScorer(model, episode.support_images, episode.support_masks)
+
+        def segment(clip):
+            scores = scorer(clip.images)
+            return ClipSegmentation(scores - threshold, None, torch.zeros(len(scores), dtype=torch.bool))
+        return segment
+    return start
 
 
 def row(name, lines):
@@ -108,11 +117,12 @@ def main():
     if args.checkpoint:
         load_weights(model, load_checkpoint(args.checkpoint)["model"], args.checkpoint)
     model = model.to(device).eval()
-    threshold = best_threshold(model, cfg, index, args.fold)
+    threshold = best_threshold(model, cfg, index, args.fold, device)
+    where = cfg, index, args.fold, device, output
     table = {
-        "untrained": run_reference("untrained", untrained(cfg, device), cfg, index, args.fold, output),
+        "untrained": run_reference("untrained", untrained(cfg, device), *where),
         f"support prototype, cosine > {threshold:.3f}": run_reference(
-            "support_prototype", prototype(model, threshold), cfg, index, args.fold, output)}
+            "support_prototype", prototype(model, threshold), *where)}
     if (output / "results.jsonl").is_file():
         table[f"VIPMT ({cfg.name})"] = read_json_lines(output / "results.jsonl")
     text = "\n".join(["| method | J | F | VC7 |", "| --- | --- | --- | --- |", *(row(*item) for item in table.items())])

@@ -100,31 +100,31 @@ def run_eval(model, query, support, support_masks, shots):
     raw_frames, fused = [], []
     hooks = [layer.frame_refine.register_forward_hook(lambda _, __, y: raw_frames.append(y)) for layer in model.layers]
     hooks.append(model.final_refine.register_forward_hook(lambda _, __, y: fused.append(y)))
-    clip, guides = model.encode(query), model.encode(support)
+    clip, guides = model.prepare(model.encode(query)), model.encode(support)
     memory = None
     if support.shape[1] > shots:
         memory = model.guide_memory(guides.frames(slice(shots, None)), support_masks[:, shots:])
     guidance = model.guide(guides.frames(slice(0, shots)), support_masks[:, :shots])
     out = model(clip, guidance, memory, size=query.shape[-2:])
     maps = model.similarity_maps(out, clip, guidance, memory)
-    found = {f"backbone_q{i}": x.flatten(0, 1) for i, x in enumerate(clip.levels())}
+    found = {f"backbone_q{i}": x.flatten(0, 1) for i, x in enumerate(clip.levels.levels())}
     found |= {f"backbone_s{i}": x.flatten(0, 1) for i, x in enumerate(guides.levels())}
     found |= {"support_feat23": model.activation.reduce(model.activation.reduce_support, guides).flatten(0, 1),
-              "ssm": maps, "score": model.iou_net(clip.levels(), maps).sigmoid(), "fused_query_feat": fused[0],
+              "ssm": maps, "score": model.iou_net(clip.judged, maps).sigmoid(), "fused_query_feat": fused[0],
               "proto_frame_raw": torch.stack(raw_frames).unflatten(1, query.shape[:2]), "mask": out.masks}
     for hook in hooks:
         hook.remove()
-    return found | from_output(out, [g for g in (guidance, memory) if g is not None])
+    return found | from_output(out, clip, [g for g in (guidance, memory) if g is not None])
 
 
-def from_output(out, guides):
+def from_output(out, clip, guides):
     """What a Segmentation holds, under the golden names."""
     def stack(name):
         return torch.stack([getattr(layer, name) for layer in out.layers])
 
     pa, last = out.activation, out.layers[-1].query.flatten(0, 1)
     found = {
-        "query_feat23": pa.reduced.flatten(0, 1), "prior": pa.prior, "query_feat": pa.query.flatten(0, 1),
+        "query_feat23": clip.reduced.flatten(0, 1), "prior": pa.prior, "query_feat": pa.query.flatten(0, 1),
         "init_out": pa.initial_logits, "aug_supp_feat": torch.cat([g.features for g in guides], 1).flatten(0, 1),
         "clip_logits": stack("clip_logits"), "frame_logits": stack("frame_logits"),
         "support_logits": stack("support_logits"), "proto_support": stack("support_proto"),
@@ -141,7 +141,7 @@ def from_output(out, guides):
     if batch > 1:
         others = [[j for j in range(batch) if j != b] for b in range(batch)]
         found["cross_sample"] = torch.stack([torch.stack([
-            mask_logits(filters[layer, j][None], pa.reduced[b:b + 1])[0]
+            mask_logits(filters[layer, j][None], clip.reduced[b:b + 1])[0]
             for layer in range(len(filters)) for j in others[b]]) for b in range(batch)])
     return found
 
@@ -217,7 +217,7 @@ def check_clip(report, step, case, golden, encoded, number):
     """Losses of one training clip, and its backward pass  ->  the clip's total"""
     clip, truth, support, memory, guide_truth = step.parts(encoded, number)
     out = step.model(clip, support, memory, size=truth.shape[-2:])
-    named = step.losses(out, truth, guide_truth)
+    named = step.losses(out, clip, truth, guide_truth)
     k, masks = number + 1, at_feature_size(truth)
     scores = [losses.iou_regression_loss(step.model.predict_iou(variant, clip, support, memory),
                                          losses.mask_iou(out.masks, truth), per_batch=True)

@@ -44,6 +44,7 @@ CHOICES = {
     "checkpoint.select": ("last", "best"),
     "test.protocol": ("II", "I"),
     "test.resolution": ("input", "original"),
+    "speed.amp": ("off", "bf16", "fp16"),
     "metrics.vc": ("vipmt", "tti", "vspw"),
 }
 
@@ -55,7 +56,7 @@ RANGES = {
     "backbone.width": (1, None), "backbone.cache_frames": (0, None),
     "model.dim": (4, None), "model.layers": (1, None), "model.heads": (1, None), "model.ffn_dim": (1, None),
     "model.dropout": (0, 1), "model.feature_dropout": (0, 1),
-    "memory.length": (1, None), "memory.min_iou": (0, 1),
+    "memory.length": (1, None), "memory.keep": (1, None), "memory.min_iou": (0, 1),
     "iou_net.dim": (1, None), "iou_net.hidden": (1, None),
     "loss.final": (0, None), "loss.initial": (0, None), "loss.aux_query": (0, None), "loss.aux_support": (0, None),
     "loss.cross_entropy": (0, None), "loss.ccds_weight": (0, None), "loss.iou_weight": (0, None),

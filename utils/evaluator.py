@@ -1,21 +1,22 @@
 """evaluate: every test episode through a method, its masks through the metrics, one JSON line per video.
 
-The network and the metrics overlap: while it segments the next video, threads measure the last ones. Lines come
-in the order of the episodes and each is handed on as soon as it is complete.
+All of it goes clip by clip, so that memory does not depend on how long a video is. Network and metrics overlap: while
+it segments the next clip, threads measure the last ones. Lines come in the order of the episodes and each is handed on
+as soon as it is complete.
 """
 import json
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
-import numpy as np
 from tqdm import tqdm
 
 from utils.checkpoint import atomic_file, fingerprint
 from utils.config import differences, flatten, to_dict
 from utils.logger import JsonLines, get_logger, read_json_lines
-from utils.metrics import aggregate, boundary_f, jaccard, vc_windows
+from utils.measuring import MeasuredVideo, MetricsPool, Stopwatch
+from utils.metrics import aggregate
 
 # Config keys that change no number of a test: a change of these still continues results.jsonl.
 HARMLESS = ("name", "train.", "loss.", "validate.", "checkpoint.", "iou_net.training", "iou_net.loss",
@@ -26,40 +27,44 @@ SAME_AS_TRAINED = ("model.", "backbone.name", "backbone.stem", "backbone.stride"
                    "data.size", "data.shots", "data.clip_length", "data.mask_resize", "memory.length")
 
 
-def evaluate(segment, episodes, cfg, fold, on_result, restore=None, on_masks=None, workers=2, total=None):
-    """Run and measure every episode; on_result is called with one dict per video, in order.
+def evaluate(start, episodes, cfg, fold, on_result, restore=None, record=None, workers=2):
+    """Run and measure every TestEpisode, clip by clip; on_result is called with one dict per video, in order.
 
-    segment(episode)  ->  object with margins (T, H, W) (> 0 is object), ious (T,) or None, remembered (T,) bool
+    start(episode)  ->  a function that is called with clip after clip and gives objects with margins (T, H, W)
+        (> 0 is object), ious (T,) or None, remembered (T,) bool
     restore(margins, original_size)  ->  margins at the video's own size; needed for test.resolution: original
-    on_masks(episode, masks (T, H, W) bool array), optional, at the resolution that is measured
+    record(episode), optional  ->  context manager around the video; its value is called with each clip and its masks,
+        a (T, H, W) bool array at the resolution that is measured
     workers: threads for the metrics, 0 measures inline
 
-    Returns the list of dicts. An exception of the network or of a metric goes up after all else that was segmented
-    so far has been measured and handed on.
+    Returns the list of dicts. An exception of the data, the network or a metric goes up after every video that was
+    segmented so far has been measured and handed on.
     """
     if cfg.test.resolution == "original" and restore is None:
         raise ValueError("test.resolution: original needs restore(margins, original_size)")
-    total = len(episodes) if total is None and hasattr(episodes, "__len__") else total
-    results, pending = [], deque()
+    results, segmented, data = [], deque(), Stopwatch()
 
-    def hand_on(progress, leave):
-        while len(pending) > leave or (pending and pending[0].done()):
-            result = pending.popleft().result()
-            on_result(result)
-            results.append(result)
-            progress.set_postfix_str(_running(results), refresh=False)
-            progress.update()
+    def hand_on(everything=False):
+        while segmented and (everything or segmented[0].is_measured()):
+            results.append(segmented.popleft().line())
+            on_result(results[-1])
+            progress.count_video(results)
 
-    with _Pool(workers) as submit, tqdm(total=total, desc=f"fold {fold}", unit="video") as progress:
+    with MetricsPool(workers) as submit, _Progress(episodes, fold) as progress:
         try:
-            for episode in episodes:
-                masks, truth, parts = _segmented(segment, episode, cfg, restore)
-                if on_masks is not None:
-                    on_masks(episode, masks)
-                pending.append(submit(_measure, masks, truth, _facts(episode, fold) | parts, cfg.metrics))
-                hand_on(progress, leave=2 * workers)
+            for episode in data.around(episodes):
+                video = MeasuredVideo(episode, fold, cfg.metrics, submit)
+                with record(episode) if record else nullcontext() as write:
+                    for clip, masks in _segmented(start, episode, video, data, cfg, restore):
+                        if write:
+                            write(clip, masks)
+                        hand_on()
+                        progress.count_frames(len(masks))
+                video.data_seconds = data.reset()
+                segmented.append(video)
+                hand_on()
         finally:
-            hand_on(progress, leave=0)
+            hand_on(everything=True)
     return results
 
 
@@ -112,69 +117,50 @@ def _changed(old, new):
     return changed + ([f"{len(keys) - 5} more keys"] if len(keys) > 5 else [])
 
 
-def _segmented(segment, episode, cfg, restore):
-    """One episode through the network  ->  masks and truth (T, H, W) bool arrays, and what the network said"""
-    start = time.perf_counter()
-    video = segment(episode)
-    margins, truth = video.margins, episode.query_masks
-    if cfg.test.resolution == "original":
-        margins, truth = restore(margins, episode.original_size), episode.original_masks
+def _segmented(start, episode, video, data, cfg, restore):
+    """Every clip of the episode through the network and on to the metrics: yields clip, masks (T, H, W) bool array."""
+    original = cfg.test.resolution == "original"
+    with video.network:
+        segment = start(episode)
+    for clip in data.around(episode.clips):
+        with video.network:
+            said = segment(clip)
+            margins = restore(said.margins, episode.original_size) if original else said.margins
+            masks = (margins > 0).cpu().numpy()
+        truth = clip.original_masks if original else clip.masks
         assert truth is not None, f"{episode.id}: test.resolution original needs original_masks"
-    masks = (margins > 0).cpu().numpy()
-    return masks, truth.cpu().numpy().astype(bool), {
-        "pred_iou": None if video.ious is None else _rounded(video.ious.float().cpu().numpy()),
-        "remembered": [bool(x) for x in video.remembered.tolist()],
-        "seconds": round(time.perf_counter() - start, 6)}
+        video.add(said, masks, truth.cpu().numpy().astype(bool))
+        yield clip, masks
+    count = len(video.remembered)
+    assert count == len(episode.frames), f"{episode.id}: {len(episode.frames)} frames, but {count} in its clips"
 
 
-def _facts(episode, fold):
-    return {
-        "fold": fold, "run": episode.run, "class_id": episode.class_id, "class": episode.class_name,
-        "video": episode.video, "frames": list(episode.frames), "support_frames": list(episode.support_frames),
-        "supports_share_video": bool(episode.supports_share_video)}
+class _Progress:
+    """The bar: counts videos, shows their mean J, F and VC so far, and how fast frames go through."""
 
+    def __init__(self, episodes, fold):
+        total = len(episodes) if hasattr(episodes, "__len__") else None
+        self.bar = tqdm(total=total, desc=f"fold {fold}", unit="video", miniters=0)
+        self.frames, self.total_frames = 0, getattr(episodes, "frames", None)
+        self.scores, self.started = "", time.perf_counter()
 
-def _measure(masks, truth, facts, metrics):
-    """Masks and truth (T, H, W) bool  ->  the JSON line of one video"""
-    j, f = jaccard(masks, truth), boundary_f(masks, truth)
-    windows = vc_windows(masks, truth, metrics.vc_window, metrics.vc)
-    return facts | {
-        "j": _rounded(j), "f": _rounded(f), "vc": _rounded(windows), "vc_variant": metrics.vc,
-        "vc_window": metrics.vc_window, "true_iou": _rounded(j)}
+    def count_frames(self, count):
+        """A clip is segmented: the bar of a long video moves, too."""
+        self.frames += count
+        of = f"/{self.total_frames}" if self.total_frames else ""
+        rate = self.frames / (time.perf_counter() - self.started)
+        self.bar.set_postfix_str(f"{self.scores}{self.frames}{of} frames, {rate:.1f}/s", refresh=False)
+        self.bar.update(0)
 
-
-def _rounded(values):
-    """Array  ->  list of floats with 6 digits; NaN, which JSON lacks, becomes None"""
-    return [None if np.isnan(x) else round(float(x), 6) for x in values]
-
-
-def _running(results):
-    means = aggregate(results)
-    return f"J {100 * means['j']:.1f} F {100 * means['f']:.1f} VC {100 * means['vc']:.1f}"
-
-
-class _Now:
-    """A future whose work was done inline."""
-
-    def __init__(self, function, *arguments):
-        self._value = function(*arguments)
-
-    def done(self):
-        return True
-
-    def result(self):
-        return self._value
-
-
-class _Pool:
-    """submit(function, *arguments) of a thread pool, or of none: NumPy and OpenCV free the interpreter lock."""
-
-    def __init__(self, workers):
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="metrics") if workers else None
+    def count_video(self, results):
+        """A line is handed on, the last one of results."""
+        means = aggregate(results)
+        self.scores = f"J {100 * means['j']:.1f} F {100 * means['f']:.1f} VC {100 * means['vc']:.1f}, "
+        self.bar.update()
 
     def __enter__(self):
-        return self._threads.submit if self._threads else _Now
+        return self
 
     def __exit__(self, *_):
-        if self._threads:
-            self._threads.shutdown(cancel_futures=True)
+        self.count_frames(0)
+        self.bar.close()

@@ -1,22 +1,18 @@
-"""Masks and frames as pictures and films: palette PNGs, overlays, videos that browsers play."""
-import os
-import sys
-import tempfile
-from contextlib import contextmanager
+"""Masks as pictures: palette PNGs, overlays, and what `test.py` keeps of every video (films: film.py)."""
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-import cv2
 import numpy as np
+import torch
 from PIL import Image
 
+from utils.film import Film
 from utils.metrics import boundary
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 MASK_COLOUR = (230, 40, 40)
 TRUTH_COLOUR = (60, 255, 60)
-# OpenCV's wheels rarely bring an H.264 encoder, always VP8 and VP9; browsers play all three.
-CODECS = (("avc1", ".mp4"), ("VP90", ".webm"), ("VP80", ".webm"))
 
 
 def palette():
@@ -61,80 +57,30 @@ def overlay(frame, mask, gt=None, opacity=0.45):
     return picture
 
 
-def save_episode(episode, masks, masks_folder=None, films_folder=None, restore=None):
-    """Masks (T, H, W) bool of one video as palette PNGs, and as a film over its frames, each where a folder is given.
-
-    restore(values (T, H, W), original_size) brings the frames to the masks' size where that is the original one.
-    """
-    below = Path(f"run{episode.run}") / episode.class_name / episode.video
-    if masks_folder:
-        for mask, name in zip(masks, episode.frames, strict=True):
-            save_palette_mask(Path(masks_folder) / below / f"{Path(name).stem}.png", mask)
-    if films_folder:
-        images, truth = episode.query_images.cpu(), episode.query_masks
-        if masks.shape[-2:] != images.shape[-2:]:
-            channels = [restore(images[:, c], episode.original_size) for c in range(3)]
-            images, truth = np.stack(channels, axis=1), episode.original_masks
-        overlay_video(Path(films_folder) / below, denormalise(images), masks, np.asarray(truth.cpu()))
-
-
-def overlay_video(path, frames, masks, truth=None, fps=6):
-    """frames (T, H, W, 3) uint8, masks and truth (T, H, W) bool  ->  the real path of the film of their overlays"""
-    truth = [None] * len(masks) if truth is None else truth
-    return write_video(path, [overlay(f, m, gt) for f, m, gt in zip(frames, masks, truth, strict=True)], fps)
-
-
-def write_video(path, frames, fps=6):
-    """Write frames (T, H, W, 3) uint8 RGB with the first encoder this machine has  ->  the file's real path
-
-    The encoder decides the suffix, whatever `path` ends with: .mp4 (H.264), .webm (VP9, VP8), else .gif.
-    Odd sizes gain one row or column, repeated, since the codecs share colour between 2 x 2 pixels.
-    """
-    frames = np.asarray(frames)
-    if frames.ndim != 4 or frames.shape[-1] != 3 or len(frames) == 0 or frames.dtype != np.uint8:
-        raise ValueError(f"{path}: expected frames (T, H, W, 3) uint8 with T > 0, got {frames.shape} {frames.dtype}")
-    even = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
-    path = Path(path)
-    path = path.with_suffix("") if path.suffix in (".mp4", ".webm", ".gif", ".avi") else path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for codec, suffix in CODECS:
-        target = Path(f"{path}{suffix}")
-        if _encode(target, codec, even, fps):
-            return target
-        target.unlink(missing_ok=True)
-    return _write_gif(Path(f"{path}.gif"), frames, fps)
-
-
-def _encode(path, codec, frames, fps):
-    """Whether the encoder exists and its file reads back."""
-    with _quiet():
-        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*codec), fps, (frames.shape[2], frames.shape[1]))
-        if not writer.isOpened():
-            return False
-        for frame in frames:
-            writer.write(np.ascontiguousarray(frame[..., ::-1]))
-        writer.release()
-        reader = cv2.VideoCapture(str(path))
-        readable, _ = reader.read()
-        reader.release()
-    return readable
-
-
-def _write_gif(path, frames, fps):
-    first, *rest = [Image.fromarray(frame) for frame in frames]
-    first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
-    return path
-
-
 @contextmanager
-def _quiet():
-    """Hide what OpenCV and FFmpeg print about missing encoders: they write to the process's stderr, past Python."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    try:
-        with tempfile.TemporaryFile() as sink:
-            os.dup2(sink.fileno(), 2)
-            yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+def recording(episode, masks_folder=None, films_folder=None, restore=None):
+    """Around a video: yields write(clip, masks (T, H, W) bool), to be called with clip after clip.
+
+    Masks become palette PNGs, one per frame, masks over their frames a film, each where a folder is given. Frames are
+    brought to the masks' size by restore(values (T, H, W), original_size) where that is the original one. The film
+    appears once the video is complete; if it stops before its end there is none.
+    """
+    below, names = Path(f"run{episode.run}") / episode.class_name / episode.video, iter(episode.frames)
+    with Film(Path(films_folder) / below) if films_folder else nullcontext() as film:
+        def write(clip, masks):
+            if masks_folder:
+                for mask, name in zip(masks, names, strict=False):
+                    save_palette_mask(Path(masks_folder) / below / f"{Path(name).stem}.png", mask)
+            if film:
+                film.add(_overlays(clip, masks, episode.original_size, restore))
+        yield write
+
+
+def _overlays(clip, masks, original_size, restore):
+    """Clip, masks (T, H, W) bool  ->  (T, H, W, 3) uint8, at the size of the masks"""
+    images, truth = clip.images, clip.masks
+    if masks.shape[-2:] != images.shape[-2:]:
+        images = torch.stack([restore(images[:, c], original_size) for c in range(3)], dim=1)
+        truth = clip.original_masks
+    frames = denormalise(images)
+    return np.stack([overlay(*picture) for picture in zip(frames, masks, truth.numpy(), strict=True)])

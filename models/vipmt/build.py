@@ -1,6 +1,8 @@
 """From the config to a VIPMT with its pretrained parts: the one place where the model meets the config."""
 from pathlib import Path
 
+import torch
+
 from models.backbone import Backbone
 from models.vipmt.iou_net import IoUNet
 from models.vipmt.model import VIPMT
@@ -35,6 +37,15 @@ def build(cfg, pretrained=False):
         load_iou_net(iou_net, Path(cfg.iou_net.weights))
         iou_net.requires_grad_(cfg.iou_net.training == "joint")
     return model
+
+
+def compile_parts(model):
+    """speed.compile: the parts that take the time, each once for all clips; the first clips then take minutes."""
+    model.backbone.run = torch.compile(model.backbone.run)
+    for layer in model.layers:
+        layer.compile()
+    if model.iou_net is not None:
+        model.iou_net.compile()
 
 
 def build_iou_net(cfg, channels):

@@ -9,6 +9,7 @@ from models.vipmt.prototype_activation import (
     foreground_index,
     gather_foreground,
     min_max,
+    rows_at_a_time,
 )
 
 GRID = (8, 14)      # what conv4 makes of 240 x 424; other inputs are pooled to it before the linear layers
@@ -38,29 +39,35 @@ def structural_similarity_maps(high, mask, to_support, cosine):
 def mutual_similarity(high, mask, cosine):
     """Foreground to background and back from one product, (h w) x foreground, frame by frame of the batch.
 
-    high (B, T, C, h, w), mask (B, T, h, w)
+    high (B, T, C, h, w), not negative, mask (B, T, h, w)
     ->  to_background, to_foreground (B, T, h w): the largest similarity of every position to that region
         of its own frame, where the position lies in the other one; 0 elsewhere
     """
     with torch.autocast(high.device.type, enabled=False):
         keys = as_full_precision(gather_foreground(high, mask))                       # (B, T, F, C)
         rows = as_full_precision(high.flatten(3).transpose(2, 3))                     # (B, T, h w, C)
-        to_background, to_foreground = torch.zeros(2, *rows.shape[:3], dtype=rows.dtype, device=rows.device)
+        to_background, to_foreground = torch.zeros(2, *mask.flatten(2).shape, dtype=rows.dtype, device=rows.device)
         index, _ = foreground_index(mask)                 # padding has similarity 0: it adds nothing
         for t in range(rows.shape[1]):     # one frame's product at a time bounds the memory
-            similarity = rows[:, t] @ keys[:, t].transpose(1, 2)                      # (B, h w, F)
-            if cosine:
-                similarity /= rows[:, t].norm(dim=-1)[:, :, None] * keys[:, t].norm(dim=-1)[:, None] + EPS
-            similarity.masked_fill_(mask[:, t].flatten(1)[:, :, None], 0.0)           # rows: background only
-            to_foreground[:, t] = similarity.amax(-1)
-            to_background[:, t].scatter_add_(1, index[:, t], similarity.amax(1))
+            best, parts = rows.new_zeros(keys[:, t].shape[:2]), []
+            inside = mask[:, t].flatten(1)[:, :, None]
+            step = rows_at_a_time(keys[:, t])
+            for part, part_inside in zip(rows[:, t].split(step, dim=1), inside.split(step, dim=1), strict=True):
+                similarity = part @ keys[:, t].transpose(1, 2)                        # (B, rows, F)
+                if cosine:
+                    similarity /= part.norm(dim=-1)[:, :, None] * keys[:, t].norm(dim=-1)[:, None] + EPS
+                similarity.masked_fill_(part_inside, 0.0)                             # rows: background only
+                parts.append(similarity.amax(-1))
+                best = torch.maximum(best, similarity.amax(1))
+            to_foreground[:, t] = torch.cat(parts, dim=1)
+            to_background[:, t].scatter_add_(1, index[:, t], best)
     return to_background, to_foreground
 
 
 class IoUNet(nn.Module):
     """Predicted IoU of each mask, before the sigmoid, at any input size.
 
-    levels: list of (B, T, C, h, w), c2 first; maps (B, T, 5, h, w)  ->  logits (B, T)
+    fused: the clip's backbone levels after `fuse`, maps (B, T, 5, h, w)  ->  logits (B, T)
 
     init: Kaiming mode of the convolutions. The release's fan_out amplifies by sqrt(inputs / dim) where the levels
     are fused: 4 as released, more in a narrower net, whose sigmoid then saturates and never learns.
@@ -88,10 +95,13 @@ class IoUNet(nn.Module):
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.zeros_(module.bias)
 
-    def forward(self, levels, maps):
+    def fuse(self, levels):
+        """What it sees of a clip, whatever its masks: list of (B, T, C, h, w), c2 first  ->  (B T, dim, h, w)"""
         c2, *rest = (level.flatten(0, 1) for level in levels)
-        x = self.fuse2(self.fuse_levels(self.downsample(c2).relu(), rest).relu()).relu()
-        x = torch.cat([x, maps.flatten(0, 1).to(x.dtype)], dim=1)
+        return self.fuse2(self.fuse_levels(self.downsample(c2).relu(), rest).relu()).relu()
+
+    def forward(self, fused, maps):
+        x = torch.cat([fused, maps.flatten(0, 1).to(fused.dtype)], dim=1)
         for conv in (self.conv1, self.conv2, self.conv3, self.conv4):
             x = conv(x).relu()
         x = self.fc1(F.adaptive_avg_pool2d(x, GRID).flatten(1)).relu()

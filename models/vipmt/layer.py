@@ -144,7 +144,7 @@ class QueryActivation(nn.Module):
         x = x.permute(0, 2, 3, 1)                                                     # (B T, h, w, C)
         x = self.norm_attention(x + self.dropout(self.attention(x + position)))
         x = self.norm_out(self.ffn(x))
-        return x.permute(0, 3, 1, 2).contiguous().unflatten(0, query.shape[:2])
+        return x.permute(0, 3, 1, 2).unflatten(0, query.shape[:2])
 
 
 class VIPMTLayer(nn.Module):

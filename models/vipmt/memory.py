@@ -1,12 +1,12 @@
-"""Memory (Section 4.3): encoded frames with their masks, and which of them may be read.
+"""Memory (Section 4.3): which frames of a video may be read again, and what is kept of them.
 
-Frames enter memory only if their IoU passes the threshold; the support never enters it, and nothing leaves.
-Training and testing fill the same bank: training with true masks, a test with predictions.
+Frames enter memory only if their predicted IoU passes the threshold; the support never enters it. In training the
+sampler draws the frames and their true masks stand for the predictions (TrainStep.remember).
 """
 import torch
 import torch.nn.functional as F
 
-from models.backbone import Features
+from models.vipmt.prototype_activation import join
 
 
 def reliable_frames(iou, min_iou):
@@ -31,31 +31,41 @@ def noisy_masks(masks, reach=8):
 
 
 class MemoryBank:
-    """The reliable frames of one video so far: c3, c4 (and the high level where it is read again) and masks."""
+    """The reliable frames of one video so far, each with what the iterations read of it.
 
-    def __init__(self, length):
-        self.length = length       # T_m
-        self.frames = []           # one (Features of (1, 1, ...), mask (1, 1, H, W)) per remembered frame
+    A bank of at most `keep` frames: those of a longer video are a uniform sample of all reliable ones (reservoir
+    sampling), so that every draw is T_m random reliable frames, as Section 4.3 has it, in constant memory. Up to `keep`
+    reliable frames nothing is left out.
+    """
+
+    def __init__(self, length, keep, rng):
+        self.length, self.keep, self.rng = length, max(keep, length), rng      # T_m, frames, numpy Generator
+        self.frames = []           # Guidance of one frame each, in their order
+        self.seen = 0              # reliable frames so far
 
     def __len__(self):
         return len(self.frames)
 
-    def remember(self, features, masks, reliable):
-        """features: Features of a clip (1, T, ...); masks (1, T, H, W) bool; reliable (T,) bool"""
+    def remember(self, reliable, guide):
+        """reliable (T,) bool, of a clip; guide(positions): Guidance of these frames, computed only for those kept"""
+        kept = list(range(len(self.frames)))                    # positions in the bank, then ("clip", t)
         for t in reliable.nonzero().flatten().tolist():
-            frame = features.frames(slice(t, t + 1)).map(torch.Tensor.clone)
-            self.frames.append((frame, masks[:, t:t + 1].clone()))
+            self.seen += 1
+            if len(kept) == self.keep:
+                slot = int(self.rng.integers(self.seen))
+                if slot >= self.keep:
+                    continue
+                del kept[slot]
+            kept.append(("clip", t))
+        old = [self.frames[x] for x in kept if isinstance(x, int)]
+        new = [x[1] for x in kept if not isinstance(x, int)]
+        self.frames = old + (guide(new).split() if new else [])
 
-    def draw(self, rng):
-        """T_m random frames in their order, all if there are no more: (Features, masks (1, M, H, W)), None if empty
-
-        rng: numpy Generator
-        """
+    def draw(self):
+        """T_m random frames in their order, all if there are no more  ->  Guidance, None if there are none"""
         if not self.frames or not self.length:
             return None
         chosen = range(len(self.frames))
         if len(self.frames) > self.length:
-            chosen = sorted(rng.choice(len(self.frames), self.length, replace=False).tolist())
-        features, masks = zip(*(self.frames[i] for i in chosen), strict=True)
-        levels = zip(*(f.levels() for f in features), strict=True)
-        return Features(*(None if x[0] is None else torch.cat(x, dim=1) for x in levels)), torch.cat(masks, dim=1)
+            chosen = sorted(self.rng.choice(len(self.frames), self.length, replace=False).tolist())
+        return join([self.frames[i] for i in chosen], dim=1)

@@ -9,7 +9,25 @@ from models.layers import LearnedUpsample, ResidualConvs, mask_classifier
 from models.vipmt.initialisation import initialise
 from models.vipmt.iou_net import structural_similarity_maps
 from models.vipmt.layer import MaskGeneration, VIPMTLayer, positions
-from models.vipmt.prototype_activation import Activation, PrototypeActivation, max_similarity, pool_channels
+from models.vipmt.prototype_activation import (
+    Activation,
+    PrototypeActivation,
+    at_feature_size,
+    max_similarity,
+)
+
+
+@dataclass
+class ClipFeatures:
+    """A query clip as far as no support matters: computed once, whatever it is compared with.
+
+    levels: Features; reduced (B, T, C, h, w): X_2 and X_3 reduced, CCDS reads them too; pooled (B, T, P, h, w): the
+    high level with pooled channels, for the prior; judged (B T, dim, h, w): what IoUNet makes of the levels, or None
+    """
+    levels: Features
+    reduced: torch.Tensor
+    pooled: torch.Tensor
+    judged: torch.Tensor | None
 
 
 @dataclass
@@ -73,28 +91,47 @@ class VIPMT(nn.Module):
         self.upsample_final, self.upsample_initial = LearnedUpsample(), LearnedUpsample()
         initialise(self, init)
 
+    @property
+    def device(self):
+        return self.prototype.device
+
     def encode(self, images):
         """images (B, T, 3, H, W)  ->  Features. Once per frame."""
         return self.backbone(images)
 
-    def guide(self, features, masks):
-        """Support frames: Features, masks (B, K, H, W)  ->  Guidance. Once per episode."""
-        return self.activation.guide(features, high_level(features), masks)
+    def guide(self, features, masks, keys=None):
+        """Support frames: Features, masks (B, K, H, W)  ->  Guidance. Once per episode.
+
+        keys: what search_keys returned for them; training computes them once for all clips of a sample
+        """
+        return self.activation.guide(features, keys or self.search_keys(features, masks), masks)
+
+    def search_keys(self, features, masks):
+        """What the prior and the similarity maps compare with, as it is in Guidance; no gradient passes here."""
+        return self.activation.search_keys(high_level(features), at_feature_size(masks))
 
     def guide_memory(self, features, masks):
         """Memory frames: what memory_features kept of them, masks (B, M, H, W)  ->  Guidance"""
-        return self.activation.guide(features, high_level(features) if self.memory_in_prior else None, masks)
+        keys = self.search_keys(features, masks) if self.memory_in_prior else (None, None)
+        return self.activation.guide(features, keys, masks)
 
     def memory_features(self, features):
         """The levels that a remembered frame is read from again; the others are None."""
         return Features(None, features.c3, features.c4, features.c5 if self.memory_in_prior else None)
 
+    def prepare(self, features, judge=True):
+        """A query clip: Features  ->  ClipFeatures. Once per clip; judge: its IoU will be asked for."""
+        reduced, pooled = self.activation.prepare(features, high_level(features))
+        levels = [level.detach() for level in features.levels() if level is not None]
+        judged = self.iou_net.fuse(levels) if judge and self.iou_net is not None else None
+        return ClipFeatures(features, reduced, pooled, judged)
+
     def forward(self, clip, support, memory=None, size=None):
-        """clip: Features of T frames; support, memory: Guidance; size: (H, W) of the input, else 8 h x 8 w
+        """clip: ClipFeatures; support, memory: Guidance; size: (H, W) of the input, else 8 h x 8 w
 
         ->  Segmentation
         """
-        activation = self.activation(clip, high_level(clip), self.sources(support, memory))
+        activation = self.activation(clip.reduced, clip.pooled, self.sources(support, memory))
         query, prototype = activation.query, self.prototype.expand(len(activation.query), -1)
         mask = (activation.initial_logits[:, :, 1] > activation.initial_logits[:, :, 0]).detach()
         position, outputs = positions(query, self.level_embed), []
@@ -119,10 +156,9 @@ class VIPMT(nn.Module):
         mask = (out.low_logits[:, :, 1] > out.low_logits[:, :, 0]).detach()
         if not self.use_maps:
             return mask[:, :, None].to(out.low_logits.dtype)
-        high = high_level(clip).detach()
         if self.cosine_maps:               # the prior's own cosines, on pooled channels
-            pooled = pool_channels(high, support.foreground.shape[-1])
-            return structural_similarity_maps(pooled, mask, out.activation.similarity.amax(2), cosine=True)
+            return structural_similarity_maps(clip.pooled, mask, out.activation.similarity.amax(2), cosine=True)
+        high = high_level(clip.levels).detach()
         sources = self.sources(support, memory)
         to_support = torch.cat([max_similarity(high, s.high_foreground, cosine=False) for s in sources], dim=2).amax(2)
         return structural_similarity_maps(high, mask, to_support, cosine=False)
@@ -133,8 +169,7 @@ class VIPMT(nn.Module):
 
     def iou_logits(self, out, clip, support, memory=None):
         """The same before the sigmoid; gradients reach IoUNet alone."""
-        levels = [level.detach() for level in clip.levels() if level is not None]
-        return self.iou_net(levels, self.similarity_maps(out, clip, support, memory))
+        return self.iou_net(clip.judged, self.similarity_maps(out, clip, support, memory))
 
 
 def high_level(features):

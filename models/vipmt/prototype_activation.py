@@ -2,7 +2,7 @@
 
 Also the similarity search that the prior and the structural similarity maps share.
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from models.layers import Fuse, ResidualConvs, mask_classifier
 
 STRIDE = 8                 # of c3, c4 and c5
 EPS = 1e-7                 # of every similarity, as released
-CHUNK = 2 ** 24            # similarities held at a time
+CHUNK = {"cpu": 2 ** 20, "cuda": 2 ** 26}      # similarities held at a time; few enough for a CPU's cache
 
 
 @dataclass
@@ -31,16 +31,32 @@ class Guidance:
     foreground: torch.Tensor | None
     high_foreground: torch.Tensor | None
 
+    def split(self):
+        """One Guidance per frame, with memory of its own."""
+        return [Guidance(*(None if x is None else x[:, s:s + 1].clone() for x in vars(self).values()))
+                for s in range(self.masks.shape[1])]
+
 
 @dataclass
 class Activation:
-    """query F^c_0 (B, T, C, h, w); reduced: backbone features of CCDS, same shape; prior (B, T, h, w);
+    """query F^c_0 (B, T, C, h, w); prior (B, T, h, w);
     initial_logits (B, T, 2, h, w); similarity (B, T, S, h w): what the prior was made of."""
     query: torch.Tensor
-    reduced: torch.Tensor
     prior: torch.Tensor
     initial_logits: torch.Tensor
     similarity: torch.Tensor
+
+
+def join(guides, dim):
+    """Several Guidances as one, along dim 0 (episodes) or 1 (frames)."""
+    def parts(name):
+        found = [getattr(g, name) for g in guides]
+        if found[0] is None or not name.endswith("foreground"):
+            return found
+        longest = max(x.shape[2] for x in found)               # zero vectors fill up: their similarity is 0
+        return [F.pad(x, (0, 0, 0, longest - x.shape[2])) for x in found]
+    columns = {f.name: parts(f.name) for f in fields(Guidance)}
+    return Guidance(**{name: None if x[0] is None else torch.cat(x, dim) for name, x in columns.items()})
 
 
 def at_feature_size(masks):
@@ -81,7 +97,9 @@ def foreground_index(masks):
     masks (..., h, w) bool  ->  index (..., F) into h w, valid (..., F) bool; F is at least 1
     """
     flat = masks.flatten(-2)
-    count = max(1, int(flat.sum(-1).max()))
+    # While a GPU trains, asking for the count would make the host wait: all positions then, in their new order.
+    waiting_costs = flat.is_cuda and not torch.is_inference_mode_enabled()
+    count = flat.shape[-1] if waiting_costs else max(1, int(flat.sum(-1).max()))
     valid, index = flat.to(torch.uint8).sort(dim=-1, descending=True, stable=True)
     return index[..., :count], valid[..., :count] > 0
 
@@ -93,8 +111,8 @@ def gather_foreground(features, masks):
     features (B, S, C, h, w), masks (B, S, h, w)  ->  (B, S, F, C)
     """
     index, valid = foreground_index(masks)
-    columns = features.flatten(3).gather(3, index[:, :, None].expand(-1, -1, features.shape[2], -1))
-    return (columns * valid[:, :, None]).transpose(2, 3).contiguous()
+    rows = features.flatten(3).transpose(2, 3)                                        # (B, S, h w, C)
+    return rows.gather(2, index[..., None].expand(-1, -1, -1, rows.shape[3])) * valid[..., None]
 
 
 @torch.no_grad()
@@ -106,7 +124,7 @@ def max_similarity(query, keys, cosine):
     with torch.autocast(query.device.type, enabled=False):
         rows = query.flatten(3).transpose(2, 3).flatten(1, 2)                         # (B, T h w, C)
         rows, flat = as_full_precision(rows), as_full_precision(keys.flatten(1, 2))
-        step = max(1, CHUNK // (flat.shape[0] * flat.shape[1]))
+        step = rows_at_a_time(flat)
         parts = []
         for part in rows.split(step, dim=1):
             similarity = part @ flat.transpose(1, 2)
@@ -114,6 +132,11 @@ def max_similarity(query, keys, cosine):
                 similarity /= part.norm(dim=-1)[:, :, None] * flat.norm(dim=-1)[:, None] + EPS
             parts.append(similarity.unflatten(2, keys.shape[1:3]).amax(-1))           # (B, rows, S)
     return torch.cat(parts, dim=1).unflatten(1, (query.shape[1], -1)).transpose(2, 3)
+
+
+def rows_at_a_time(keys):
+    """How many query positions may be compared with all keys (B, N, C) at once."""
+    return max(1, CHUNK.get(keys.device.type, 2 ** 24) // (keys.shape[0] * keys.shape[1]))
 
 
 def as_full_precision(x):
@@ -143,36 +166,42 @@ class PrototypeActivation(nn.Module):
         self.initial_refine = ResidualConvs(dim)
         self.initial_classifier = mask_classifier(dim, dropout)
 
+    def prepare(self, features, high):
+        """What PA does with a query clip before it meets a support  ->  reduced, pooled"""
+        return self.reduce(self.reduce_query, features), pool_channels(high.detach(), self.dim)
+
     def reduce(self, conv, features):
         """X_2 and X_3 to C channels: Features  ->  (B, T, C, h, w)"""
         x = torch.cat([features.c3, features.c4], dim=2)
         return self.feature_dropout(conv(x.flatten(0, 1)).relu()).unflatten(0, x.shape[:2])
 
-    def guide(self, features, high, masks):
-        """Support or memory frames: Features, high (B, S, P, h, w), masks (B, S, H, W)  ->  Guidance
+    def guide(self, features, keys, masks):
+        """Support or memory frames: Features, keys as from search_keys, masks (B, S, H, W)  ->  Guidance
 
-        high None: frames that take no part in prior and similarity maps
+        keys (None, None): frames that take no part in prior and similarity maps
         """
         masks = at_feature_size(masks)
         reduced = self.reduce(self.reduce_support, features)
         prototypes = masked_average(reduced, masks)
-        merged = self.merge_support(reduced.flatten(0, 1), prototypes.flatten(0, 1)).view_as(reduced)
+        merged = self.merge_support(reduced.flatten(0, 1), prototypes.flatten(0, 1)).unflatten(0, masks.shape[:2])
         return Guidance(
             features=merged, masks=masks, attention_masks=patch_degenerate(masks) if self.patch_masks else masks,
-            prototypes=prototypes,
-            foreground=None if high is None else gather_foreground(pool_channels(high, self.dim), masks),
-            high_foreground=None if high is None or not self.keep_high else gather_foreground(high, masks))
+            prototypes=prototypes, foreground=keys[0], high_foreground=keys[1])
 
-    def forward(self, features, high, guides):
-        """The query clip: Features, high (B, T, P, h, w), guides: list of Guidance  ->  Activation"""
-        reduced = self.reduce(self.reduce_query, features)
+    def search_keys(self, high, masks):
+        """high (B, S, P, h, w), masks (B, S, h, w) bool  ->  foreground, high_foreground of Guidance"""
+        return (gather_foreground(pool_channels(high, self.dim), masks),
+                gather_foreground(high, masks) if self.keep_high else None)
+
+    def forward(self, reduced, pooled, guides):
+        """The query clip: reduced (B, T, C, h, w), pooled (B, T, P, h, w), guides: list of Guidance  ->  Activation"""
         prototype = torch.cat([g.prototypes for g in guides], dim=1).mean(dim=1)      # over all frames
-        prior, similarity = self.prior(pool_channels(high.detach(), self.dim), guides)
+        prior, similarity = self.prior(pooled, guides)
         b, t = reduced.shape[:2]
         query = self.merge_query(reduced.flatten(0, 1), prototype.repeat_interleave(t, dim=0),
                                  prior.flatten(0, 1)[:, None].to(reduced.dtype))
         initial_logits = self.initial_classifier(self.initial_refine(query))
-        return Activation(query=query.unflatten(0, (b, t)), reduced=reduced, prior=prior,
+        return Activation(query=query.unflatten(0, (b, t)), prior=prior,
                           initial_logits=initial_logits.unflatten(0, (b, t)), similarity=similarity)
 
     def prior(self, pooled, guides):

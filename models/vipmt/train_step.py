@@ -14,10 +14,12 @@ from models.vipmt.prototype_activation import at_feature_size
 class EncodedBatch:
     """A batch after the backbone: support and query Features, (B, K, ...) and (B, clips * T, ...).
 
-    memory_masks: what the memory believes the query masks to be (train.memory_masks), as query_masks.
+    keys: what the clips are compared with, of the supports; memory_masks: what the memory believes the query masks
+    to be (train.memory_masks), as query_masks.
     """
     support: Features
     query: Features
+    keys: tuple
     support_masks: torch.Tensor
     query_masks: torch.Tensor
     memory_masks: torch.Tensor
@@ -55,9 +57,10 @@ class TrainStep(nn.Module):
         """EpisodeBatch  ->  EncodedBatch; one call of the backbone for all frames."""
         shots = batch.support_images.shape[1]
         features = self.model.encode(torch.cat([batch.support_images, batch.query_images], dim=1))
-        return EncodedBatch(features.frames(slice(0, shots)), features.frames(slice(shots, None)),
-                            batch.support_masks, batch.query_masks, self.believed(batch.query_masks),
-                            batch.memory_index, batch.clip_length)
+        support, query = features.frames(slice(0, shots)), features.frames(slice(shots, None))
+        return EncodedBatch(
+            support, query, self.model.search_keys(support, batch.support_masks), batch.support_masks,
+            batch.query_masks, self.believed(batch.query_masks), batch.memory_index, batch.clip_length)
 
     def believed(self, masks):
         """The masks that memory starts with; `predicted` overwrites them clip by clip."""
@@ -69,7 +72,7 @@ class TrainStep(nn.Module):
         out = self.model(clip, support, memory, size=truth.shape[-2:])
         if self.cfg.train.memory_masks == "predicted":
             encoded.memory_masks[:, self.span(encoded, number)] = out.masks
-        named = self.losses(out, truth, guide_truth)
+        named = self.losses(out, clip, truth, guide_truth)
         true_iou = losses.mask_iou(out.masks, truth)
         statistics = {"iou": true_iou.mean()}
         if self.joint_iou:
@@ -85,12 +88,13 @@ class TrainStep(nn.Module):
         return losses.iou_regression_loss(logits.sigmoid(), true_iou, per_batch=kind == "sum_per_batch")
 
     def parts(self, encoded, number):
-        """Its Features, truth (B, T, H, W), support and memory Guidance, and the true masks of both (B, S, h, w)"""
+        """Its ClipFeatures, truth (B, T, H, W), support and memory Guidance, and the true masks of both (B, S, h, w)"""
         span = self.span(encoded, number)
-        support = self.model.guide(encoded.support, encoded.support_masks)
+        support = self.model.guide(encoded.support, encoded.support_masks, encoded.keys)
         memory, truth = self.remember(encoded, number)
         truths = [support.masks] if memory is None else [support.masks, truth]
-        return encoded.query.frames(span), encoded.query_masks[:, span], support, memory, torch.cat(truths, dim=1)
+        clip = self.model.prepare(encoded.query.frames(span), judge=self.joint_iou)
+        return clip, encoded.query_masks[:, span], support, memory, torch.cat(truths, dim=1)
 
     @staticmethod
     def span(encoded, number):
@@ -106,8 +110,8 @@ class TrainStep(nn.Module):
         guidance = self.model.guide_memory(features, encoded.memory_masks[episode, index])
         return guidance, at_feature_size(encoded.query_masks[episode, index])
 
-    def losses(self, out, truth, guide_truth):
-        """Segmentation, truth (B, T, H, W) and that of support and memory (B, S, h, w)  ->  {name: weighted loss}"""
+    def losses(self, out, clip, truth, guide_truth):
+        """Segmentation, ClipFeatures, truth (B, T, H, W), that of support and memory (B, S, h, w)  ->  {name: loss}"""
         weight, masks = self.cfg.loss, at_feature_size(truth)
         query_logits = [x for layer in out.layers for x in (layer.clip_logits, layer.frame_logits) if x is not None]
         guide_logits = [layer.support_logits for layer in out.layers]
@@ -123,5 +127,5 @@ class TrainStep(nn.Module):
         if weight.ccds != "none":
             ccds = losses.ccds_loss if weight.ccds == "paper" else losses.ccds_loss_released
             filters = torch.stack([layer.clip_inter for layer in out.layers])
-            named["ccds"] = weight.ccds_weight * ccds(filters, out.activation.reduced, masks)
+            named["ccds"] = weight.ccds_weight * ccds(filters, clip.reduced, masks)
         return named

@@ -1,0 +1,44 @@
+"""A data set that lies on no disk: what the sampler draws, and which images it opens."""
+import numpy as np
+
+
+class FakeIndex:
+    """Class c has `counts[c]` videos of its own; (c, n) is its n-th. Frame t is grey with value t, a box is its object.
+
+    Frames in `tiny` show an object that vanishes at input size.
+    """
+    path = "fake.json"
+
+    def __init__(self, counts, length=20, size=(48, 64), tiny=()):
+        self.counts, self.length, self._size, self.tiny, self.read = counts, length, size, set(tiny), []
+        self.class_ids = sorted(counts)
+
+    def class_name(self, class_id):
+        return f"class{class_id}"
+
+    def videos(self, class_id):
+        return [100 * class_id + n for n in range(self.counts[class_id])]
+
+    def frames(self, video, class_id):
+        return np.arange(2, 2 + self.length)                      # the class is absent from frames 0 and 1
+
+    def file_name(self, video, frame):
+        return f"v{video}/{frame:05d}.jpg"
+
+    def video_name(self, video):
+        return f"v{video}"
+
+    def size(self, video):
+        return self._size
+
+    def read_image(self, video, frame):
+        self.read.append((video, frame))
+        return np.full((*self._size, 3), frame % 256, np.uint8)
+
+    def read_mask(self, video, frame, class_id):
+        mask = np.zeros(self._size, bool)
+        if (video, frame) in self.tiny:
+            mask[1, 1] = True                                     # between the points that nearest resizing reads
+        else:
+            mask[12:36, 16:48] = True
+        return mask

@@ -1,0 +1,37 @@
+"""How the process computes: float32 precision, cuDNN's choice of algorithms, and the CPU's memory allocator."""
+import ctypes
+import sys
+
+import torch
+
+AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def prepare_runtime(speed, device):
+    """Set up this process for a run: the config's section, torch.device  ->  dtype of the test's autocast, or None
+
+    ValueError for a precision that the device does not compute in.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = speed.tf32
+    torch.backends.cudnn.benchmark = device.type == "cuda"       # input sizes are fixed: the search pays off
+    if device.type == "cpu":
+        keep_freed_memory()
+    if speed.amp == "fp16" and device.type == "cpu":
+        raise ValueError("speed.amp: fp16 is for GPUs.\n  Set speed.amp=bf16 or speed.amp=off.")
+    if speed.amp == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise ValueError("speed.amp: this GPU has no bf16.\n  Set speed.amp=fp16 or speed.amp=off.")
+    return AMP[speed.amp]
+
+
+def keep_freed_memory():
+    """Let glibc keep large blocks that were freed, instead of giving them back and faulting every page in again.
+
+    Feature maps are tens of megabytes and come and go with every layer: a clip takes about half the time with this
+    (benchmarks/speed.md). Other C libraries have no mallopt, or ignore it.
+    """
+    m_trim_threshold, m_mmap_max, largest = -1, -4, 2 ** 31 - 1
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(m_mmap_max, 0)
+            mallopt(m_trim_threshold, largest)
