@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from dataloaders import build_index, build_test_loader
+from dataloaders import build_index, build_runs_loader
 from dataloaders.sampling import rng_for
 from dataloaders.transforms import undo_letterbox
 from models import get_method
@@ -19,6 +19,7 @@ from utils.checkpoint import load_trained, load_weights
 from utils.config import add_config_arguments, load_config, split_overrides, user_errors
 from utils.evaluator import describe_test, evaluate, open_results, warn_of_other_config
 from utils.logger import describe_run, setup_logger
+from utils.runtime import prepare_runtime
 from utils.tables import FOLDS, class_table, paper_table, summary
 from utils.visualise import recording
 
@@ -30,20 +31,22 @@ def test_fold(args, cfg, index, fold, file, output):
     method = get_method(cfg.model.method)
     model = method.build(cfg).to(args.device).eval()
     load_weights(model, checkpoint["model"], file)
+    amp = prepare_runtime(cfg.speed, torch.device(args.device))
+    if cfg.speed.compile:
+        method.compile_parts(model)
     writer, results = open_results(output, describe_test(file, cfg, fold))
     describe_run(cfg, output)
     record = partial(recording, masks_folder=args.save_masks, films_folder=args.save_overlays, restore=undo_letterbox)
 
     def start(episode):
         rng = rng_for(cfg.seed, "memory", episode.run, episode.class_id, episode.video)
-        apply = method.VideoSegmenter(model, episode.support_images, episode.support_masks, memory=cfg.memory, rng=rng)
-        return lambda clip: apply(clip.images)
+        return method.VideoSegmenter(
+            model, episode.support_images, episode.support_masks, memory=cfg.memory, rng=rng, amp=amp).shared
 
     with writer:
-        for run in range(cfg.test.runs):
-            done = frozenset((line["class_id"], line["video"]) for line in results if line["run"] == run)
-            episodes = build_test_loader(cfg, index, fold, run, skip=done, pin_memory=args.device == "cuda")
-            results += evaluate(start, episodes, cfg, fold, writer.append, undo_letterbox, record)
+        done = frozenset((line["run"], line["class_id"], line["video"]) for line in results)
+        episodes = build_runs_loader(cfg, index, fold, skip=done, pin_memory=args.device == "cuda")
+        results += evaluate(start, episodes, cfg, fold, writer.append, undo_letterbox, record)
     return [line for line in results if line["run"] < cfg.test.runs]
 
 

@@ -18,6 +18,7 @@ from utils.config import add_config_arguments, load_config, user_errors
 from utils.evaluator import evaluate
 from utils.logger import JsonLines, describe_run, get_logger, plot_curves, setup_logger
 from utils.metrics import aggregate
+from utils.runtime import prepare_runtime
 from utils.training_state import TrainingState
 
 
@@ -27,6 +28,7 @@ class Run:
     def __init__(self, cfg, fold, output, device):
         self.cfg, self.fold, self.output, self.device = cfg, fold, output, device
         self.method = get_method(cfg.model.method)
+        self.test_amp = prepare_runtime(cfg.speed, device)
         torch.manual_seed(cfg.seed)
         self.model = self.method.build(cfg, pretrained=True).to(device)
         self.step = self.method.TrainStep(self.model, cfg)
@@ -35,7 +37,7 @@ class Run:
 
 def optimise(run, batch):
     """One step on an EpisodeBatch: clip after clip, then the optimiser  ->  {name: mean over clips}"""
-    state, per_clip, clips = run.state, run.cfg.train.backward == "per_clip", []
+    state, per_clip, clips, waiting = run.state, run.cfg.train.backward == "per_clip", [], []
     autocast = partial(torch.autocast, run.device.type, dtype=state.amp, enabled=state.amp is not None)
     state.optimizer.zero_grad(set_to_none=True)
     with autocast():
@@ -46,11 +48,14 @@ def optimise(run, batch):
         total = sum(losses.values())
         if per_clip:
             state.scaler.scale(total).backward()
-        clips.append((losses, statistics, total))
+        else:
+            waiting.append(total)
+        clips.append(({name: loss.detach() for name, loss in losses.items()}, statistics))
+        del losses, total         # or their graph would outlive the next clip's forward pass
     values = fetch(clips)
     check_finite(values, state.progress.steps + 1, batch.ids)
     if not per_clip:
-        state.scaler.scale(sum(total for *_, total in clips)).backward()
+        state.scaler.scale(sum(waiting)).backward()
     state.scaler.step(state.optimizer)
     state.scaler.update()
     return values
@@ -59,7 +64,7 @@ def optimise(run, batch):
 def fetch(clips):
     """Means over the clips, in one transfer from the device  ->  {"losses": {name: value}, statistic: value}"""
     losses, statistics = list(clips[0][0]), list(clips[0][1])
-    table = torch.stack([torch.stack([*a.values(), *b.values()]).detach().double() for a, b, _ in clips])
+    table = torch.stack([torch.stack([*a.values(), *b.values()]).detach().double() for a, b in clips])
     means = table.mean(dim=0).tolist()
     return {"losses": dict(zip(losses, means, strict=False))} | dict(zip(statistics, means[len(losses):], strict=True))
 
@@ -103,7 +108,8 @@ def validate(run, index, log):
     def start(episode):
         rng = rng_for(cfg.seed, "memory", episode.run, episode.class_id, episode.video)
         segmenter = run.method.VideoSegmenter(
-            run.model, episode.support_images, episode.support_masks, memory=cfg.memory, rng=rng)
+            run.model, episode.support_images, episode.support_masks, memory=cfg.memory, rng=rng,
+            amp=run.test_amp)
         return lambda clip: segmenter(clip.images, clip.masks if cfg.validate.memory == "ground_truth" else None)
 
     results = []

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from .episode import collate
 from .folds import split_classes
 from .sampling import DistinctClassBatchSampler, TrainEpisodes, holdout_videos
-from .streaming import EpisodeStream, TestEpisodes, use_one_thread
+from .streaming import EpisodeStream, RunsTogether, TestEpisodes, use_one_thread
 from .ytvis import YouTubeVISIndex
 
 log = logging.getLogger(__name__)
@@ -47,6 +47,13 @@ def build_test_loader(cfg, index, fold, run, skip=frozenset(), pin_memory=False)
     episodes = TestEpisodes(index, novel, cfg, run)
     order = [i for i in range(len(episodes)) if episodes.key(i) not in skip]
     return EpisodeStream(episodes, order, cfg.data.workers, pin_memory)
+
+
+def build_runs_loader(cfg, index, fold, skip=frozenset(), pin_memory=False):
+    """EpisodeStream of all cfg.test.runs runs, those over one video together; skip: (run, class id, video name)."""
+    _, novel = split_classes(index.class_ids, fold)
+    episodes = RunsTogether([TestEpisodes(index, novel, cfg, run) for run in range(cfg.test.runs)], skip)
+    return EpisodeStream(episodes, range(len(episodes)), cfg.data.workers, pin_memory)
 
 
 def build_validation_loader(cfg, index, fold, pin_memory=False):

@@ -51,10 +51,12 @@ class Clip:
 
     images (T, 3, H, W) float32, normalised; masks (T, H, W) bool
     original_masks (T, H0, W0) bool, only with test.resolution: original
+    features: whatever a method computed of the images that further runs over the same clip can use
     """
     images: torch.Tensor
     masks: torch.Tensor
     original_masks: torch.Tensor | None = None
+    features: object = None
 
     def pin_memory(self):
         """Called by the loader where copies to the GPU shall be asynchronous; masks stay on the CPU."""
@@ -66,15 +68,22 @@ class TestEpisode(Episode):
     """A whole query video: every frame that shows the class, `clips` of clip_length frames one after the other.
 
     The clips can be iterated over once: they are read on the way, and no more than a few exist at a time. The last
-    one may be short.
+    one may be short. other_runs: the same video with the supports of further runs, to be segmented along with this one.
     """
     __test__ = False       # not a pytest class
 
     clips: Iterable[Clip] = ()
+    other_runs: list = field(default_factory=list)
+
+    @property
+    def runs(self):
+        """This episode and those that share its clips."""
+        return [self, *self.other_runs]
 
     def pin_memory(self):
         """As `Clip.pin_memory`, for the supports."""
-        return replace(self, support_images=self.support_images.pin_memory())
+        return replace(self, support_images=self.support_images.pin_memory(),
+                       other_runs=[run.pin_memory() for run in self.other_runs])
 
 
 @dataclass

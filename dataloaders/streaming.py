@@ -114,21 +114,65 @@ class TestEpisodes(Dataset):
         return Clip(*self.transform(frames, masks), torch.from_numpy(np.stack(masks)) if self.keep_original else None)
 
     def __getitem__(self, key):
-        """(i, None)  ->  the TestEpisode; (i, number)  ->  the Clip
+        return read_item(self, key)
 
-        Files that cannot be read come back as the error itself: raised by a worker it would go up with the worker's
-        traceback as its message.
-        """
-        i, number = key
-        try:
-            return self.episode(i) if number is None else self.clip(i, number)
-        except (OSError, ValueError) as error:
-            return error
+
+class RunsTogether(Dataset):
+    """The TestEpisodes of several runs as one: a video comes once, with the supports of all runs that test it.
+
+    What depends on the video alone (reading, the backbone) is then done once for all runs. runs: list of TestEpisodes;
+    skip: (run, class id, video name) that are left out.
+    """
+
+    def __init__(self, runs, skip=frozenset()):
+        groups = {}
+        for episodes in runs:
+            for i in range(len(episodes)):
+                if (episodes.run, *episodes.key(i)) not in skip:
+                    groups.setdefault(episodes.pairs[i], []).append((episodes, i))
+        self.groups = [groups[pair] for pair in sorted(groups)]
+
+    def __len__(self):
+        return len(self.groups)
+
+    def frames(self, i):
+        episodes, number = self.groups[i][0]
+        return episodes.frames(number)
+
+    def num_clips(self, i):
+        episodes, number = self.groups[i][0]
+        return episodes.num_clips(number)
+
+    def episode(self, i):
+        """i  ->  TestEpisode of the first run, the others in it"""
+        first, *others = (episodes.episode(number) for episodes, number in self.groups[i])
+        return replace(first, other_runs=others)
+
+    def clip(self, i, clip_number):
+        episodes, number = self.groups[i][0]
+        return episodes.clip(number, clip_number)
+
+    def __getitem__(self, key):
+        return read_item(self, key)
+
+
+def read_item(episodes, key):
+    """(i, None)  ->  the TestEpisode; (i, number)  ->  the Clip
+
+    Files that cannot be read come back as the error itself: raised by a worker it would go up with the worker's
+    traceback as its message.
+    """
+    i, number = key
+    try:
+        return episodes.episode(i) if number is None else episodes.clip(i, number)
+    except (OSError, ValueError) as error:
+        return error
 
 
 class EpisodeStream:
     """The TestEpisodes numbered in `order`, each with its clips, all of them read by one loader without a pause.
 
+    episodes: TestEpisodes or RunsTogether.
     workers: processes that read ahead, two items each; 0 reads on demand. pin_memory: for asynchronous copies to a GPU.
 
     An episode's clips may be left where they are: what is not taken is passed over when the next episode is asked for.

@@ -39,6 +39,7 @@ def with_clips(episode, length):
     originals = [None] * len(episode.masks) if original is None else original.split(length)
     images = torch.zeros(len(episode.masks), 3, *episode.masks.shape[1:]).split(length)
     episode.clips = map(Clip, images, episode.masks.split(length), originals)
+    episode.runs = [episode]
     return episode
 
 
@@ -334,3 +335,24 @@ def test_results_without_a_note_are_not_trusted(cfg, trained, tmp_path):
     (tmp_path / "results.jsonl").write_text("{}\n")
     with pytest.raises(ValueError, match="no test.json"):
         open_results(tmp_path, describe_test(trained, cfg, 1))
+
+
+def test_runs_over_one_video_give_a_line_each_in_their_order(cfg):
+    episode, other = fake_episode(0), fake_episode(0)
+    other.run, episode.runs = 4, [episode, other]
+    started, written = [], []
+
+    def start(run):
+        started.append(run.run)
+        return (perfect if run.run == 3 else noisy)(run)
+
+    @contextmanager
+    def record(run):
+        yield lambda clip, masks: written.append((run.run, len(masks)))
+    lines = evaluate(start, [episode], cfg, 1, lambda _: None, record=record)
+    assert started == [3, 4] and [line["run"] for line in lines] == [3, 4]
+    assert written == [(3, 3), (4, 3), (3, 3), (4, 3), (3, 2), (4, 2)]
+    alone = evaluate(noisy, [with_clips(other, 3)], cfg, 1, lambda _: None)[0]
+    times = ("seconds", "data_seconds")
+    assert {k: v for k, v in lines[1].items() if k not in times} == {k: v for k, v in alone.items() if k not in times}
+    assert lines[0]["j"] == [1.0] * 8 and lines[1]["j"][0] < 0.9

@@ -12,7 +12,7 @@ from easydict import EasyDict
 from fake_index import FakeIndex
 
 from dataloaders.sampling import read_frames
-from dataloaders.streaming import EpisodeStream, TestEpisodes
+from dataloaders.streaming import EpisodeStream, RunsTogether, TestEpisodes
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKERS = pytest.mark.parametrize("workers", [0, 2])
@@ -254,3 +254,46 @@ def test_images_for_a_gpu_are_pinned(two_shots, workers):
     assert episode.support_images.is_pinned()
     for number, clip in enumerate(episode.clips):
         assert clip.images.is_pinned() and torch.equal(clip.images, episodes.clip(1, number).images)
+
+
+# Several runs over one video
+
+@pytest.mark.parametrize("protocol", ["I", "II"])
+def test_runs_together_hold_every_episode_of_every_run_once(cfg, protocol):
+    cfg.test.protocol = protocol
+    runs = [TestEpisodes(FakeIndex({1: 12, 5: 8}), [1, 5], cfg, run) for run in (0, 1, 2)]
+    together = RunsTogether(runs)
+    found = [(episodes.run, number) for group in together.groups for episodes, number in group]
+    assert sorted(found) == [(e.run, i) for e in runs for i in range(len(e))]
+    for group in together.groups:
+        assert len({episodes.pairs[number] for episodes, number in group}) == 1
+        assert [episodes.run for episodes, _ in group] == sorted(episodes.run for episodes, _ in group)
+
+
+def test_what_is_done_already_is_left_out_run_by_run(cfg):
+    runs = [TestEpisodes(FakeIndex({1: 7}), [1], cfg, run) for run in (0, 1)]
+    done = {(0, 1, "v100"), (0, 1, "v101"), (1, 1, "v101")}
+    together = RunsTogether(runs, done)
+    rest = {(e.run, *e.key(i)) for group in together.groups for e, i in group}
+    assert rest == {(run, 1, f"v{100 + n}") for run in (0, 1) for n in range(7)} - done
+    assert len(together) == 6         # v101 is complete
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_video_is_read_once_for_all_runs(two_shots, workers):
+    index = FakeIndex({1: 4}, length=7)
+    runs = [TestEpisodes(index, [1], two_shots, run) for run in (0, 1, 2)]
+    stream = EpisodeStream(RunsTogether(runs), range(4), workers)
+    assert stream.frames == 28
+    for number, episode in enumerate(stream):
+        assert [run.run for run in episode.runs] == [0, 1, 2] and episode.video == f"v{100 + number}"
+        for run, episodes in zip(episode.runs, runs, strict=True):
+            alone = episodes.episode(number)
+            assert run.support_frames == alone.support_frames
+            assert torch.equal(run.support_images, alone.support_images)
+        assert sum(len(clip.masks) for clip in episode.clips) == 7
+    if workers == 0:
+        supports = [name for i in range(4) for e in runs for name in e.episode(i).support_frames]
+        index.read.clear()
+        list(map(list, (episode.clips for episode in stream)))
+        assert len(index.read) == 28 + len(supports)

@@ -7,7 +7,7 @@ as soon as it is complete.
 import json
 import time
 from collections import deque
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,14 +21,17 @@ from utils.metrics import aggregate
 # Config keys that change no number of a test: a change of these still continues results.jsonl.
 HARMLESS = ("name", "train.", "loss.", "validate.", "checkpoint.", "iou_net.training", "iou_net.loss",
             "iou_net.weights", "test.runs", "data.workers", "data.clips", "data.samples_per_class", "data.augmentation",
-            "data.first_frame_augmented", "data.short_video", "backbone.cache_frames", "backbone.weights")
+            "data.first_frame_augmented", "data.short_video", "backbone.cache_frames", "backbone.weights",
+            "speed.compile")
 
 SAME_AS_TRAINED = ("model.", "backbone.name", "backbone.stem", "backbone.stride", "iou_net.similarity", "data.dataset",
                    "data.size", "data.shots", "data.clip_length", "data.mask_resize", "memory.length")
 
 
 def evaluate(start, episodes, cfg, fold, on_result, restore=None, record=None, workers=2):
-    """Run and measure every TestEpisode, clip by clip; on_result is called with one dict per video, in order.
+    """Run and measure every TestEpisode, clip by clip; on_result is called with one dict per video and run, in order.
+
+    Runs over the same video go through it together. Of their lines the first has the time that was spent for all.
 
     start(episode)  ->  a function that is called with clip after clip and gives objects with margins (T, H, W)
         (> 0 is object), ious (T,) or None, remembered (T,) bool
@@ -53,15 +56,16 @@ def evaluate(start, episodes, cfg, fold, on_result, restore=None, record=None, w
     with MetricsPool(workers) as submit, _Progress(episodes, fold) as progress:
         try:
             for episode in data.around(episodes):
-                video = MeasuredVideo(episode, fold, cfg.metrics, submit)
-                with record(episode) if record else nullcontext() as write:
-                    for clip, masks in _segmented(start, episode, video, data, cfg, restore):
-                        if write:
-                            write(clip, masks)
+                videos = [MeasuredVideo(run, fold, cfg.metrics, submit) for run in episode.runs]
+                with ExitStack() as stack:
+                    writers = [stack.enter_context(record(run)) for run in episode.runs] if record else []
+                    for clip, masks in _segmented(start, episode, videos, data, cfg, restore):
+                        for write, run_masks in zip(writers, masks, strict=False):
+                            write(clip, run_masks)
                         hand_on()
-                        progress.count_frames(len(masks))
-                video.data_seconds = data.reset()
-                segmented.append(video)
+                        progress.count_frames(sum(map(len, masks)))
+                videos[0].data_seconds = data.reset()
+                segmented.extend(videos)
                 hand_on()
         finally:
             hand_on(everything=True)
@@ -117,21 +121,24 @@ def _changed(old, new):
     return changed + ([f"{len(keys) - 5} more keys"] if len(keys) > 5 else [])
 
 
-def _segmented(start, episode, video, data, cfg, restore):
-    """Every clip of the episode through the network and on to the metrics: yields clip, masks (T, H, W) bool array."""
-    original = cfg.test.resolution == "original"
-    with video.network:
-        segment = start(episode)
-    for clip in data.around(episode.clips):
+def _segmented(start, episode, videos, data, cfg, restore):
+    """Every clip through the network, run by run, and on to the metrics: yields clip, a (T, H, W) bool array per run"""
+    original, segments = cfg.test.resolution == "original", []
+    for run, video in zip(episode.runs, videos, strict=True):
         with video.network:
-            said = segment(clip)
-            margins = restore(said.margins, episode.original_size) if original else said.margins
-            masks = (margins > 0).cpu().numpy()
+            segments.append(start(run))
+    for clip in data.around(episode.clips):
         truth = clip.original_masks if original else clip.masks
         assert truth is not None, f"{episode.id}: test.resolution original needs original_masks"
-        video.add(said, masks, truth.cpu().numpy().astype(bool))
+        truth, masks = truth.cpu().numpy().astype(bool), []
+        for segment, video in zip(segments, videos, strict=True):
+            with video.network:
+                said = segment(clip)
+                margins = restore(said.margins, episode.original_size) if original else said.margins
+                masks.append((margins > 0).cpu().numpy())
+            video.add(said, masks[-1], truth)
         yield clip, masks
-    count = len(video.remembered)
+    count = len(videos[0].remembered)
     assert count == len(episode.frames), f"{episode.id}: {len(episode.frames)} frames, but {count} in its clips"
 
 

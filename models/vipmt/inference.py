@@ -54,6 +54,12 @@ class VideoSegmenter:
         """The next clip: images (T, 3, H, W)  ->  ClipSegmentation; see segment"""
         return self.segment(self.prepare(images), images.shape[-2:], memory_masks)
 
+    def shared(self, clip):
+        """The next clip of a test: a Clip, whose features the first of several runs leaves to the others."""
+        if clip.features is None:
+            clip.features = self.prepare(clip.images)
+        return self.segment(clip.features, clip.images.shape[-2:])
+
     @torch.inference_mode()
     def segment(self, clip, size, memory_masks=None):
         """The next clip: ClipFeatures of T frames, (H, W) of its images  ->  ClipSegmentation
