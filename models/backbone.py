@@ -85,7 +85,9 @@ class Backbone(nn.Module):
     def encode(self, frames):
         """frames (N, 3, H, W)  ->  list of the levels, (N, C, h, w) each"""
         body = self.fast_body.current() if self.fast_body else self.body
-        return self.run(body, frames.to(memory_format=torch.channels_last), STAGES[:len(self.channels)])
+        if self.fast_body:      # with gradients oneDNN crashes: strided 1x1 weights of few channels (PyTorch 2.12)
+            frames = frames.to(memory_format=torch.channels_last)
+        return self.run(body, frames, STAGES[:len(self.channels)])
 
 
 def run_stages(body, frames, stages):

@@ -1,4 +1,5 @@
 """Backbone: the dilated ResNet of Section 5.1 against torchvision and against SPEC 2.2 in plain functional calls."""
+import copy
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,73 @@ def assert_levels_match(features, expected):
 @pytest.fixture(scope="module")
 def images():
     return torch.randn(1, 2, 3, 35, 48, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+# Folding
+
+def levels_of(backbone, images):
+    with torch.no_grad():
+        return [x.flatten(0, 1) for x in backbone(images).levels()]
+
+
+def test_folded_normalisation_equals_the_plain_one_in_float32(images):
+    torch.manual_seed(2)
+    backbone = Backbone().eval()
+    randomise_norms(backbone)
+    with torch.no_grad():
+        expected = reference_levels(backbone.body.state_dict(), images[0].float(), "deep")
+    for found, level in zip(levels_of(backbone, images.float()), expected, strict=True):
+        assert (found - level).abs().max() <= 1e-5 * level.abs().max()
+
+
+def test_folded_copy_follows_loading_moving_and_changes_in_place(images):
+    torch.manual_seed(3)
+    backbone, other = Backbone(stem="plain").eval(), Backbone(stem="plain").eval()
+    first = levels_of(backbone, images.float())
+    assert backbone.fast_body.current() is backbone.fast_body.current()          # made once
+    backbone.load_state_dict(other.state_dict())
+    loaded = levels_of(backbone, images.float())
+    assert not torch.allclose(loaded[3], first[3])
+    torch.testing.assert_close(loaded, levels_of(other, images.float()))
+    with torch.no_grad():
+        backbone.body.layer4[2].bn3.bias += 1
+    assert not torch.allclose(levels_of(backbone, images.float())[3], loaded[3])
+    assert levels_of(backbone.double(), images)[3].dtype == torch.float64
+
+
+def test_folded_copy_stays_out_of_checkpoints_and_copies():
+    backbone = Backbone(stem="plain").eval()
+    names = set(backbone.state_dict())
+    levels_of(backbone, torch.zeros(1, 1, 3, 32, 32))
+    assert set(backbone.state_dict()) == names and "body.bn1.running_mean" in names
+    twin = copy.deepcopy(backbone)
+    with torch.no_grad():
+        twin.body.conv1.weight.zero_()
+    assert not torch.equal(*(levels_of(x, torch.ones(1, 1, 3, 32, 32))[0] for x in (backbone, twin)))
+
+
+def test_weights_that_are_unfrozen_after_all_are_used_themselves():
+    backbone = Backbone(stem="plain").eval()
+    backbone.body.layer4.requires_grad_(True)
+    assert backbone.fast_body.current() is backbone.body
+
+
+def test_a_copy_made_in_inference_mode_serves_training_too(images):
+    backbone = Backbone(stem="plain").eval()
+    with torch.inference_mode():
+        backbone(images.float())
+    head = torch.nn.Conv2d(2048, 1, 1)
+    head(backbone(images.float()).c5[0]).sum().backward()
+    assert head.weight.grad is not None
+
+
+def test_a_trained_encoder_keeps_the_plain_layout():
+    """Channels last, the weights of a strided 1x1 convolution of 12 channels corrupt memory when they get gradients."""
+    backbone = Backbone(name="tiny", width=12, trained=True)
+    levels = backbone(torch.randn(1, 12, 3, 72, 120)).levels()
+    assert all(x.is_contiguous() for x in levels)
+    sum(x.sum() for x in levels).backward()
+    assert all(p.grad.isfinite().all() for p in backbone.parameters())
 
 
 # The ResNets

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from models.backbone import Backbone
+from models.vipmt.build import compile_parts
 from models.vipmt.inference import ClipSegmentation, VideoSegmenter
 from models.vipmt.iou_net import IoUNet
 from models.vipmt.model import VIPMT
@@ -239,3 +240,25 @@ def test_memory_of_a_long_video_is_that_of_a_short_one():
         sizes.append(sum(storages.values()))
     assert len(segmenter.bank) == 6 and segmenter.bank.seen == 240
     assert len(set(sizes[2:])) == 1
+
+
+def test_mixed_precision_changes_little_and_says_float32():
+    torch.set_default_dtype(torch.float32)
+    model, episode = model_of(), episode_of(frames=8)
+    plain = segment(model, episode)
+    segmenter = VideoSegmenter(model, episode.support_images, episode.support_masks, rng=np.random.default_rng(0),
+                               memory=SimpleNamespace(length=3, min_iou=0.0, keep=9), amp=torch.bfloat16)
+    mixed = [segmenter(images) for images in episode.query_images.split(4)]
+    margins = torch.cat([x.margins for x in mixed])
+    assert margins.dtype == torch.float32 and mixed[0].ious.dtype == torch.float32
+    difference = (margins - plain.margins).abs()
+    assert 0 < difference.max() and difference.mean() < 0.05 * plain.margins.abs().mean()
+
+
+def test_compiled_parts_compute_the_same():
+    model, episode = model_of(), episode_of(frames=7)
+    expected = segment(model, episode)
+    compile_parts(model, backend="eager")           # the graphs of torch.compile, without its code generator
+    found = segment(model, episode)
+    torch.testing.assert_close(found.margins, expected.margins)
+    torch.testing.assert_close(found.ious, expected.ious)

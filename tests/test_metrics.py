@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from utils.metrics import aggregate, boundary, boundary_f, disk, jaccard, vc_windows, video_consistency
+from utils.metrics import aggregate, boundary, boundary_f, jaccard, vc_windows, video_consistency
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 SIZE = (240, 424)
@@ -106,11 +106,6 @@ def test_masks_of_other_types_count_as_foreground_where_not_zero():
 def test_different_sizes_are_an_error():
     with pytest.raises(ValueError, match=r"got \(3, 4\) and \(4, 3\)"):
         jaccard(np.zeros((3, 4)), np.zeros((4, 3)))
-
-
-def test_disk_is_round():
-    assert disk(1).tolist() == [[0, 1, 0], [1, 1, 1], [0, 1, 0]]
-    assert disk(4).sum() == 49 and disk(4)[0].tolist() == [0, 0, 0, 0, 1, 0, 0, 0, 0]
 
 
 def frame(*boxes):

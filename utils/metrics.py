@@ -3,8 +3,9 @@
 J is region similarity, F contour accuracy as the DAVIS toolkit computes it, VC_n temporal consistency over
 windows of n frames. `aggregate` averages the per-video numbers of one fold and one run as the released code does.
 """
-import cv2
 import numpy as np
+
+from utils.bitstack import FRAMES, count, dilate, pack
 
 
 def jaccard(pred, gt):
@@ -12,9 +13,7 @@ def jaccard(pred, gt):
 
     pred, gt (H, W) bool  ->  float;  (T, H, W)  ->  (T,) float64
     """
-    pred, gt = _binary_pair(pred, gt)
-    intersection = np.count_nonzero(pred & gt, axis=(-2, -1))
-    union = np.count_nonzero(pred | gt, axis=(-2, -1))
+    intersection, union = _counts(pred, gt, lambda pred, gt: (pred & gt, pred | gt))
     return _plain(np.where(union == 0, 1.0, intersection / np.maximum(union, 1)))
 
 
@@ -26,12 +25,13 @@ def boundary_f(pred, gt, bound_th=0.008):
 
     Two masks without boundary agree: 1. A full mask has none, so full against empty gives 1.
     """
-    pred, gt = _binary_pair(pred, gt)
-    pred_edge, gt_edge = boundary(pred), boundary(gt)
-    reach = disk(int(np.ceil(bound_th * np.hypot(*pred.shape[-2:]))))
-    pred_count, gt_count = (np.count_nonzero(edge, axis=(-2, -1)) for edge in (pred_edge, gt_edge))
-    pred_hits = np.count_nonzero(pred_edge & _dilate(gt_edge, reach), axis=(-2, -1))
-    gt_hits = np.count_nonzero(gt_edge & _dilate(pred_edge, reach), axis=(-2, -1))
+    reach = int(np.ceil(bound_th * np.hypot(*np.shape(pred)[-2:])))
+
+    def edges_and_hits(pred, gt):
+        pred_edge, gt_edge = boundary(pred), boundary(gt)
+        return pred_edge, gt_edge, pred_edge & dilate(gt_edge, reach), gt_edge & dilate(pred_edge, reach)
+
+    pred_count, gt_count, pred_hits, gt_hits = _counts(pred, gt, edges_and_hits)
     precision = np.where(pred_count == 0, 1.0, pred_hits / np.maximum(pred_count, 1))
     recall = np.where(gt_count == 0, 1.0, gt_hits / np.maximum(gt_count, 1))
     precision = np.where((pred_count > 0) & (gt_count == 0), 0.0, precision)
@@ -41,21 +41,15 @@ def boundary_f(pred, gt, bound_th=0.008):
 
 
 def boundary(masks):
-    """Pixels that differ from their right, lower or lower-right neighbour, (..., H, W) bool  ->  the same
+    """Pixels that differ from their right, lower or lower-right neighbour, (..., H, W) bool or packed  ->  the same
 
     The image border itself is no boundary.
     """
     edge = np.zeros_like(masks)
-    edge[..., :, :-1] |= masks[..., :, :-1] != masks[..., :, 1:]
-    edge[..., :-1, :] |= masks[..., :-1, :] != masks[..., 1:, :]
-    edge[..., :-1, :-1] |= masks[..., :-1, :-1] != masks[..., 1:, 1:]
+    edge[..., :, :-1] |= masks[..., :, :-1] ^ masks[..., :, 1:]
+    edge[..., :-1, :] |= masks[..., :-1, :] ^ masks[..., 1:, :]
+    edge[..., :-1, :-1] |= masks[..., :-1, :-1] ^ masks[..., 1:, 1:]
     return edge
-
-
-def disk(radius):
-    """Round structuring element (2 radius + 1, 2 radius + 1) uint8; OpenCV's own ellipse is another shape."""
-    y, x = np.mgrid[-radius:radius + 1, -radius:radius + 1]
-    return (x * x + y * y <= radius * radius).astype(np.uint8)
 
 
 def video_consistency(preds, gts, window=7, variant="vipmt"):
@@ -76,19 +70,18 @@ def vc_windows(preds, gts, window=7, variant="vipmt"):
     float32 as in the released code.
     """
     preds, gts = _binary_pair(preds, gts)
-    count = len(gts) - window + (variant == "vipmt")
-    if count <= 0:
+    windows = len(gts) - window + (variant == "vipmt")
+    if windows <= 0:
         return np.zeros(0, np.float32)
-    common_pred, common_gt = (_in_all(masks, window)[:count] for masks in (preds, gts))
+    common_pred, common_gt = (_in_all(masks, window)[:windows] for masks in (preds, gts))
     if variant == "vspw":
-        common_pred = common_pred | _in_all(~preds, window)[:count]
-        common_gt = common_gt | _in_all(~gts, window)[:count]
+        common_pred = common_pred | _in_all(~preds, window)[:windows]
+        common_gt = common_gt | _in_all(~gts, window)[:windows]
     elif variant not in ("vipmt", "tti"):
         raise ValueError(f"metrics.vc: unknown variant '{variant}'; write vipmt, tti or vspw")
-    kept = np.count_nonzero(common_pred & common_gt, axis=(1, 2)).astype(np.float32)
-    total = np.count_nonzero(common_gt, axis=(1, 2)).astype(np.float32)
+    kept, total = _counts(common_pred, common_gt, lambda pred, gt: (pred & gt, gt)).astype(np.float32)
     if variant == "vspw":
-        return np.divide(kept, total, out=np.full(count, np.nan, np.float32), where=total > 0)
+        return np.divide(kept, total, out=np.full(windows, np.nan, np.float32), where=total > 0)
     return kept / (total + np.float32(1e-10))
 
 
@@ -147,21 +140,31 @@ def _mean(values):
 
 def _in_all(masks, window):
     """True where a pixel is set in all frames of a window, (T, H, W) bool  ->  (T - window + 1, H, W) bool"""
-    count = len(masks) - window + 1
-    common = masks[:count].copy()
-    for offset in range(1, window):
-        common &= masks[offset:offset + count]
+    common, reach = masks, 1                 # `common` covers windows of `reach` frames
+    while reach < window:
+        step = min(reach, window - reach)
+        common, reach = common[:-step] & common[step:], reach + step
     return common
 
 
-def _dilate(edges, kernel):
-    """cv2.dilate frame by frame, (..., H, W) bool  ->  the same"""
-    frames = edges.reshape(-1, *edges.shape[-2:]).view(np.uint8)
-    return np.stack([cv2.dilate(frame, kernel) for frame in frames]).view(bool).reshape(edges.shape)
+def _counts(pred, gt, combine):
+    """Set pixels of what `combine` makes of prediction and truth: masks (H, W) or (T, H, W)  ->  (sets, [T]) int64
+
+    Eight frames are combined at a time, packed into the bits of a byte.
+    """
+    pred, gt = _binary_pair(pred, gt)
+    single = pred.ndim == 2
+    stacks = [(m[None] if single else m) for m in (pred, gt)]
+    parts = []
+    for start in range(0, len(stacks[0]), FRAMES):
+        some = [stack[start:start + FRAMES] for stack in stacks]
+        parts.append(np.array([count(x, len(some[0])) for x in combine(*map(pack, some))]))
+    counts = np.concatenate(parts, axis=1)
+    return counts[:, 0] if single else counts
 
 
 def _binary_pair(pred, gt):
-    pred, gt = (np.ascontiguousarray(np.asarray(mask) != 0) for mask in (pred, gt))
+    pred, gt = (np.ascontiguousarray(mask if mask.dtype == bool else mask != 0) for mask in map(np.asarray, (pred, gt)))
     if pred.shape != gt.shape or pred.ndim not in (2, 3):
         raise ValueError(f"metrics: expected two masks (H, W) or two stacks (T, H, W) of one size, "
                          f"got {pred.shape} and {gt.shape}")

@@ -39,13 +39,13 @@ def build(cfg, pretrained=False):
     return model
 
 
-def compile_parts(model):
+def compile_parts(model, backend="inductor"):
     """speed.compile: the parts that take the time, each once for all clips; the first clips then take minutes."""
-    model.backbone.run = torch.compile(model.backbone.run)
+    model.backbone.run = torch.compile(model.backbone.run, backend=backend)
     for layer in model.layers:
-        layer.compile()
+        layer.compile(backend=backend)
     if model.iou_net is not None:
-        model.iou_net.compile()
+        model.iou_net.compile(backend=backend)
 
 
 def build_iou_net(cfg, channels):

@@ -1,0 +1,98 @@
+"""Jobs of tools/benchmark.py that train: samples/s and peak memory of a step, ours against the released way.
+
+Ours is train.py's own step. The reference step is ReferenceTrainStep: one graph over the three clips. Both end with
+the same optimiser; batches come from generated videos through the training loader.
+"""
+import copy
+from statistics import median
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+
+import torch
+
+from dataloaders import build_index, build_train_loader
+from tools.benchmark_data import one_training, write_videos
+from tools.benchmark_setup import PRECISIONS, ratio
+from tools.reference_mode import ReferenceTrainStep
+from train import optimise
+
+
+class OurTraining:
+    """train.py's own step, without its files."""
+
+    def __init__(self, bench, model, amp):
+        self.model = copy.deepcopy(model).train()
+        optimizer = torch.optim.Adam([p for p in self.model.parameters() if p.requires_grad], lr=bench.cfg.train.lr)
+        scaler = torch.amp.GradScaler(bench.device.type, enabled=amp == torch.float16)
+        state = SimpleNamespace(amp=amp, optimizer=optimizer, scaler=scaler, progress=SimpleNamespace(steps=0))
+        self.run = SimpleNamespace(cfg=bench.cfg, device=bench.device, state=state,
+                                   step=bench.method.TrainStep(self.model, bench.cfg))
+
+    def __call__(self, batch):
+        optimise(self.run, batch)
+        self.run.state.optimizer.zero_grad(set_to_none=True)      # the other mode's step finds the memory free
+
+
+class ReferenceTraining:
+    """The released step: one graph of three clips, in float32."""
+
+    def __init__(self, bench, model):
+        self.step = ReferenceTrainStep(model, bench.cfg)
+        trained = self.step.network.model.train()
+        self.optimizer = torch.optim.Adam([p for p in trained.parameters() if p.requires_grad], lr=bench.cfg.train.lr)
+
+    def __call__(self, batch):
+        float(self.step.backward(batch))
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+def training_batches(bench):
+    """A loader over generated videos: settings batch, shots of the config, recorded"""
+    s, cfg = bench.settings, bench.cfg
+    cfg.train.batch_size, cfg.validate.classes, cfg.data.workers = s.batch, "none", 0
+    needed = cfg.data.clip_length * cfg.data.clips + 1
+    with TemporaryDirectory() as root:
+        write_videos(root, one_training(cfg.data.shots + 1, needed), s.recorded)
+        cfg.data.root = root
+        yield from build_train_loader(cfg, build_index(cfg), 1, 0)
+
+
+def train(bench):
+    """Samples/s of both modes: settings batch, precision, modes, repeats, recorded"""
+    s, model = bench.settings, bench.model()
+    batches = training_batches(bench)
+    next(batches)                                          # what is imported and opened once
+    timed = [bench.timed(next, batches) for _ in range(max(2, s.repeats))]
+    data, batch = median(seconds for _, seconds in timed), timed[0][0].to(bench.device)
+    batches.close()
+    modes = training_modes(bench, model)
+    del model
+    seconds = bench.take_turns({mode: (lambda step=step: step(batch)) for mode, step in modes.items()}, s.repeats)
+    theirs = seconds.get("reference")
+    return [{"size": bench.cfg.data.size, "batch": s.batch, "precision": s.precision, "data_s": data,
+             "ours_step_s": seconds["ours"], "reference_step_s": theirs, "ratio": ratio(theirs, seconds["ours"]),
+             "ours_samples_per_s": s.batch / seconds["ours"], "reference_samples_per_s": theirs and s.batch / theirs,
+             "ours_samples_per_s_with_data": s.batch / (seconds["ours"] + data),
+             "reference_samples_per_s_with_data": theirs and s.batch / (theirs + data)}]
+
+
+def training_modes(bench, model):
+    makers = {"ours": lambda: OurTraining(bench, model, PRECISIONS[bench.settings.precision]),
+              "reference": lambda: ReferenceTraining(bench, model)}
+    return {mode: makers[mode]() for mode in bench.settings.modes}
+
+
+def train_memory(bench):
+    """Peak memory of two steps of one mode: settings batch, precision, modes (one), recorded"""
+    model = bench.model()
+    batches = training_batches(bench)
+    batch = next(batches).to(bench.device)
+    batches.close()
+    mode, = bench.settings.modes
+    step = training_modes(bench, model)[mode]
+    del model
+    for _ in range(2):
+        step(batch)
+    return [{"mode": mode, "size": bench.cfg.data.size, "batch": bench.settings.batch,
+             "precision": bench.settings.precision, "peak_mib": bench.peak()}]
