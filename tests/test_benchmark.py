@@ -27,7 +27,7 @@ from utils.metrics import boundary_f, jaccard, vc_windows
 
 SIZE = [72, 120]
 SHARED = {"config": ["config/demo.yaml"], "overrides": ["backbone.trained=false"], "device": "cpu",
-          "checkpoint": None, "allocator": "default"}
+          "checkpoint": None, "allocator": "shipped"}
 BOTH = {"modes": ["ours", "reference"]}
 
 
@@ -72,7 +72,8 @@ def test_parts_add_up_to_the_network():
 
 
 def test_precision_compares_with_float32():
-    rows = {row["precision"]: row for row in run("precision", size=SIZE, shots=1, frames=6, warm_up=1)}
+    rows = {row["precision"]: row for row in run(
+        "precision", size=SIZE, shots=1, frames=6, warm_up=1, compiled=False)}
     assert rows["fp32"]["pixels_differ"] == rows["fp32"]["j_difference"] == 0 and rows["fp32"]["ratio"] == 1
     finite(rows["bf16"], "fps", "ratio")
 
@@ -243,3 +244,8 @@ def test_a_layout_makes_a_tensor_of_the_same_shape_and_strides():
 def test_training_jobs_exist_for_both_modes():
     bench = Bench(SHARED | {"precision": "fp32", **BOTH})
     assert set(benchmark_training.training_modes(bench, bench.model())) == {"ours", "reference"}
+
+
+def test_runs_together_are_compared_with_runs_apart():
+    row, = run("runs", size=SIZE, shots=2, runs=2, clips=1)
+    assert row["runs"] == 2 and row["together_clip_s"] > 0 and row["ratio"] == row["apart_clip_s"] / row["together_clip_s"]

@@ -3,8 +3,9 @@
     python tools/benchmark.py --config config/released.yaml [--device cpu|cuda] [--threads N] [--quick]
                               [--only test,parts,train,metrics,index,precision,memory,floor] [--output benchmarks]
 
-The reference mode (tools/reference_mode.py) runs the same weights as the released code does. Both take turns in one
-process, after a warm-up, on the same frames, and every ratio is of that one run. Each job has a process of its own, so
+The reference mode (tools/reference_mode.py) runs the same weights as the released code does. Both run in one process,
+after a warm-up, on the same frames, one after the other or (--allocator kept, default) in turns, and every ratio is of
+that one run. Each job has a process of its own, so
 that peak memory is its own. Written after every job: <output>/speed_<config>_<device>.json and .md; a run with --only
 replaces just its tables there.
 """
@@ -31,11 +32,12 @@ from tools.benchmark_setup import Bench, ratio  # noqa: E402
 from utils.config import add_config_arguments, load_config, user_errors  # noqa: E402
 
 JOBS = {
-    "network": benchmark_jobs.network, "end_to_end": benchmark_jobs.end_to_end, "parts": benchmark_jobs.parts,
+    "network": benchmark_jobs.network, "end_to_end": benchmark_jobs.end_to_end, "runs": benchmark_jobs.runs,
+    "parts": benchmark_jobs.parts,
     "memory": benchmark_jobs.memory, "precision": benchmark_jobs.precision, "train": benchmark_training.train,
     "train_memory": benchmark_training.train_memory, "metrics": benchmark_metrics.metrics,
     "index": benchmark_index.index, "floor": benchmark_floor.floor}
-GROUPS = {"test": ("network", "end_to_end"), "parts": ("parts",), "train": ("train", "train_memory"),
+GROUPS = {"test": ("network", "end_to_end", "runs"), "parts": ("parts",), "train": ("train", "train_memory"),
           "metrics": ("metrics",), "index": ("index",), "precision": ("precision",), "memory": ("memory",),
           "floor": ("floor",)}
 INCLUDED = {
@@ -44,6 +46,8 @@ INCLUDED = {
                "reference is always float32. Videos that exceed the time limit are cut: see the frame counts.",
     "end_to_end": "Ours: the evaluation loop with JPEG decoding, resizing, network, J, F, VC. Reference: the same, one "
                   "after the other in one process, metrics frame by frame. Medians of whole videos.",
+    "runs": "Five support sets over one video: together as in test.py, where what depends on the clip alone is "
+            "computed once, and each run for itself. Seconds of one later clip of all runs.",
     "parts": "One clip with full memory, milliseconds. network: all of it, other: what the named parts leave.",
     "memory": "Peak of the process (CPU: libraries and weights included) or of tensors (CUDA) over a streamed video. "
               "difference: against the shortest video of the same mode.",
@@ -161,12 +165,12 @@ class Plan:
     def __init__(self, args, cfg):
         clip, quick = cfg.data.clip_length, args.quick
         self.cap, self.repeats, self.warm_up = args.cap, 1 if quick else 3, 1 if quick else 3
-        self.sizes = [list(cfg.data.size)] if quick else [[240, 424], [480, 854]]
-        self.shots = [cfg.data.shots] if quick else [5, 1]
+        self.sizes = [list(cfg.data.size)] if quick else args.sizes
+        self.shots = [cfg.data.shots] if quick else args.shots
         self.precisions = ["fp32", "bf16"] if has_bf16(args.device) and not quick else ["fp32"]
         # frames, and whether the reference runs beside ours
-        self.lengths = [(3 * clip, True)] if quick else [(10, True), (50, True), (200, False), (2000, False)]
-        self.memory_lengths = [3 * clip, 6 * clip] if quick else [50, 2000]
+        self.lengths = [(3 * clip, True)] if quick else [(frames, frames <= 50) for frames in args.lengths]
+        self.memory_lengths = [3 * clip, 6 * clip] if quick else [min(args.lengths), max(args.lengths)]
         self.recorded = [90, 160] if quick else RECORDED
         self.batch = 2 if quick or args.device == "cpu" else cfg.train.batch_size
         self.index = dict.fromkeys(("videos", "objects", "categories"), 8) | {"frames": 40} \
@@ -191,6 +195,10 @@ def end_to_end(run, plan):
         "end_to_end", **case, recorded=plan.recorded, repeats=plan.repeats if case["frames"] <= 20 else 1)]
 
 
+def runs(run, plan):
+    return run.job("runs", size=plan.sizes[0], shots=plan.shots[0], runs=5, clips=plan.repeats)
+
+
 def parts(run, plan):
     return [row for precision in plan.precisions for row in run.job(
         "parts", size=plan.sizes[0], shots=plan.shots[0], precision=precision, clips=plan.repeats,
@@ -210,8 +218,9 @@ def memory(run, plan):
 
 
 def precision(run, plan):
-    frames = max(frames for frames, both in plan.lengths if both)
-    return run.job("precision", size=plan.sizes[0], shots=plan.shots[0], frames=frames, warm_up=plan.warm_up)
+    frames = max(frames for frames, both in plan.lengths if both or len(plan.lengths) == 1)
+    return run.job("precision", size=plan.sizes[0], shots=plan.shots[0], frames=frames, warm_up=plan.warm_up,
+                   compiled=not run.args.quick)
 
 
 def train(run, plan):
@@ -252,10 +261,15 @@ def floor(run, plan):
 
 
 TABLES = {function.__name__: function for function in (
-    network, end_to_end, parts, memory, precision, train, train_memory, metrics, index, floor)}
+    network, end_to_end, runs, parts, memory, precision, train, train_memory, metrics, index, floor)}
 
 
 # -- command line -----------------------------------------------------------------------------------------------------
+
+def numbers_of(separator):
+    """'240x424'  ->  [240, 424]"""
+    return lambda text: [int(part) for part in text.split(separator)]
+
 
 def parse_arguments(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -264,9 +278,14 @@ def parse_arguments(arguments=None):
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU; default: PyTorch's")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, measures nothing")
     parser.add_argument("--only", default=",".join(GROUPS), metavar="A,B", help=f"of {', '.join(GROUPS)}")
+    parser.add_argument("--sizes", type=numbers_of("x"), nargs="+", default=[[240, 424], [480, 854]], metavar="HxW")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[10, 50, 200, 2000], metavar="FRAMES",
+                        help="of the videos; up to 50 the reference runs, too; memory: the shortest and the longest")
+    parser.add_argument("--shots", type=int, nargs="+", default=[5, 1], metavar="K")
     parser.add_argument("--cap", type=float, default=120, metavar="S", help="seconds for each mode on one video")
-    parser.add_argument("--allocator", choices=["kept", "default"], default="kept", help="CPU: freed memory is kept, as"
-                        " train.py and test.py do, or glibc's default, as the release has it; for both modes alike")
+    parser.add_argument("--allocator", choices=["shipped", "kept", "default"], default="shipped", help="CPU: shipped:"
+                        " ours keeps freed memory, as train.py and test.py do, the reference gives it back, as the "
+                        "release does; kept, default: both modes alike")
     parser.add_argument("--checkpoint", help="weights; default: random ones, their last bias set so that masks are "
                                              "neither empty nor full")
     parser.add_argument("--output", type=Path, default=Path("benchmarks"))

@@ -8,12 +8,14 @@ import itertools
 import time
 from collections import defaultdict
 from contextlib import ExitStack, contextmanager
+from statistics import median
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 
 from dataloaders import build_index, build_test_loader
+from dataloaders.episode import Clip
 from dataloaders.transforms import TestTransform
 from dataloaders.ytvis import YouTubeVISIndex
 from models.vipmt.inference import VideoSegmenter
@@ -33,22 +35,23 @@ def network(bench):
     kinds = {"ours": (VideoSegmenter, model, amp)}
     if "reference" in s.modes:
         kinds["reference"] = ReferenceSegmenter, ReferenceNetwork(model), None       # in float32 always, as released
-    for kind, net, precision in kinds.values():           # warm-up
-        segment = bench.segmenter(kind, net, video, precision)
-        for number in range(min(video.count, s.warm_up)):
-            segment(video.clip(number)[0])
-    runs = {mode: Contestant(bench, kind, net, video, precision, keep)
-            for mode, (kind, net, precision) in kinds.items()}
-    differ, objects = [], []
-    for images, _ in video.clips():
-        masks = {mode: run.run(images) for mode, run in runs.items() if run.spent < s.cap}
-        if not masks:
-            break
-        if len(masks) == 2:
-            differ.append((masks["ours"] != masks["reference"]).double().mean().item())
-        if "ours" in masks:
-            objects.append(masks["ours"].double().mean().item())
+    runs, masks = {}, {mode: [] for mode in kinds}
+    for mode, number in bench.in_turns(kinds, video.count):
+        if mode not in runs:
+            kind, net, precision = kinds[mode]
+            warm_up(bench, Contestant(bench, kind, net, video, precision, keep), video)
+            runs[mode] = Contestant(bench, kind, net, video, precision, keep)
+        if runs[mode].spent < s.cap:
+            masks[mode].append(runs[mode].run(video.clip(number)[0]))
+    objects = [found.double().mean().item() for found in masks["ours"]]
+    pairs = zip(masks["ours"], masks.get("reference", []), strict=False)
+    differ = [(a != b).double().mean().item() for a, b in pairs]
     return [network_row(bench, runs, differ, objects)]
+
+
+def warm_up(bench, contestant, video):
+    for number in range(min(video.count, bench.settings.warm_up)):
+        contestant.run(video.clip(number)[0])
 
 
 def network_row(bench, runs, differ, objects):
@@ -118,6 +121,25 @@ def released_loop(start, episodes):
     return results
 
 
+def runs(bench):
+    """Several runs over one video, together and apart: settings size, shots, runs, clips"""
+    s, model = bench.settings, bench.model()
+    video = bench.video(s.size, s.shots, bench.cfg.data.clip_length * (s.clips + 2))
+    segmenters = {mode: [bench.segmenter(VideoSegmenter, model, video) for _ in range(s.runs)]
+                  for mode in ("together", "apart")}
+    seconds = defaultdict(list)
+    bench.allocate("ours")
+    for images, masks in video.clips():
+        clip = Clip(images, masks)
+        turns = {"together": lambda clip=clip: [x.shared(clip) for x in segmenters["together"]],
+                 "apart": lambda clip=clip: [x(clip.images) for x in segmenters["apart"]]}
+        for mode, turn in turns.items():
+            seconds[mode].append(bench.timed(turn)[1])
+    later = {mode: median(values[2:]) for mode, values in seconds.items()}
+    return [{"size": s.size, "shots": s.shots, "runs": s.runs, "together_clip_s": later["together"],
+             "apart_clip_s": later["apart"], "ratio": ratio(later["apart"], later["together"])}]
+
+
 # -- parts -------------------------------------------------------------------------------------------------------------
 
 class Parts:
@@ -179,12 +201,12 @@ def parts(bench):
     watch_reference(timers["reference"], reference)
     segment = {"ours": bench.segmenter(VideoSegmenter, model, video, PRECISIONS[s.precision]),
                "reference": bench.segmenter(ReferenceSegmenter, reference, video)}
-    for number, (images, _) in enumerate(video.clips()):
-        for mode, timer in timers.items():
-            if number == 2:                                # memory is full from here on
-                timer.seconds.clear()
-            with timer.measure("network"):
-                segment[mode](images)
+    for mode, number in bench.in_turns(timers, video.count):
+        bench.allocate(mode)
+        if number == 2:                                    # memory is full from here on
+            timers[mode].seconds.clear()
+        with timers[mode].measure("network"):
+            segment[mode](video.clip(number)[0])
     rows = {mode: {part: 1000 * x / s.clips for part, x in timer.seconds.items()} for mode, timer in timers.items()}
     for row in rows.values():
         row["other"] = 2 * row["network"] - sum(row.values())
@@ -224,6 +246,7 @@ def memory(bench):
     if s.mode == "reference":
         kind, network = ReferenceSegmenter, ReferenceNetwork(model)
         del model
+    bench.allocate(s.mode)
     segment, start, frames = bench.segmenter(kind, network, video), time.perf_counter(), 0
     for images, _ in video.clips():
         segment(images)
@@ -252,15 +275,16 @@ def variants(bench, model):
     """name  ->  (model, autocast dtype, context): float32 first; tf32 and compile where the device has them"""
     found = {"fp32": (model, None, ExitStack), "bf16": (model, torch.bfloat16, ExitStack)}
     if bench.device.type == "cuda":
+        found |= {"fp16": (model, torch.float16, ExitStack), "tf32": (model, None, tf32)}
+    if bench.settings.compiled:
         compiled = copy.deepcopy(model)
         bench.method.compile_parts(compiled)
-        found |= {"fp16": (model, torch.float16, ExitStack), "tf32": (model, None, tf32),
-                  "fp32 compiled": (compiled, None, ExitStack), "bf16 compiled": (compiled, torch.bfloat16, ExitStack)}
+        found |= {"fp32 compiled": (compiled, None, ExitStack), "bf16 compiled": (compiled, torch.bfloat16, ExitStack)}
     return found
 
 
 def precision(bench):
-    """Speed and change of masks against float32: settings size, shots, frames, warm_up"""
+    """Speed and change of masks against float32: settings size, shots, frames, warm_up, compiled"""
     s, model = bench.settings, bench.model()
     video, runs, masks = bench.video(s.size, s.shots, s.frames), {}, defaultdict(list)
     found = variants(bench, model)

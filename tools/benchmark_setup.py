@@ -2,6 +2,7 @@
 
 In: a job's settings. Out: a Bench, handed to the job, and Contestants: ways of running one and the same video.
 """
+import ctypes
 import resource
 import sys
 import time
@@ -19,7 +20,7 @@ from models.vipmt.inference import VideoSegmenter
 from tools.benchmark_data import Video
 from utils.checkpoint import load_checkpoint, load_weights
 from utils.config import load_config
-from utils.runtime import prepare_runtime
+from utils.runtime import keep_freed_memory, prepare_runtime, set_allocator
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 OBJECT_SHARE = 1 / 8        # of the pixels that random weights are made to call object
@@ -29,8 +30,8 @@ MIB = 2 ** 20
 class Bench:
     """What the jobs share.
 
-    settings: config (files), overrides, device, checkpoint or None, allocator (kept: as train.py and test.py set it up,
-    for both modes; default: the C library's, as the release has it), and the job's own.
+    settings: config (files), overrides, device, checkpoint or None, allocator (of the CPU; see `allocate`), and the
+    job's own.
     """
 
     def __init__(self, settings):
@@ -38,10 +39,25 @@ class Bench:
         self.device = torch.device(self.settings.device)
         cv2.setNumThreads(torch.get_num_threads())
         self.cfg = load_config(self.settings.config, self.settings.overrides)
-        if self.settings.allocator == "kept":
-            prepare_runtime(self.cfg.speed, self.device)
+        prepare_runtime(self.cfg.speed, self.device)
+        self.allocated = None
         self.cfg.memory.min_iou = 0.0           # every frame is remembered: memory is full from the third clip on
         self.method = get_method(self.cfg.model.method)
+
+    def allocate(self, mode):
+        """Before a turn of ours or of the reference: how the C library treats freed memory, as settings.allocator says.
+
+        shipped: ours keeps it, as train.py and test.py do, and the reference gives it back, as the release does;
+        kept, default: both alike
+        """
+        if self.device.type == "cpu" and sys.platform == "linux" and mode != self.allocated:
+            self.allocated = mode
+            kept = {"shipped": mode == "ours", "kept": True, "default": False}[self.settings.allocator]
+            if kept:
+                keep_freed_memory()
+            else:           # what glibc's own thresholds have become after a few large blocks
+                set_allocator(mmap_threshold=32 * MIB, trim_threshold=64 * MIB, mmap_max=65536)
+            getattr(ctypes.CDLL(None), "malloc_trim", int)(0)
 
     def model(self):
         """In eval mode, with the checkpoint's weights or random ones whose masks are neither empty nor full."""
@@ -86,14 +102,21 @@ class Bench:
         return value, start.elapsed_time(end) / 1000
 
     def take_turns(self, functions, repeats):
-        """ABAB after one warm-up: {name: function}  ->  {name: median seconds}"""
+        """ABAB after one warm-up each: {name: function}  ->  {name: median seconds}
+
+        AABB where the two allocate differently: changing over costs either of them its memory.
+        """
         seconds = defaultdict(list)
-        for turn in range(repeats + 1):
-            for name, function in functions.items():
-                spent = self.timed(function)[1]
-                if turn:
-                    seconds[name].append(spent)
-        return {name: median(values) for name, values in seconds.items()}
+        for name, _ in self.in_turns(functions, repeats + 1):
+            self.allocate(name)
+            seconds[name].append(self.timed(functions[name])[1])
+        return {name: median(values[1:]) for name, values in seconds.items()}
+
+    def in_turns(self, modes, count):
+        """(mode, number) of everything there is to run, in the order that `take_turns` describes."""
+        if self.settings.allocator == "shipped":
+            return [(mode, number) for mode in modes for number in range(count)]
+        return [(mode, number) for number in range(count) for mode in modes]
 
     def peak(self):
         """MiB: of the process on the CPU, of tensors on the GPU"""
@@ -113,6 +136,8 @@ class Contestant:
 
     def __init__(self, bench, kind, network, video, amp=None, keep=0, around=ExitStack):
         self.bench, self.around, self.frames = bench, around, 0
+        self.mode = "ours" if kind is VideoSegmenter else "reference"
+        self.bench.allocate(self.mode)
         with around():
             self.segmenter, self.start = bench.timed(lambda: bench.segmenter(kind, network, video, amp, keep))
         self.clips = []
@@ -123,6 +148,7 @@ class Contestant:
 
     def run(self, images):
         """->  masks (T, H, W) bool"""
+        self.bench.allocate(self.mode)
         with self.around():
             said, seconds = self.bench.timed(self.segmenter, images)
         self.clips.append(seconds)

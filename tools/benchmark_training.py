@@ -90,6 +90,7 @@ def train_memory(bench):
     batch = next(batches).to(bench.device)
     batches.close()
     mode, = bench.settings.modes
+    bench.allocate(mode)
     step = training_modes(bench, model)[mode]
     del model
     for _ in range(2):

@@ -29,9 +29,13 @@ def keep_freed_memory():
     Feature maps are tens of megabytes and come and go with every layer: a clip takes about half the time with this
     (benchmarks/speed.md). Other C libraries have no mallopt, or ignore it.
     """
-    m_trim_threshold, m_mmap_max, largest = -1, -4, 2 ** 31 - 1
+    set_allocator(mmap_max=0, trim_threshold=2 ** 31 - 1)
+
+
+def set_allocator(**parameters):
+    """glibc's mallopt by name; nothing where there is none."""
+    numbers = {"trim_threshold": -1, "mmap_threshold": -3, "mmap_max": -4}
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            mallopt(m_mmap_max, 0)
-            mallopt(m_trim_threshold, largest)
+        for name, value in parameters.items() if mallopt is not None else ():
+            mallopt(numbers[name], value)
