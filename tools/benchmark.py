@@ -164,7 +164,7 @@ class Plan:
 
     def __init__(self, args, cfg):
         clip, quick = cfg.data.clip_length, args.quick
-        self.cap, self.repeats, self.warm_up = args.cap, 1 if quick else 3, 1 if quick else 3
+        self.cap, self.repeats, self.warm_up = args.cap, 1 if quick else args.repeats, 1 if quick else 3
         self.sizes = [list(cfg.data.size)] if quick else args.sizes
         self.shots = [cfg.data.shots] if quick else args.shots
         self.precisions = ["fp32", "bf16"] if has_bf16(args.device) and not quick else ["fp32"]
@@ -282,6 +282,7 @@ def parse_arguments(arguments=None):
     parser.add_argument("--lengths", type=int, nargs="+", default=[10, 50, 200, 2000], metavar="FRAMES",
                         help="of the videos; up to 50 the reference runs, too; memory: the shortest and the longest")
     parser.add_argument("--shots", type=int, nargs="+", default=[5, 1], metavar="K")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="of what is measured, after a warm-up")
     parser.add_argument("--cap", type=float, default=120, metavar="S", help="seconds for each mode on one video")
     parser.add_argument("--allocator", choices=["shipped", "kept", "default"], default="shipped", help="CPU: shipped:"
                         " ours keeps freed memory, as train.py and test.py do, the reference gives it back, as the "
