@@ -23,6 +23,15 @@ class FFN(nn.Module):
         return x + self.dropout(self.contract(hidden))
 
 
+def convolve_together(conv, maps):
+    """conv over the concatenation of maps, list of (N, C_i, h, w), which is never built: a sum of convolutions.
+
+    ->  (N, C, h, w), without the bias
+    """
+    weights = conv.weight.split([x.shape[1] for x in maps], dim=1)
+    return sum(F.conv2d(x, w, stride=conv.stride, padding=conv.padding) for x, w in zip(maps, weights, strict=True))
+
+
 class Fuse(nn.Module):
     """relu of a 1x1 convolution over concat(features, vector at every position, maps), which is never built.
 

@@ -11,6 +11,7 @@ from models.layers import (
     LearnedUpsample,
     ReducedSelfAttention,
     ResidualConvs,
+    convolve_together,
     mask_classifier,
     sine_position,
 )
@@ -141,3 +142,10 @@ def test_upsampling_starts_as_a_mean_that_fades_at_the_border():
 def test_upsampling_is_cut_to_sizes_that_are_no_multiple_of_eight():
     layer, logits = LearnedUpsample(), torch.randn(1, 1, 2, 3, 4)
     assert torch.equal(layer(logits, (20, 27)), layer(logits, (24, 32))[..., :20, :27])
+
+
+def test_convolving_maps_together_equals_their_concatenation():
+    conv = torch.nn.Conv2d(9, 5, 3, stride=2, padding=1)
+    maps = [torch.randn(2, channels, 7, 8) for channels in (2, 3, 4)]
+    found = convolve_together(conv, maps) + conv.bias[:, None, None]
+    torch.testing.assert_close(found, conv(torch.cat(maps, dim=1)))

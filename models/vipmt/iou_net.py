@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from models.layers import convolve_together
 from models.vipmt.prototype_activation import (
     EPS,
     as_full_precision,
@@ -98,7 +99,8 @@ class IoUNet(nn.Module):
     def fuse(self, levels):
         """What it sees of a clip, whatever its masks: list of (B, T, C, h, w), c2 first  ->  (B T, dim, h, w)"""
         c2, *rest = (level.flatten(0, 1) for level in levels)
-        return self.fuse2(self.fuse_levels(self.downsample(c2).relu(), rest).relu()).relu()
+        x = convolve_together(self.fuse1, [self.downsample(c2).relu(), *rest]) + self.fuse1.bias[:, None, None]
+        return self.fuse2(x.relu()).relu()
 
     def forward(self, fused, maps):
         x = torch.cat([fused, maps.flatten(0, 1).to(fused.dtype)], dim=1)
@@ -106,9 +108,3 @@ class IoUNet(nn.Module):
             x = conv(x).relu()
         x = self.fc1(F.adaptive_avg_pool2d(x, GRID).flatten(1)).relu()
         return self.fc2(x).view(maps.shape[:2])
-
-    def fuse_levels(self, c2, rest):
-        """fuse1 on all levels side by side, in two parts: only c2, just convolved, needs a gradient."""
-        on_c2, on_rest = self.fuse1.weight.split([c2.shape[1], self.fuse1.in_channels - c2.shape[1]], dim=1)
-        return F.conv2d(c2, on_c2, self.fuse1.bias, padding=1) + F.conv2d(torch.cat(rest, dim=1), on_rest, padding=1)
-

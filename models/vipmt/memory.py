@@ -48,17 +48,18 @@ class MemoryBank:
 
     def remember(self, reliable, guide):
         """reliable (T,) bool, of a clip; guide(positions): Guidance of these frames, computed only for those kept"""
-        kept = list(range(len(self.frames)))                    # positions in the bank, then ("clip", t)
+        old, new = list(self.frames), []
         for t in reliable.nonzero().flatten().tolist():
             self.seen += 1
-            if len(kept) == self.keep:
+            if len(old) + len(new) == self.keep:
                 slot = int(self.rng.integers(self.seen))
                 if slot >= self.keep:
                     continue
-                del kept[slot]
-            kept.append(("clip", t))
-        old = [self.frames[x] for x in kept if isinstance(x, int)]
-        new = [x[1] for x in kept if not isinstance(x, int)]
+                if slot < len(old):
+                    del old[slot]
+                else:
+                    del new[slot - len(old)]
+            new.append(t)
         self.frames = old + (guide(new).split() if new else [])
 
     def draw(self):

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.layers import Fuse, ResidualConvs, mask_classifier
+from models.layers import Fuse, ResidualConvs, convolve_together, mask_classifier
 
 STRIDE = 8                 # of c3, c4 and c5
 EPS = 1e-7                 # of every similarity, as released
@@ -172,8 +172,8 @@ class PrototypeActivation(nn.Module):
 
     def reduce(self, conv, features):
         """X_2 and X_3 to C channels: Features  ->  (B, T, C, h, w)"""
-        x = torch.cat([features.c3, features.c4], dim=2)
-        return self.feature_dropout(conv(x.flatten(0, 1)).relu()).unflatten(0, x.shape[:2])
+        x = convolve_together(conv, [features.c3.flatten(0, 1), features.c4.flatten(0, 1)])
+        return self.feature_dropout(x.relu()).unflatten(0, features.c3.shape[:2])
 
     def guide(self, features, keys, masks):
         """Support or memory frames: Features, keys as from search_keys, masks (B, S, H, W)  ->  Guidance
