@@ -35,9 +35,9 @@ JOBS = {
     "network": benchmark_jobs.network, "end_to_end": benchmark_jobs.end_to_end, "runs": benchmark_jobs.runs,
     "parts": benchmark_jobs.parts,
     "memory": benchmark_jobs.memory, "precision": benchmark_jobs.precision, "train": benchmark_training.train,
-    "train_memory": benchmark_training.train_memory, "metrics": benchmark_metrics.metrics,
+    "metrics": benchmark_metrics.metrics,
     "index": benchmark_index.index, "floor": benchmark_floor.floor}
-GROUPS = {"test": ("network", "end_to_end", "runs"), "parts": ("parts",), "train": ("train", "train_memory"),
+GROUPS = {"test": ("network", "end_to_end", "runs"), "parts": ("parts",), "train": ("train",),
           "metrics": ("metrics",), "index": ("index",), "precision": ("precision",), "memory": ("memory",),
           "floor": ("floor",)}
 INCLUDED = {
@@ -53,9 +53,9 @@ INCLUDED = {
               "difference: against the shortest video of the same mode.",
     "precision": "Ours against ours in float32, turn by turn on one video; J against the generated truth. With random "
                  "weights the masks are of a kind that the slightest change flips.",
-    "train": "Forward, backward and Adam on one batch in memory; the reference in float32. data: reading, decoding and "
-             "augmenting one batch in one process; with data: one after the other.",
-    "train_memory": "Peak of two steps, weights and optimiser included, each mode alone. ratio: ours to the reference.",
+    "train": "Forward, backward and Adam on one batch in memory, each mode in a process of its own; the reference in "
+             "float32. data: reading, decoding and augmenting one batch in one process; with data: one after the "
+             "other. peak: weights and optimiser included; share: of the reference's.",
     "metrics": "One core. Masks of a moving object and a ragged prediction that lags behind.",
     "index": "A generated train.json as large as the real one, in fresh processes; peak memory includes libraries. "
              "json.load: the file as Python objects and nothing else.",
@@ -224,16 +224,13 @@ def precision(run, plan):
 
 
 def train(run, plan):
-    return [row for precision in plan.precisions if precision == "fp32" or run.args.device == "cuda" for row in run.job(
-        "train", batch=plan.batch, precision=precision, modes=["ours", "reference"], repeats=plan.repeats,
-        recorded=plan.recorded)]
-
-
-def train_memory(run, plan):
-    rows = [row for mode in ("ours", "reference") for row in run.job(
-        "train_memory", batch=plan.batch, precision="fp32", modes=[mode], recorded=plan.recorded)]
-    peaks = {row["mode"]: row["peak_mib"] for row in rows}
-    return [row | {"ratio": ratio(row["peak_mib"], peaks.get("reference"))} for row in rows]
+    """Each mode in a process of its own: together they would not fit. The reference is always float32."""
+    asked = [("reference", "fp32")] + [("ours", p) for p in plan.precisions if p == "fp32" or run.args.device == "cuda"]
+    rows = [row for mode, precision in asked for row in run.job(
+        "train", mode=mode, batch=plan.batch, precision=precision, repeats=plan.repeats, recorded=plan.recorded)]
+    theirs = next((row for row in rows if row["mode"] == "reference"), {})
+    return [row | {"ratio": ratio(theirs.get("step_s"), row["step_s"]),
+                   "peak_share": ratio(row["peak_mib"], theirs.get("peak_mib"))} for row in rows]
 
 
 def metrics(run, plan):
@@ -261,7 +258,7 @@ def floor(run, plan):
 
 
 TABLES = {function.__name__: function for function in (
-    network, end_to_end, runs, parts, memory, precision, train, train_memory, metrics, index, floor)}
+    network, end_to_end, runs, parts, memory, precision, train, metrics, index, floor)}
 
 
 # -- command line -----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import torch
 
 from dataloaders import build_index, build_train_loader
 from tools.benchmark_data import one_training, write_videos
-from tools.benchmark_setup import PRECISIONS, ratio
+from tools.benchmark_setup import PRECISIONS
 from tools.reference_mode import ReferenceTrainStep
 from train import optimise
 
@@ -59,41 +59,17 @@ def training_batches(bench):
 
 
 def train(bench):
-    """Samples/s of both modes: settings batch, precision, modes, repeats, recorded"""
+    """Seconds and peak memory of one mode's step: settings mode, batch, precision, repeats, recorded"""
     s, model = bench.settings, bench.model()
     batches = training_batches(bench)
     next(batches)                                          # what is imported and opened once
     timed = [bench.timed(next, batches) for _ in range(max(2, s.repeats))]
     data, batch = median(seconds for _, seconds in timed), timed[0][0].to(bench.device)
     batches.close()
-    modes = training_modes(bench, model)
+    bench.allocate(s.mode)
+    step = OurTraining(bench, model, PRECISIONS[s.precision]) if s.mode == "ours" else ReferenceTraining(bench, model)
     del model
-    seconds = bench.take_turns({mode: (lambda step=step: step(batch)) for mode, step in modes.items()}, s.repeats)
-    theirs = seconds.get("reference")
-    return [{"size": bench.cfg.data.size, "batch": s.batch, "precision": s.precision, "data_s": data,
-             "ours_step_s": seconds["ours"], "reference_step_s": theirs, "ratio": ratio(theirs, seconds["ours"]),
-             "ours_samples_per_s": s.batch / seconds["ours"], "reference_samples_per_s": theirs and s.batch / theirs,
-             "ours_samples_per_s_with_data": s.batch / (seconds["ours"] + data),
-             "reference_samples_per_s_with_data": theirs and s.batch / (theirs + data)}]
-
-
-def training_modes(bench, model):
-    makers = {"ours": lambda: OurTraining(bench, model, PRECISIONS[bench.settings.precision]),
-              "reference": lambda: ReferenceTraining(bench, model)}
-    return {mode: makers[mode]() for mode in bench.settings.modes}
-
-
-def train_memory(bench):
-    """Peak memory of two steps of one mode: settings batch, precision, modes (one), recorded"""
-    model = bench.model()
-    batches = training_batches(bench)
-    batch = next(batches).to(bench.device)
-    batches.close()
-    mode, = bench.settings.modes
-    bench.allocate(mode)
-    step = training_modes(bench, model)[mode]
-    del model
-    for _ in range(2):
-        step(batch)
-    return [{"mode": mode, "size": bench.cfg.data.size, "batch": bench.settings.batch,
-             "precision": bench.settings.precision, "peak_mib": bench.peak()}]
+    seconds = median([bench.timed(step, batch)[1] for _ in range(s.repeats + 1)][1:])
+    return [{"mode": s.mode, "size": bench.cfg.data.size, "batch": s.batch, "precision": s.precision,
+             "data_s": data, "step_s": seconds, "samples_per_s": s.batch / seconds,
+             "samples_per_s_with_data": s.batch / (seconds + data), "peak_mib": bench.peak()}]
