@@ -1,6 +1,6 @@
 """Jobs of tools/benchmark.py that train: samples/s and peak memory of a step, ours against the released way.
 
-Ours is train.py's own step. The reference step is ReferenceTrainStep: one graph over the three clips. Both end with
+Ours is train.py's own step. The reference step is ReferenceTrainStep. Both end with
 the same optimiser; batches come from generated videos through the training loader.
 """
 import copy
@@ -34,7 +34,7 @@ class OurTraining:
 
 
 class ReferenceTraining:
-    """The released step: one graph of three clips, in float32."""
+    """The released step, in float32."""
 
     def __init__(self, bench, model):
         self.step = ReferenceTrainStep(model, bench.cfg)

@@ -391,7 +391,7 @@ class ReferenceSegmenter:
 # -- training ---------------------------------------------------------------------------------------------------------
 
 class ReferenceTrainStep:
-    """One step of training: the three clips one after the other, one backward pass over the sum of their losses.
+    """One step of training: the three clips one after the other, and the backward pass of the sum of their losses.
 
     The first clip's forward encodes the supports and its own frames; the later ones encode their frames and take the
     stored levels, all four, of supports and memory frames; what is made of these levels is made again for every clip.
@@ -406,8 +406,12 @@ class ReferenceTrainStep:
 
     def __call__(self, batch):
         """EpisodeBatch  ->  list of {name: weighted loss}, one per clip; their sum is what the release minimises"""
+        return list(self.clips(batch))
+
+    def clips(self, batch):
+        """The same, one after the other."""
         length, shots = batch.clip_length, batch.support_images.shape[1]
-        supports, stored, named = self.network.encode(batch.support_images), [], []
+        supports, stored = self.network.encode(batch.support_images), []
         for number in range(batch.query_masks.shape[1] // length):
             span = slice(number * length, (number + 1) * length)
             clip, truth = self.network.encode(batch.query_images[:, span]), batch.query_masks[:, span]
@@ -416,9 +420,8 @@ class ReferenceTrainStep:
                 memory = self.remembered(stored, batch.memory_index[number - 1])
                 frames = [torch.cat(pair, dim=1) for pair in zip(supports, memory, strict=True)]
                 masks = torch.cat([masks, pick(batch.query_masks, batch.memory_index[number - 1])], dim=1)
-            named.append(self.losses(clip, frames, masks, shots, truth))
+            yield self.losses(clip, frames, masks, shots, truth)
             stored.append([level.detach() for level in clip])
-        return named
 
     def remembered(self, stored, index):
         """The levels of earlier clips at the positions (B, M) that the sampler drew."""
@@ -435,10 +438,21 @@ class ReferenceTrainStep:
         return named
 
     def backward(self, batch):
-        """One step's gradients into the copy's parameters  ->  the total loss"""
-        total = sum(sum(named.values()) for named in self(batch))
-        total.backward()
-        return total.detach()
+        """One step's gradients into the copy's parameters  ->  the total loss
+
+        Clip by clip where the backbone is frozen: the gradients are the same, and one graph of all three clips does
+        not fit into 22 GB at full size.
+        """
+        if self.network.model.backbone.trained:
+            totals = [sum(sum(named.values()) for named in self(batch))]
+        else:
+            totals = (sum(named.values()) for named in self.clips(batch))
+        losses = []
+        for total in totals:
+            total.backward()
+            losses.append(total.detach())
+            del total
+        return sum(losses)
 
 
 def pick(x, index):
