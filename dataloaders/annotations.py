@@ -84,9 +84,8 @@ def rle_counts(rle):
 
 
 def bad_file(path, what):
-    """The ValueError for a data set whose content is wrong: what, where, and how to see all of it."""
-    return ValueError(f"{path}: {what}.\n  Download the file again or repair it; "
-                      f"all problems at once: python tools/check_dataset.py ytvis {Path(path).parent}")
+    """The ValueError for a data set whose content is wrong: what, where, and how to go on."""
+    return ValueError(f"{path}: {what}.\n  Download the file again or repair it.")
 
 
 def _check(condition, path, what):

@@ -23,7 +23,7 @@ class Plan:
     """What a test episode shows, before any image is opened."""
     class_id: int
     video: int
-    frames: tuple          # positions of all class frames of the video
+    frames: tuple          # positions of all frames of the video that are scored
     supports: tuple        # K pairs (video id, frame)
 
 
@@ -32,6 +32,9 @@ class TestEpisodes(Dataset):
 
     Protocol II: supports drawn for every query video, from K other videos of the class. Protocol I: once per class and
     run; the query videos are the others. Either way a pair's supports depend on the seed, the run and the pair only.
+
+    MiniVSPW's index has two more methods. `scored_frames`: all listed frames of a video are tested, also those without
+    the class. `support_videos`: some videos are tested, but show too little of the class for a support.
 
     exclude: ids of videos that give no supports; only: ids the query videos are restricted to (None: all not excluded).
 
@@ -43,11 +46,13 @@ class TestEpisodes(Dataset):
         self.index, self.data, self.seed, self.run = index, cfg.data, cfg.seed, run
         self.protocol, self.keep_original = cfg.test.protocol, cfg.test.resolution == "original"
         self.transform = TestTransform(cfg.data.size, cfg.data.mask_resize)
+        self.scored_frames = getattr(index, "scored_frames", index.frames)
+        candidates = getattr(index, "support_videos", index.videos)
         self.support_videos, self.class_supports, self.pairs = {}, {}, []
         for class_id in class_ids:
             queries = [v for v in index.videos(class_id) if (v not in exclude if only is None else v in only)]
             if queries:
-                self._add_class(class_id, queries, [v for v in index.videos(class_id) if v not in exclude])
+                self._add_class(class_id, queries, [v for v in candidates(class_id) if v not in exclude])
 
     def _add_class(self, class_id, queries, candidates):
         overlap = bool(set(queries) & set(candidates))
@@ -75,9 +80,9 @@ class TestEpisodes(Dataset):
         return class_id, self.index.video_name(video)
 
     def frames(self, i):
-        """Positions of the class frames of the i-th query video, (frames,) int64."""
+        """Positions of the frames of the i-th query video that are segmented and scored, (frames,) int64."""
         class_id, video = self.pairs[i]
-        return self.index.frames(video, class_id)
+        return self.scored_frames(video, class_id)
 
     def plan(self, i):
         """The i-th episode without its images. Loading replaces a support that is too small to be seen (rare)."""
@@ -88,6 +93,9 @@ class TestEpisodes(Dataset):
             others = [v for v in self.support_videos[class_id] if v != video] or [video]
             supports = draw_supports(self.index, class_id, others, self.data.shots, rng)
         return Plan(class_id, video, tuple(self.frames(i).tolist()), tuple(supports))
+
+    def num_runs(self, i):
+        return 1
 
     def num_clips(self, i):
         """Clips of the i-th episode, the last one perhaps short."""
@@ -139,6 +147,9 @@ class RunsTogether(Dataset):
         episodes, number = self.groups[i][0]
         return episodes.frames(number)
 
+    def num_runs(self, i):
+        return len(self.groups[i])
+
     def num_clips(self, i):
         episodes, number = self.groups[i][0]
         return episodes.num_clips(number)
@@ -188,8 +199,13 @@ class EpisodeStream:
 
     @property
     def frames(self):
-        """Frames of all videos together."""
-        return sum(len(self.episodes.frames(i)) for i in self.order)
+        """Frames of all videos together, counted in every run."""
+        return sum(len(self.episodes.frames(i)) * self.episodes.num_runs(i) for i in self.order)
+
+    @property
+    def results(self):
+        """Videos, counted in every run."""
+        return sum(map(self.episodes.num_runs, self.order))
 
     def __iter__(self):
         items = iter(self._loader())

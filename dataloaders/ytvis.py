@@ -28,8 +28,7 @@ class YouTubeVISIndex:
         if not self.path.is_file():
             raise FileNotFoundError(
                 f"YouTube-VIS annotations: no {annotations} in {self.root} (data.root, data.annotations).\n"
-                f"  Set data.root to the folder with {annotations} and JPEGImages/, "
-                f"or check it: python tools/check_dataset.py ytvis {self.root}")
+                f"  Set data.root to the folder with {annotations} and JPEGImages/.")
         self._images = (self.root / "JPEGImages").resolve()
         self._tables = load_tables(self.path, cache_dir)
         self._row = {video: row for row, video in enumerate(self._tables["video_id"].tolist())}
@@ -94,8 +93,7 @@ class YouTubeVISIndex:
         if not path.is_file():
             raise FileNotFoundError(
                 f"YouTube-VIS image: no {path} (video {video_id}, frame {frame} of {self.path}).\n"
-                f"  Unpack the images to {self._images}, "
-                f"or check them: python tools/check_dataset.py ytvis {self.root}")
+                f"  Unpack the images to {self._images}.")
         image = _decode_image(path)
         if image.shape[:2] != self.size(video_id):
             raise _bad_image(path, f"has {image.shape[0]} x {image.shape[1]} pixels, but video {video_id} of "
@@ -136,5 +134,4 @@ def _decode_image(path):
 
 
 def _bad_image(path, what):
-    return ValueError(f"{path} {what}.\n  Unpack or download this file again; "
-                      f"all broken files at once: python tools/check_dataset.py ytvis <data.root>")
+    return ValueError(f"{path} {what}.\n  Unpack or download this file again.")

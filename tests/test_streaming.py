@@ -284,7 +284,7 @@ def test_a_video_is_read_once_for_all_runs(two_shots, workers):
     index = FakeIndex({1: 4}, length=7)
     runs = [TestEpisodes(index, [1], two_shots, run) for run in (0, 1, 2)]
     stream = EpisodeStream(RunsTogether(runs), range(4), workers)
-    assert stream.frames == 28
+    assert stream.frames == 3 * 28 and stream.results == 3 * 4 and len(stream) == 4
     for number, episode in enumerate(stream):
         assert [run.run for run in episode.runs] == [0, 1, 2] and episode.video == f"v{100 + number}"
         for run, episodes in zip(episode.runs, runs, strict=True):

@@ -187,7 +187,7 @@ def test_bad_annotations_are_named(tmp_path, case):
     change, message = BAD_ANNOTATIONS[case]
     with pytest.raises(ValueError, match=message) as error:
         YouTubeVISIndex(write(tmp_path, broken(change)))
-    assert "train.json" in str(error.value) and "tools/check_dataset.py" in str(error.value)
+    assert "train.json" in str(error.value) and "Download the file again" in str(error.value)
 
 
 def test_missing_annotation_file_tells_the_key(tmp_path):

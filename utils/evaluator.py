@@ -146,7 +146,7 @@ class _Progress:
     """The bar: counts videos, shows their mean J, F and VC so far, and how fast frames go through."""
 
     def __init__(self, episodes, fold):
-        total = len(episodes) if hasattr(episodes, "__len__") else None
+        total = getattr(episodes, "results", len(episodes) if hasattr(episodes, "__len__") else None)
         self.bar = tqdm(total=total, desc=f"fold {fold}", unit="video", miniters=0)
         self.frames, self.total_frames = 0, getattr(episodes, "frames", None)
         self.scores, self.started = "", time.perf_counter()
