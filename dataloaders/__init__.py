@@ -3,28 +3,48 @@
 In: the config, a fold, an epoch or a run. Out: a loader of EpisodeBatches (training), a stream of TestEpisodes (test).
 """
 import logging
+from functools import partial
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+from .coco20i import Coco20iIndex
 from .episode import collate
 from .folds import split_classes
+from .minivspw import MiniVSPWIndex
 from .sampling import DistinctClassBatchSampler, TrainEpisodes, holdout_videos
 from .streaming import EpisodeStream, RunsTogether, TestEpisodes, use_one_thread
 from .ytvis import YouTubeVISIndex
 
 log = logging.getLogger(__name__)
 
-INDEXES = {"ytvis": YouTubeVISIndex}
+INDEXES = {
+    "ytvis": YouTubeVISIndex, "minivspw": MiniVSPWIndex, "coco": partial(Coco20iIndex, video_data="none"),
+    "coco20i": Coco20iIndex, "coco20i_minivspw": partial(Coco20iIndex, video_data="minivspw")}
 VALIDATION_RUN = -1          # test runs count from 0: validation never draws the supports of a test
 
 
 def build_index(cfg, cache_dir=None):
-    """config, folder for the parsed annotations or None  ->  the index of cfg.data.dataset at cfg.data.root"""
+    """config, folder for parsed annotations or None  ->  the index of cfg.data.dataset at cfg.data.root"""
     if cfg.data.dataset not in INDEXES:
         raise ValueError(f"data.dataset: unknown value {cfg.data.dataset!r}.\n  Choose one of: {', '.join(INDEXES)}")
     return INDEXES[cfg.data.dataset](cfg.data.root, cfg.data.annotations, cache_dir)
+
+
+def fold_side(index, fold, side):
+    """One side of a fold: index, fold, train | test  ->  the index as the fold sees it, the ids of the side's classes
+
+    Only what the side needs is read: of MiniVSPW, whose lists differ from fold to fold, the other side's 70 000 masks
+    are left alone.
+    """
+    if isinstance(index, MiniVSPWIndex):
+        index = index.of_fold(fold)
+        return index, index.classes(side)
+    if isinstance(index, Coco20iIndex):      # stills for IoUNet, one for all folds (Section 5.3): none is a test class
+        return index, index.class_ids
+    base, novel = split_classes(index.class_ids, fold)
+    return index, base if side == "train" else novel
 
 
 def build_train_loader(cfg, index, fold, epoch, start=0, pin_memory=False):
@@ -33,7 +53,7 @@ def build_train_loader(cfg, index, fold, epoch, start=0, pin_memory=False):
     Loaders have a generator of their own, though nobody needs its numbers: without one they take a number from the
     global generator whenever they start, and a resumed epoch, which starts twice, would see other dropout.
     """
-    base, _ = split_classes(index.class_ids, fold)
+    index, base = fold_side(index, fold, "train")
     episodes = TrainEpisodes(index, base, cfg, exclude=held_out(cfg, index, base))
     batches = DistinctClassBatchSampler(
         base, cfg.data.samples_per_class, cfg.train.batch_size, cfg.seed, epoch, start)
@@ -43,7 +63,7 @@ def build_train_loader(cfg, index, fold, epoch, start=0, pin_memory=False):
 
 def build_test_loader(cfg, index, fold, run, skip=frozenset(), pin_memory=False):
     """EpisodeStream of the fold's novel classes in one run, without the (class id, video name) pairs in `skip`."""
-    _, novel = split_classes(index.class_ids, fold)
+    index, novel = fold_side(index, fold, "test")
     episodes = TestEpisodes(index, novel, cfg, run)
     order = [i for i in range(len(episodes)) if episodes.key(i) not in skip]
     return EpisodeStream(episodes, order, cfg.data.workers, pin_memory)
@@ -51,7 +71,7 @@ def build_test_loader(cfg, index, fold, run, skip=frozenset(), pin_memory=False)
 
 def build_runs_loader(cfg, index, fold, skip=frozenset(), pin_memory=False):
     """EpisodeStream of all cfg.test.runs runs, those over one video together; skip: (run, class id, video name)."""
-    _, novel = split_classes(index.class_ids, fold)
+    index, novel = fold_side(index, fold, "test")
     episodes = RunsTogether([TestEpisodes(index, novel, cfg, run) for run in range(cfg.test.runs)], skip)
     return EpisodeStream(episodes, range(len(episodes)), cfg.data.workers, pin_memory)
 
@@ -64,12 +84,12 @@ def build_validation_loader(cfg, index, fold, pin_memory=False):
     classes = cfg.validate.classes
     if classes == "none":
         return None
-    base, novel = split_classes(index.class_ids, fold)
+    index, class_ids = fold_side(index, fold, "test" if classes == "novel" else "train")
     if classes == "novel":
-        episodes = TestEpisodes(index, novel, cfg, VALIDATION_RUN)
+        episodes = TestEpisodes(index, class_ids, cfg, VALIDATION_RUN)
     else:
-        held = held_out(cfg, index, base)
-        episodes = TestEpisodes(index, base, cfg, VALIDATION_RUN, exclude=held, only=held)
+        held = held_out(cfg, index, class_ids)
+        episodes = TestEpisodes(index, class_ids, cfg, VALIDATION_RUN, exclude=held, only=held)
     count = min(len(episodes), cfg.validate.episodes)
     if count == 0:
         log.warning("no validation: no class has a video to spare (validate.holdout, validate.episodes)")

@@ -1,7 +1,7 @@
 """METHODS: name -> module with build, TrainStep and VideoSegmenter. The only registry."""
-from models import vipmt
+from models import iou_training, vipmt
 
-METHODS = {"vipmt": vipmt}
+METHODS = {"vipmt": vipmt, "iounet": iou_training}
 
 
 def get_method(name):

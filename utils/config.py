@@ -18,6 +18,7 @@ SCHEMA = Path(__file__).resolve().parents[1] / "config" / "vipmt_ytvis.yaml"
 
 # The alternatives in the schema's comments; tests/test_config.py compares the two.
 CHOICES = {
+    "data.dataset": ("ytvis", "minivspw", "coco20i", "coco20i_minivspw", "coco"),
     "data.mask_resize": ("nearest", "released"),
     "data.augmentation": ("paper", "released", "none"),
     "data.portrait": ("letterbox", "transpose"),

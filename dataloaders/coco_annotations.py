@@ -1,0 +1,157 @@
+"""instances_*.json of COCO -> the tables of annotations.py, so that an image reads like a video of one frame.
+
+In: the annotation file. Out: a dict of the arrays named in annotations.TABLES, with one annotation per image and class:
+the union of its instances, from polygons and run lengths alike.
+"""
+import json
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from pycocotools import mask as mask_utils
+
+from .annotations import Rle, _compress, _read_cache, _write_cache, rle_counts
+
+LARGEST_SIDE = 65535         # pixels, the most that a JPEG can have
+
+
+def load_tables(path, cache_dir, min_area):
+    """The arrays that annotations.TABLES names, one annotation per image and class; parsed once, kept in cache_dir."""
+    if cache_dir is None:
+        return read_tables(path, min_area)
+    stat = path.stat()
+    key = json.dumps(["coco", 1, str(path.resolve()), stat.st_size, stat.st_mtime_ns, min_area])
+    cache = Path(cache_dir) / f"coco_{path.stem}.npz"
+    tables = _read_cache(cache, key)
+    if tables is None:
+        tables = read_tables(path, min_area)
+        _write_cache(cache, key, tables)
+    return tables
+
+
+def read_tables(path, min_area):
+    """path of instances_*.json  ->  dict of TABLES; ValueError with the image or annotation at fault"""
+    data = _parse(path)
+    for key in ("images", "categories", "annotations"):
+        check(isinstance(data, dict) and isinstance(data.get(key), list) and data[key], path,
+               f"no list {key!r}, or an empty one")
+    images = _by_id(data["images"], "image", ("file_name", "height", "width"), path)
+    categories = _by_id(data["categories"], "category", ("name",), path)
+    for number, image in images.items():
+        _check_image(number, image, path)
+    regions = _regions(data["annotations"], images, categories, path)
+    unions = {key: mask_utils.merge(rles) for key, rles in regions.items() if rles is not None}
+    return _tables(images, categories, {key: rle for key, rle in unions.items() if mask_utils.area(rle) >= min_area})
+
+
+def _regions(annotations, images, categories, path):
+    """(image id, category id)  ->  RLEs of all its instances, None where one is a crowd"""
+    regions = {}
+    needed = ("image_id", "category_id", "segmentation")
+    for number, record in _by_id(annotations, "annotation", needed, path).items():
+        name, key = f"annotation {number}", (record["image_id"], record["category_id"])
+        for value, known, kind in zip(key, (images, categories), ("image", "category"), strict=True):
+            check(type(value) is int and value in known, path, f"{name}: no {kind} has the id {value!r}")
+        if record.get("iscrowd"):
+            regions[key] = None
+        elif regions.setdefault(key, []) is not None:
+            regions[key].append(_rle(record["segmentation"], images[key[0]], name, path))
+    return regions
+
+
+def _rle(segmentation, image, name, path):
+    """Polygons or a run-length mask  ->  compressed RLE"""
+    size = [image["height"], image["width"]]
+    if isinstance(segmentation, Rle):
+        check(segmentation.problem is None, path, f"{name}: RLE {segmentation.problem}")
+        counts = rle_counts(np.frombuffer(segmentation.counts, np.uint8))
+        check(segmentation.size == size and counts.sum() == size[0] * size[1] and counts.min() >= 0, path,
+               f"{name}: its RLE does not fill the image's {size[0]} x {size[1]} pixels")
+        return {"size": size, "counts": segmentation.counts}
+    check(isinstance(segmentation, list) and segmentation, path, f"{name}: neither polygons nor an RLE")
+    outlines = [_outline(polygon, size, name, path) for polygon in segmentation]
+    return mask_utils.merge(mask_utils.frPyObjects(outlines, *size))
+
+
+def _outline(polygon, size, name, path):
+    """[x, y, x, y, ...]  ->  the same within the image: pycocotools walks along every edge, however far it leads"""
+    good = isinstance(polygon, np.ndarray) and len(polygon) >= 6 and len(polygon) % 2 == 0
+    check(good and np.isfinite(polygon).all(), path, f"{name}: a polygon is no list of at least three points")
+    return polygon.reshape(-1, 2).clip(0, size[::-1]).reshape(-1)
+
+
+def _tables(images, categories, unions):
+    """dict of TABLES: images are videos of one frame; every mask is that of frame 0"""
+    rows = {number: row for row, number in enumerate(images)}
+    names, rles = [image["file_name"].encode() for image in images.values()], [rle["counts"] for rle in unions.values()]
+    size = np.array([(image["height"], image["width"]) for image in images.values()])
+    return {
+        "category_id": np.array(list(categories)),
+        "category_name": np.array([str(category["name"]) for category in categories.values()]),
+        "video_id": np.array(list(images)), "video_rows": size[:, 0], "video_cols": size[:, 1],
+        "file_start": np.arange(len(images) + 1), "file_name": np.array(names),
+        "annotation_id": np.arange(len(unions)),
+        "annotation_video": np.array([rows[image] for image, _ in unions], np.int64),
+        "annotation_category": np.array([category for _, category in unions], np.int64),
+        "mask_start": np.arange(len(unions) + 1), "mask_frame": np.zeros(len(unions), np.int32),
+        "rle_start": np.cumsum([0] + [len(rle) for rle in rles]), "rle": np.frombuffer(b"".join(rles), np.uint8)}
+
+
+def _parse(path):
+    """JSON with every RLE compressed and every polygon an array as soon as it is read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_hook=_shrink)
+    except json.JSONDecodeError as error:
+        raise bad_file(path, f"no valid JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
+    except UnicodeDecodeError as error:
+        raise bad_file(path, f"no UTF-8 text at byte {error.start}") from error
+
+
+def _shrink(record):
+    """json's object hook: lists of numbers would take ten times the memory of arrays."""
+    polygons = record.get("segmentation")
+    if isinstance(polygons, list):
+        record["segmentation"] = [_array(polygon) for polygon in polygons]
+    return _compress(record)
+
+
+def _array(polygon):
+    """A list of numbers  ->  array; anything else stays and is found later, with its annotation's name"""
+    if not isinstance(polygon, list) or not set(map(type, polygon)) <= {int, float}:
+        return polygon
+    try:
+        return np.array(polygon, np.float64)
+    except OverflowError:
+        return polygon
+
+
+def _by_id(records, kind, keys, path):
+    """Records by their integer ids, in file order; each has its keys."""
+    found = {}
+    for position, record in enumerate(records):
+        name = f"{kind} number {position}"
+        check(isinstance(record, dict), path, f"{name} is no JSON object")
+        for key in ("id", *keys):
+            check(key in record, path, f"{name} (id {record.get('id')}) has no {key!r}")
+        check(type(record["id"]) is int, path, f"{name} has the id {record['id']!r}, which is no integer")
+        check(record["id"] not in found, path, f"{kind} id {record['id']} occurs twice")
+        found[record["id"]] = record
+    return found
+
+
+def _check_image(number, image, path):
+    """Its size and a file name below the image folder."""
+    size, file = (image["height"], image["width"]), image["file_name"]
+    check(all(type(n) is int and 0 < n <= LARGEST_SIDE for n in size), path,
+          f"image {number} has height and width {size}")
+    parts = PurePosixPath(file).parts if isinstance(file, str) else ()
+    check(parts and parts[0] != "/" and ".." not in parts and "\0" not in file, path,
+           f"image {number} has the file name {file!r}; expected a name below the image folder")
+
+
+def check(condition, path, what):
+    if not condition:
+        raise bad_file(path, what)
+
+
+def bad_file(path, what):
+    return ValueError(f"{path}: {what}.\n  Download the file again or repair it; the originals are at cocodataset.org")
