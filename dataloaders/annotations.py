@@ -6,18 +6,13 @@ objects, are also shared between loader processes without being copied.
 """
 import hashlib
 import json
-import logging
-import os
-import tempfile
-import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 from pycocotools import mask as mask_utils
 
-log = logging.getLogger(__name__)
+from .table_cache import read_cache, write_cache
 
 CACHE_VERSION = 1            # raise it whenever a table changes its meaning
 TABLES = (
@@ -45,10 +40,10 @@ def load_tables(path, cache_dir=None):
     stat, absolute = path.stat(), str(path.resolve())
     key = json.dumps([CACHE_VERSION, absolute, stat.st_size, stat.st_mtime_ns])
     cache = Path(cache_dir) / f"ytvis_{hashlib.sha256(absolute.encode()).hexdigest()[:16]}.npz"
-    tables = _read_cache(cache, key)
+    tables = read_cache(cache, key, TABLES)
     if tables is None:
         tables = read_tables(path)
-        _write_cache(cache, key, tables)
+        write_cache(cache, key, tables)
     return tables
 
 
@@ -97,14 +92,14 @@ def _parse(path):
     """JSON with every RLE compressed as soon as it is read, so that the run lengths never pile up."""
     try:
         with open(path, encoding="utf-8") as file:
-            return json.load(file, object_hook=_compress)
+            return json.load(file, object_hook=compress)
     except json.JSONDecodeError as error:
         raise bad_file(path, f"no valid JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
     except UnicodeDecodeError as error:
         raise bad_file(path, f"no UTF-8 text at byte {error.start}") from error
 
 
-def _compress(record):
+def compress(record):
     """json's object hook: {"size", "counts"}  ->  Rle; every other object passes."""
     if "counts" not in record:
         return record
@@ -222,32 +217,3 @@ def _visible_masks(record, name, row, tables, path):
         if mask.area > 0:
             visible.append((frame, mask.counts))
     return visible
-
-
-def _read_cache(cache, key):
-    """dict of TABLES, or None where there is no cache, an old one or a damaged one."""
-    if not cache.is_file():
-        return None
-    try:
-        with np.load(cache, allow_pickle=False) as stored:
-            if str(stored["key"]) != key:
-                return None
-            return {name: stored[name] for name in TABLES}
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        log.warning("annotation cache %s is damaged (%s); it is built again", cache, error)
-        return None
-
-
-def _write_cache(cache, key, tables):
-    """Written beside its place and moved there, so that no other process ever reads half a file."""
-    temporary = None
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cache.parent, suffix=".tmp", delete=False) as file:
-            temporary = file.name
-            np.savez(file, key=np.array(key), **tables)
-        os.replace(temporary, cache)
-    except OSError as error:
-        log.warning("annotation cache %s could not be written (%s); the next start reads the JSON again", cache, error)
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)

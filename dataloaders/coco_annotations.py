@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from .annotations import Rle, _compress, _read_cache, _write_cache, rle_counts
+from .annotations import TABLES, Rle, compress, rle_counts
+from .table_cache import read_cache, write_cache
 
 LARGEST_SIDE = 65535         # pixels, the most that a JPEG can have
 
@@ -21,10 +22,10 @@ def load_tables(path, cache_dir, min_area):
     stat = path.stat()
     key = json.dumps(["coco", 1, str(path.resolve()), stat.st_size, stat.st_mtime_ns, min_area])
     cache = Path(cache_dir) / f"coco_{path.stem}.npz"
-    tables = _read_cache(cache, key)
+    tables = read_cache(cache, key, TABLES)
     if tables is None:
         tables = read_tables(path, min_area)
-        _write_cache(cache, key, tables)
+        write_cache(cache, key, tables)
     return tables
 
 
@@ -111,7 +112,7 @@ def _shrink(record):
     polygons = record.get("segmentation")
     if isinstance(polygons, list):
         record["segmentation"] = [_array(polygon) for polygon in polygons]
-    return _compress(record)
+    return compress(record)
 
 
 def _array(polygon):

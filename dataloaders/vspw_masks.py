@@ -7,10 +7,6 @@ import hashlib
 import io
 import json
 import logging
-import os
-import tempfile
-import zipfile
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,6 +14,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
+
+from .table_cache import read_cache, write_cache
 
 log = logging.getLogger(__name__)
 
@@ -82,11 +80,12 @@ def count_labels(paths, cache_dir=None, progress=silent):
     stats = [(s.st_size, s.st_mtime_ns) for s in map(_stat, paths)]
     key = f"{CACHE_VERSION} {names} {hashlib.sha256(json.dumps(stats).encode()).hexdigest()}"
     cache = Path(cache_dir) / f"vspw_{names[:16]}.npz"
-    areas = _read_cache(cache, key)
-    if areas is None:
-        log.info("reading %d masks once; %s keeps what they show", len(paths), cache)
-        areas = _count(paths, progress)
-        _write_cache(cache, key, areas)
+    found = read_cache(cache, key, [field.name for field in fields(LabelAreas)])
+    if found is not None:
+        return LabelAreas(**found)
+    log.info("reading %d masks once; %s keeps what they show", len(paths), cache)
+    areas = _count(paths, progress)
+    write_cache(cache, key, vars(areas))
     return areas
 
 
@@ -129,32 +128,3 @@ def _missing(path):
 
 def _bad_file(path, what):
     return ValueError(f"{path} {what}.\n  Unpack or download this file again.")
-
-
-def _read_cache(cache, key):
-    """LabelAreas, or None where there is no cache, an old one or a damaged one."""
-    if not cache.is_file():
-        return None
-    try:
-        with np.load(cache, allow_pickle=False) as stored:
-            if str(stored["key"]) != key:
-                return None
-            return LabelAreas(**{field.name: stored[field.name] for field in fields(LabelAreas)})
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        log.warning("mask cache %s is damaged (%s); it is built again", cache, error)
-        return None
-
-
-def _write_cache(cache, key, areas):
-    """Written beside its place and moved there, so that no other process ever reads half a file."""
-    temporary = None
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=cache.parent, suffix=".tmp", delete=False) as file:
-            temporary = file.name
-            np.savez(file, key=np.array(key), **vars(areas))
-        os.replace(temporary, cache)
-    except OSError as error:
-        log.warning("mask cache %s could not be written (%s); the next start reads all masks again", cache, error)
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
