@@ -3,9 +3,13 @@
     python test.py --config config/vipmt_ytvis.yaml --fold 1
     python test.py --fold all --checkpoint fold1.pth fold2.pth fold3.pth fold4.pth --output output/table1
 
-An interrupted test continues where it stopped: videos already in results.jsonl are not run again.
+    torchrun --nproc_per_node=4 test.py ...     shares the videos among four GPUs
+
+An interrupted test (Ctrl-C or SIGTERM: exit status 75) continues where it stopped with the same command: videos already
+in results.jsonl are not run again.
 """
 import argparse
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -17,37 +21,40 @@ from dataloaders.transforms import undo_letterbox
 from models import get_method
 from utils.checkpoint import load_trained, load_weights
 from utils.config import add_config_arguments, load_config, split_overrides, user_errors
-from utils.evaluator import describe_test, evaluate, open_results, warn_of_other_config
-from utils.logger import describe_run, setup_logger
+from utils.distributed import is_main, processes, rank, world_size
+from utils.evaluator import collect_results, describe_test, evaluate, key_of, open_results, warn_of_other_config
+from utils.logger import describe_run, get_logger, setup_logger
 from utils.runtime import prepare_runtime
+from utils.stopping import STOPPED, Stopped, StopRequest
 from utils.tables import FOLDS, class_table, paper_table, summary
 from utils.visualise import recording
 
 
-def test_fold(args, cfg, index, fold, file, output):
+def test_fold(args, cfg, index, fold, file, output, device, stop):
     """All runs of one fold  ->  the lines of its results.jsonl"""
     checkpoint = load_trained(file, fold)
     warn_of_other_config(checkpoint.get("config", cfg), cfg, file)
     method = get_method(cfg.model.method)
-    model = method.build(cfg).to(args.device).eval()
+    model = method.build(cfg).to(device).eval()
     load_weights(model, checkpoint["model"], file)
-    amp = prepare_runtime(cfg.speed, torch.device(args.device))
+    amp = prepare_runtime(cfg.speed, device)
     if cfg.speed.compile:
         method.compile_parts(model)
     writer, results = open_results(output, describe_test(file, cfg, fold))
-    describe_run(cfg, output)
+    if is_main():
+        describe_run(cfg, output)
     record = partial(recording, masks_folder=args.save_masks, films_folder=args.save_overlays, restore=undo_letterbox)
 
     def start(episode):
         rng = rng_for(cfg.seed, "memory", episode.run, episode.class_id, episode.video)
-        return method.VideoSegmenter(
-            model, episode.support_images, episode.support_masks, memory=cfg.memory, rng=rng, amp=amp).shared
+        return stop.before(method.VideoSegmenter(
+            model, episode.support_images, episode.support_masks, memory=cfg.memory, rng=rng, amp=amp).shared)
 
     with writer:
-        done = frozenset((line["run"], line["class_id"], line["video"]) for line in results)
-        episodes = build_runs_loader(cfg, index, fold, skip=done, pin_memory=args.device == "cuda")
-        results += evaluate(start, episodes, cfg, fold, writer.append, undo_letterbox, record)
-    return [line for line in results if line["run"] < cfg.test.runs]
+        stream = partial(build_runs_loader, cfg, index, fold, pin_memory=device.type == "cuda")
+        rest = stream(skip=frozenset(map(key_of, results)), part=(rank(), world_size()))
+        evaluate(start, rest, cfg, fold, writer.append, undo_letterbox, record)
+    return [line for line in collect_results(output, stream().episodes.keys()) if line["run"] < cfg.test.runs]
 
 
 def parse_arguments():
@@ -70,7 +77,18 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
-    cfg, every = load_config(args.config, args.overrides), args.fold == "all"
+    cfg = load_config(args.config, args.overrides)
+    with processes(args.device) as device, StopRequest() as stop:
+        try:
+            run(args, cfg, device, stop)
+        except Stopped:
+            get_logger().info("stopped; the same command continues here")
+            sys.exit(STOPPED)
+
+
+def run(args, cfg, device, stop):
+    """Every fold that was asked for, and its tables."""
+    every = args.fold == "all"
     folds, base = FOLDS if every else (int(args.fold),), Path("output", cfg.name)
     files = args.checkpoint or [base / f"fold{fold}" / f"{cfg.checkpoint.select}.pth" for fold in folds]
     if len(files) != len(folds):
@@ -78,13 +96,14 @@ def main():
     for fold, file in zip(folds, files, strict=True):
         load_trained(file, fold)   # a wrong one is found now, not hours later
     output = Path(args.output or base / ("" if every else f"fold{args.fold}") / "test")
-    log, results = setup_logger(output), {}
+    log, results = setup_logger(output, main=is_main()), {}
     index = build_index(cfg, output / "cache")
     for fold, file in zip(folds, files, strict=True):
         folder = output / f"fold{fold}" if every else output
-        results[fold] = test_fold(args, cfg, index, fold, file, folder)
-        log.info("fold %s: %s\n\n%s", fold, summary(results[fold]), class_table(results[fold]).write(folder))
-    if every:
+        results[fold] = test_fold(args, cfg, index, fold, file, folder, device, stop)
+        if is_main():
+            log.info("fold %s: %s\n\n%s", fold, summary(results[fold]), class_table(results[fold]).write(folder))
+    if every and is_main():
         log.info("all folds\n\n%s", paper_table(results, cfg.data.dataset, cfg.name).write(output))
 
 

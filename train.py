@@ -1,11 +1,15 @@
 """Train on one fold: config -> data -> method -> epochs -> validate -> checkpoint.
 
     python train.py --config config/vipmt_ytvis.yaml --fold 1 [--output DIR] [--resume] [key.sub=value ...]
+    torchrun --nproc_per_node=4 train.py --config config/vipmt_ytvis.yaml --fold 1 --resume
+
+SIGTERM or Ctrl-C: the step is finished, a checkpoint is written, the exit status is 75; --resume continues exactly
+there. A second Ctrl-C stops at once.
 """
 import argparse
 import math
+import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,93 +18,74 @@ from tqdm import tqdm
 from dataloaders import build_index, build_train_loader, build_validation_loader
 from dataloaders.sampling import rng_for
 from models import get_method
+from utils.checkpoint import older_checkpoints, remove_leftovers
 from utils.config import add_config_arguments, load_config, user_errors
+from utils.distributed import gather_objects, in_parallel, is_main, processes, rank, world_size
 from utils.evaluator import evaluate
 from utils.logger import JsonLines, describe_run, get_logger, plot_curves, setup_logger
 from utils.metrics import aggregate
+from utils.optimising import note_spike, optimise
 from utils.runtime import prepare_runtime
+from utils.stopping import STOPPED, Stopped, StopRequest
 from utils.training_state import TrainingState
 
 
 class Run:
     """One training run: the method, what it trains, and what has to be remembered of it."""
 
-    def __init__(self, cfg, fold, output, device):
-        self.cfg, self.fold, self.output, self.device = cfg, fold, output, device
+    def __init__(self, cfg, fold, output, device, stop):
+        self.cfg, self.fold, self.output, self.device, self.stop = cfg, fold, output, device, stop
         self.method = get_method(cfg.model.method)
         self.test_amp = prepare_runtime(cfg.speed, device)
         torch.manual_seed(cfg.seed)
         self.model = self.method.build(cfg, pretrained=True).to(device)
         self.step = self.method.TrainStep(self.model, cfg)
+        self.parallel = in_parallel(self.step, device)
         self.state = TrainingState(self.model, cfg, fold, output, device)
-
-
-def optimise(run, batch):
-    """One step on an EpisodeBatch: clip after clip, then the optimiser  ->  {name: mean over clips}"""
-    state, per_clip, clips, waiting = run.state, run.cfg.train.backward == "per_clip", [], []
-    autocast = partial(torch.autocast, run.device.type, dtype=state.amp, enabled=state.amp is not None)
-    state.optimizer.zero_grad(set_to_none=True)
-    with autocast():
-        encoded = run.step.encode(batch)
-    for number in range(encoded.num_clips):
-        with autocast():
-            losses, statistics = run.step(encoded, number)
-        total = sum(losses.values())
-        if per_clip:
-            state.scaler.scale(total).backward()
-        else:
-            waiting.append(total)
-        clips.append(({name: loss.detach() for name, loss in losses.items()}, statistics))
-        del losses, total         # or their graph would outlive the next clip's forward pass
-    values = fetch(clips)
-    check_finite(values, state.progress.steps + 1, batch.ids)
-    if not per_clip:
-        state.scaler.scale(sum(waiting)).backward()
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-    return values
-
-
-def fetch(clips):
-    """Means over the clips, in one transfer from the device  ->  {"losses": {name: value}, statistic: value}"""
-    losses, statistics = list(clips[0][0]), list(clips[0][1])
-    table = torch.stack([torch.stack([*a.values(), *b.values()]).detach().double() for a, b in clips])
-    means = table.mean(dim=0).tolist()
-    return {"losses": dict(zip(losses, means, strict=False))} | dict(zip(statistics, means[len(losses):], strict=True))
-
-
-def check_finite(values, step, ids):
-    """FloatingPointError naming loss, step and episodes; weights and checkpoints are still those before the step."""
-    for name, value in values["losses"].items():
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"loss '{name}' is {value} at step {step}; episodes: {', '.join(ids)}.\n"
-                "  The last checkpoint is intact. Look at these episodes, lower train.lr, or set train.amp=off.")
+        if rank():
+            torch.manual_seed(cfg.seed + rank())       # the weights are those of rank 0, dropout differs
 
 
 def train_one_epoch(run, loader, log, bar):
-    """Steps of one epoch from where the run stands; a JSON line every train.log_every steps."""
-    progress, started = run.state.progress, time.perf_counter()
-    for batch in loader:
+    """Steps of one epoch from where the run stands; checkpoints where they are due or a stop is wished for."""
+    state, started = run.state, time.perf_counter()
+    for batch in run.stop.awaited(loader):
         waited = time.perf_counter() - started
-        values = optimise(run, batch.to(run.device))
-        progress.step, progress.steps = progress.step + 1, progress.steps + 1
-        rate = len(batch.ids) / (time.perf_counter() - started)
+        wishes = run.stop.requested, is_main() and state.save_is_due()
+        values, (stop, save) = optimise(run, batch.to(run.device), wishes)
+        rate = run.cfg.train.batch_size / (time.perf_counter() - started)
+        note(run, values, {"samples_per_s": round(rate, 3), "data_s": round(waited, 4)}, batch.ids, log)
         bar.update()
         bar.set_postfix({k: f"{v:.3f}" for k, v in values["losses"].items()}
                         | {"iou": f"{values['iou']:.3f}", "samples/s": f"{rate:.1f}"})
-        if progress.steps % run.cfg.train.log_every == 0:
-            log.append({"step": progress.steps, "epoch": progress.epoch, **values,
-                        "samples_per_s": round(rate, 3), "data_s": round(waited, 4)})
-        if run.cfg.checkpoint.every_steps and progress.steps % run.cfg.checkpoint.every_steps == 0:
-            run.state.save()
+        if stop or save:
+            state.save()
+        if stop:
+            raise Stopped
         started = time.perf_counter()
 
 
+def note(run, values, times, ids, log):
+    """A step is done: progress, a JSON line every train.log_every steps, and one for each spike of the loss."""
+    progress = run.state.progress
+    progress.step, progress.steps = progress.step + 1, progress.steps + 1
+    if not math.isfinite(values["grad_norm"]):         # of fp16 only: see check_finite
+        values["grad_norm"], progress.overflows = None, progress.overflows + 1
+    if progress.steps % run.cfg.train.log_every == 0:
+        overflows = {"overflows": progress.overflows} if run.state.scaler.is_enabled() else {}
+        log.append({"step": progress.steps, "epoch": progress.epoch, **values, **overflows, **times})
+    typical = progress.typical_loss
+    if note_spike(progress, values, run.cfg.train.spike_factor):
+        total = sum(values["losses"].values())
+        get_logger().warning("step %d: the loss is %.3f, %.1f times the usual; episodes: %s",
+                             progress.steps, total, total / typical, ", ".join(ids))
+        log.append({"step": progress.steps, "spike": total, "typical": typical, "episodes": ids})
+
+
 def validate(run, index, log):
-    """J, F and VC on the validation episodes; keeps the best checkpoint by J."""
+    """J, F and VC on the validation episodes, shared by the processes; keeps the best checkpoint by J."""
     cfg, progress = run.cfg, run.state.progress
-    loader = build_validation_loader(cfg, index, run.fold, pin_memory=run.device.type == "cuda")
+    loader = build_validation_loader(cfg, index, run.fold, run.device.type == "cuda", (rank(), world_size()))
     if loader is None or progress.epoch % cfg.validate.every:
         return
     run.model.eval()
@@ -110,10 +95,11 @@ def validate(run, index, log):
         segmenter = run.method.VideoSegmenter(
             run.model, episode.support_images, episode.support_masks, memory=cfg.memory, rng=rng,
             amp=run.test_amp)
-        return lambda clip: segmenter(clip.images, clip.masks if cfg.validate.memory == "ground_truth" else None)
+        return run.stop.before(
+            lambda clip: segmenter(clip.images, clip.masks if cfg.validate.memory == "ground_truth" else None))
 
-    results = []
-    evaluate(start, loader, cfg, run.fold, results.append)
+    own = evaluate(start, loader, cfg, run.fold, lambda line: None)
+    results = [line for lines in gather_objects(own) for line in lines]
     score = aggregate(results)
     log.append({"step": progress.steps, "epoch": progress.epoch, "videos": len(results),
                 "validation": {k: score[k] for k in ("j", "f", "vc")}})
@@ -123,19 +109,24 @@ def validate(run, index, log):
 
 
 def train(run, index):
-    """All epochs that are left."""
-    cfg, progress = run.cfg, run.state.progress
-    with JsonLines(run.output / "log.jsonl") as log, tqdm(initial=progress.steps, desc=f"fold {run.fold}") as bar:
-        while progress.epoch < cfg.train.epochs:
-            loader = build_train_loader(cfg, index, run.fold, progress.epoch, start=progress.step,
-                                        pin_memory=run.device.type == "cuda")
-            bar.total = cfg.train.epochs * len(loader)
-            run.step.train()
-            train_one_epoch(run, loader, log, bar)
-            progress.epoch, progress.step = progress.epoch + 1, 0
+    """All epochs that are left. Each ends with a checkpoint, its validation, and a checkpoint that knows of it."""
+    cfg, progress, state = run.cfg, run.state.progress, run.state
+    path = run.output / "log.jsonl" if is_main() else None
+    with JsonLines(path) as log, tqdm(initial=progress.steps, desc=f"fold {run.fold}", disable=not is_main()) as bar:
+        while progress.validation_due or progress.epoch < cfg.train.epochs:
+            if not progress.validation_due:
+                loader = build_train_loader(cfg, index, run.fold, progress.epoch, progress.step,
+                                            run.device.type == "cuda", (rank(), world_size()))
+                bar.total = cfg.train.epochs * len(loader)
+                run.step.train()
+                train_one_epoch(run, loader, log, bar)
+                progress.epoch, progress.step, progress.validation_due = progress.epoch + 1, 0, True
+                state.save()
             validate(run, index, log)
-            run.state.save()
-            plot_curves(run.output / "log.jsonl", run.output / "curves.png")
+            progress.validation_due = False
+            state.save()
+            if is_main():
+                plot_curves(path, run.output / "curves.png")
 
 
 def parse_arguments():
@@ -145,27 +136,45 @@ def parse_arguments():
     parser.add_argument("--batch_size", type=int, help="the same as train.batch_size=N")
     parser.add_argument("--output", type=Path, help="default: output/<name>/fold<k>")
     parser.add_argument("--resume", action="store_true", help="continue from last.pth in the output folder")
+    parser.add_argument("--keep", type=int, help="checkpoints that stay, short for checkpoint.keep=N")
+    parser.add_argument("--deterministic", action="store_true", help="short for speed.deterministic=true")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    return parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args()
+    args.overrides += [f"{key}={value}" for key, value in (
+        ("train.batch_size", args.batch_size), ("checkpoint.keep", args.keep),
+        ("speed.deterministic", "true" if args.deterministic else None)) if value is not None]
+    return args
 
 
-def main():
-    args = parse_arguments()
-    overrides = args.overrides + ([f"train.batch_size={args.batch_size}"] if args.batch_size else [])
-    cfg = load_config(args.config, overrides)
+def start(args, cfg, device, stop):
+    """Everything before the first step, and then all of them."""
     output = args.output or Path("output") / cfg.name / f"fold{args.fold}"
-    if (output / "last.pth").exists() and not args.resume:
+    exists = bool(older_checkpoints(output / "last.pth"))
+    if exists and not args.resume:
         raise ValueError(f"{output} holds a run already.\n  Continue it with --resume, or choose another --output.")
-    setup_logger(output)
+    setup_logger(output, main=is_main())
     index = build_index(cfg, output / "cache")
-    run = Run(cfg, args.fold, output, torch.device(args.device))
-    if args.resume and (output / "last.pth").exists():
+    run = Run(cfg, args.fold, output, device, stop)
+    if exists:
         run.state.resume()
-    describe_run(cfg, output)
+    if is_main():
+        remove_leftovers(output)
+        describe_run(cfg, output)
     get_logger().info("fold %d, %.1f M trained parameters, IoUNet %s, %s", args.fold,
                       sum(p.numel() for p in run.model.parameters() if p.requires_grad) / 1e6,
                       run.step.iou_training, run.device)
     train(run, index)
+
+
+def main():
+    args = parse_arguments()
+    cfg = load_config(args.config, args.overrides)
+    with processes(args.device) as device, StopRequest() as stop:
+        try:
+            start(args, cfg, device, stop)
+        except Stopped:
+            get_logger().info("stopped; the same command with --resume continues here")
+            sys.exit(STOPPED)
 
 
 if __name__ == "__main__":

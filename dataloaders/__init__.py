@@ -47,8 +47,10 @@ def fold_side(index, fold, side):
     return index, base if side == "train" else novel
 
 
-def build_train_loader(cfg, index, fold, epoch, start=0, pin_memory=False):
+def build_train_loader(cfg, index, fold, epoch, start=0, pin_memory=False, part=(0, 1)):
     """The EpisodeBatches of one epoch of the fold's base classes, from batch `start` on; len is the whole epoch's.
+
+    part: (rank, processes); every process gets its own episodes of each batch, train.batch_size / processes of them.
 
     Loaders have a generator of their own, though nobody needs its numbers: without one they take a number from the
     global generator whenever they start, and a resumed epoch, which starts twice, would see other dropout.
@@ -56,7 +58,7 @@ def build_train_loader(cfg, index, fold, epoch, start=0, pin_memory=False):
     index, base = fold_side(index, fold, "train")
     episodes = TrainEpisodes(index, base, cfg, exclude=held_out(cfg, index, base))
     batches = DistinctClassBatchSampler(
-        base, cfg.data.samples_per_class, cfg.train.batch_size, cfg.seed, epoch, start)
+        base, cfg.data.samples_per_class, cfg.train.batch_size, cfg.seed, epoch, start, part)
     return DataLoader(episodes, batch_sampler=batches, collate_fn=collate, pin_memory=pin_memory,
                       num_workers=cfg.data.workers, worker_init_fn=use_one_thread, generator=torch.Generator())
 
@@ -69,15 +71,20 @@ def build_test_loader(cfg, index, fold, run, skip=frozenset(), pin_memory=False)
     return EpisodeStream(episodes, order, cfg.data.workers, pin_memory)
 
 
-def build_runs_loader(cfg, index, fold, skip=frozenset(), pin_memory=False):
-    """EpisodeStream of all cfg.test.runs runs, those over one video together; skip: (run, class id, video name)."""
+def build_runs_loader(cfg, index, fold, skip=frozenset(), pin_memory=False, part=(0, 1)):
+    """EpisodeStream of all cfg.test.runs runs, those over one video together; skip: (run, class id, video name).
+
+    part: (rank, processes): which of the videos that are left; none comes twice, none is made up to fill a share.
+    """
     index, novel = fold_side(index, fold, "test")
     episodes = RunsTogether([TestEpisodes(index, novel, cfg, run) for run in range(cfg.test.runs)], skip)
-    return EpisodeStream(episodes, range(len(episodes)), cfg.data.workers, pin_memory)
+    return EpisodeStream(episodes, share(range(len(episodes)), part), cfg.data.workers, pin_memory)
 
 
-def build_validation_loader(cfg, index, fold, pin_memory=False):
+def build_validation_loader(cfg, index, fold, pin_memory=False, part=(0, 1)):
     """EpisodeStream of at most cfg.validate.episodes, evenly chosen; None where nothing is validated.
+
+    part: as in build_runs_loader
 
     base_holdout: held-out videos of base classes, their supports from the others; novel: test classes, as released.
     """
@@ -95,7 +102,13 @@ def build_validation_loader(cfg, index, fold, pin_memory=False):
         log.warning("no validation: no class has a video to spare (validate.holdout, validate.episodes)")
         return None
     order = np.linspace(0, len(episodes) - 1, count).round().astype(int).tolist()
-    return EpisodeStream(episodes, order, cfg.data.workers, pin_memory)
+    return EpisodeStream(episodes, share(order, part), cfg.data.workers, pin_memory)
+
+
+def share(things, part):
+    """part: (rank, processes)  ->  every processes-th thing of a sequence, from rank on"""
+    rank, processes = part
+    return things[rank::processes]
 
 
 def held_out(cfg, index, base):

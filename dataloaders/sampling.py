@@ -216,12 +216,18 @@ class DistinctClassBatchSampler(Sampler):
 
     Shuffled lists of all classes follow one another, so that each class comes equally often; the keys left over at
     the end of the epoch are dropped. `start` skips the first batches of the epoch (resume), len is the whole epoch's.
+    part: (rank, processes): of every batch, the same for all, this process gets its share.
     """
 
-    def __init__(self, class_ids, samples_per_class, batch_size, seed, epoch, start=0):
+    def __init__(self, class_ids, samples_per_class, batch_size, seed, epoch, start=0, part=(0, 1)):
         if batch_size > len(class_ids):
             raise ValueError(f"train.batch_size is {batch_size}, but the fold trains on {len(class_ids)} classes, and "
                              f"a batch holds different ones.\n  Set train.batch_size={len(class_ids)} or less.")
+        rank, processes = part
+        if batch_size % processes:
+            raise ValueError(f"train.batch_size is {batch_size}, the total over all processes, and {processes} of them "
+                             "cannot share it evenly.\n  Start a number of processes that divides it.")
+        self.own = slice(rank * batch_size // processes, (rank + 1) * batch_size // processes)
         self.class_ids, self.batch_size = list(class_ids), batch_size
         self.batches = len(class_ids) * samples_per_class // batch_size
         self.seed, self.epoch, self.start = seed, epoch, start
@@ -232,7 +238,8 @@ class DistinctClassBatchSampler(Sampler):
     def __iter__(self):
         order = self._order()
         for first in range(self.start * self.batch_size, self.batches * self.batch_size, self.batch_size):
-            yield [(self.epoch, number, order[number]) for number in range(first, first + self.batch_size)]
+            batch = [(self.epoch, number, order[number]) for number in range(first, first + self.batch_size)]
+            yield batch[self.own]
 
     def _order(self):
         """Class of every sample. Classes that an unfinished batch already has go to the end of the next list."""

@@ -147,6 +147,10 @@ class RunsTogether(Dataset):
         episodes, number = self.groups[i][0]
         return episodes.frames(number)
 
+    def keys(self):
+        """(run, class id, video name) of every result, in the order of the episodes."""
+        return [(episodes.run, *episodes.key(i)) for group in self.groups for episodes, i in group]
+
     def num_runs(self, i):
         return len(self.groups[i])
 

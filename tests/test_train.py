@@ -8,6 +8,7 @@ import torch
 
 import test as test_script
 import train
+from utils import optimising
 from utils.checkpoint import load_checkpoint
 from utils.config import user_errors
 from utils.logger import read_json_lines
@@ -48,11 +49,11 @@ def test_resume_equals_uninterrupted_run(run, monkeypatch, workers):
     whole = run("whole", *settings)
     honest, calls = train.optimise, []
 
-    def stops(run_, batch):
+    def stops(*arguments):
         calls.append(1)
         if len(calls) == 10:
             raise KeyboardInterrupt
-        return honest(run_, batch)
+        return honest(*arguments)
     monkeypatch.setattr(train, "optimise", stops)
     with pytest.raises(KeyboardInterrupt):
         run("broken", *settings)
@@ -73,16 +74,16 @@ def test_worker_count_changes_nothing(run):
 
 
 def test_non_finite_loss_names_loss_step_and_episodes_and_keeps_the_checkpoint(run, monkeypatch):
-    honest, calls = train.fetch, []
+    honest, calls = optimising.fetch, []
 
-    def spoiled(clips):
-        values = honest(clips)
+    def spoiled(*arguments):
+        values, agreed = honest(*arguments)
         calls.append(1)
         if len(calls) == 9:
             values["losses"]["ccds"] = float("nan")
-        return values
-    monkeypatch.setattr(train, "fetch", spoiled)
-    message = r"loss 'ccds' is nan at step 9; episodes: \w+/\S+ \(run 0\), [^.]*\.\n.*train\.lr"
+        return values, agreed
+    monkeypatch.setattr(optimising, "fetch", spoiled)
+    message = r"(?s)loss 'ccds' is nan at step 9; episodes: \w+/\S+ \(run 0\), [^.]*\.\n.*replay_step.*train\.lr"
     with pytest.raises(FloatingPointError, match=message):
         run("nan")
     state = load_checkpoint(sys.argv[sys.argv.index("--output") + 1] + "/last.pth")

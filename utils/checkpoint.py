@@ -3,8 +3,10 @@
 Nothing here unpickles code: every file is read with torch's weights_only loader.
 """
 import hashlib
+import logging
 import os
 import random
+import shutil
 import struct
 import zipfile
 from collections import OrderedDict
@@ -15,9 +17,12 @@ from pickle import UnpicklingError
 import numpy as np
 import torch
 
+log = logging.getLogger(__name__)
+
 # What torch.load raises on files that are damaged or something else; found by feeding it damaged files.
 UNREADABLE = (UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, struct.error, AssertionError,
               AttributeError, TypeError, OverflowError)
+CHECKSUM, MOST_KEPT = "sha256", 99
 RELEASED_NAMES = ("backbone.body.", "adjust_feature_qry", "adjust_feature_supp", "transformer.", "score_head.donw")
 
 
@@ -47,15 +52,24 @@ def atomic_file(path, mode="wb"):
         temporary.unlink(missing_ok=True)
 
 
-def save_checkpoint(path, state):
-    """Write `state` (nested dicts and lists of tensors, str, numbers, bool, None) to `path`, whole or not at all."""
+def save_checkpoint(path, state, keep=1):
+    """Write `state` (nested dicts and lists of tensors, str, numbers, bool, None) to `path`, whole or not at all.
+
+    Its checksum goes into the file. keep: of the files written so far this many stay, the newest one as `path`, the
+    one before it as NAME.1.pth, and so on; at no moment there is none.
+    """
     _require_plain(state, "state")
     with atomic_file(path) as file:
-        torch.save(state, file)
+        torch.save(state | {CHECKSUM: content_checksum(state)}, file)
+        if keep > 1:
+            _step_back(Path(path), keep)
 
 
 def load_checkpoint(path):
-    """A file written by save_checkpoint, or any state dict  ->  dict, tensors on the CPU"""
+    """A file written by save_checkpoint, or any state dict  ->  dict, tensors on the CPU
+
+    ValueError where it is damaged: cut off, or other content than its checksum says.
+    """
     path = Path(path)
     if not path.is_file():
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
@@ -64,10 +78,87 @@ def load_checkpoint(path):
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        raise ValueError(_why_unreadable(path, error)) from error
+        raise ValueError(_why_unreadable(path, error) + _the_one_before(path)) from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: not a checkpoint: expected a dictionary, found {type(content).__name__}")
+    checksum = content.pop(CHECKSUM, None)
+    if checksum not in (None, content_checksum(content)):
+        raise ValueError(f"{path}: the file is damaged: its content is not what its checksum says. Copy it again"
+                         + _the_one_before(path))
     return content
+
+
+def load_newest(path):
+    """The newest undamaged one of `path` and those before it  ->  (its path, content); damaged ones are reported."""
+    damaged = []
+    for candidate in older_checkpoints(path):
+        try:
+            return candidate, load_checkpoint(candidate)
+        except ValueError as error:
+            damaged.append(candidate)
+            log.warning("%s\n  Going on with the checkpoint before it, if there is one.", error)
+    if damaged:
+        raise ValueError(f"{', '.join(map(str, damaged))}: every checkpoint of this run is damaged.\n"
+                         "  Restore one from a backup, or train again with another --output.")
+    return path, load_checkpoint(path)
+
+
+def older_checkpoints(path):
+    """last.pth  ->  [last.pth, last.1.pth, ...] as far as they exist, the newest first"""
+    path = Path(path)
+    numbered = [path.with_suffix(f".{n}{path.suffix}") for n in range(1, MOST_KEPT + 1)]
+    return [file for file in (path, *numbered) if file.is_file()]
+
+
+def remove_leftovers(folder):
+    """Delete the unfinished files of processes that were killed while they wrote."""
+    for file in [*Path(folder).glob(".*.tmp"), *Path(folder).glob(".*.before")]:
+        file.unlink(missing_ok=True)
+
+
+def content_checksum(state):
+    """SHA-256 over all names, numbers and tensors, in their order: text that does not depend on how they are stored."""
+    digest = hashlib.sha256()
+    _digest(state, digest)
+    return digest.hexdigest()
+
+
+def _digest(value, digest):
+    if isinstance(value, dict):
+        digest.update(b"{%d" % len(value))
+        for key, inner in value.items():
+            _digest(key, digest)
+            _digest(inner, digest)
+    elif isinstance(value, list | tuple):
+        digest.update(b"[%d" % len(value))
+        for inner in value:
+            _digest(inner, digest)
+    elif isinstance(value, torch.Tensor):
+        digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    else:
+        text = repr(value).encode()
+        digest.update(b"%d:" % len(text) + text)
+
+
+def _step_back(path, keep):
+    """last.pth becomes last.1.pth and so on; last.pth itself stays until the new one takes its name."""
+    older = [path.with_suffix(f".{n}{path.suffix}") for n in range(1, keep)]
+    for newer, file in reversed(list(zip(older, older[1:], strict=False))):
+        if newer.exists():
+            os.replace(newer, file)
+    if path.exists():
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.before")
+        try:
+            os.link(path, temporary)
+        except OSError:                              # a file system without links
+            shutil.copy2(path, temporary)
+        os.replace(temporary, older[0])
+
+
+def _the_one_before(path):
+    older = [file for file in older_checkpoints(path) if file != path]
+    return f".\n  The one before it is {older[0]}" if older else ""
 
 
 def load_trained(path, fold):
@@ -118,19 +209,19 @@ def rng_state():
         "python": [version, list(numbers), gauss],
         "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,     # of the process's own GPU
     }
 
 
 def set_rng_state(state):
-    """Continue every generator where rng_state() saw it; GPUs that this machine lacks are left out."""
+    """Continue every generator where rng_state() saw it; a GPU that this machine lacks is left out."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch"])
-    for device, value in enumerate(state["cuda"][:torch.cuda.device_count()]):
-        torch.cuda.set_rng_state(value, device)
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
 
 
 def _require_plain(value, where):

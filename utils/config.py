@@ -64,7 +64,9 @@ RANGES = {
     "train.batch_size": (1, None), "train.epochs": (1, None), "train.lr": (0, None), "train.betas": (0, 1),
     "train.weight_decay": (0, None), "train.log_every": (1, None),
     "validate.holdout": (0, 1), "validate.every": (1, None), "validate.episodes": (1, None),
-    "checkpoint.every_steps": (0, None), "test.runs": (1, None), "metrics.vc_window": (1, None),
+    "train.spike_factor": (0, None),
+    "checkpoint.every_steps": (0, None), "checkpoint.every_minutes": (0, None), "checkpoint.keep": (1, 99),
+    "test.runs": (1, None), "metrics.vc_window": (1, None),
 }
 
 EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")   # YAML 1.1 reads it as text unless written 5.0e-4

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from utils.checkpoint import atomic_file, fingerprint
 from utils.config import differences, flatten, to_dict
+from utils.distributed import is_main, rank, wait_for_all, world_size
 from utils.logger import JsonLines, get_logger, read_json_lines
 from utils.measuring import MeasuredVideo, MetricsPool, Stopwatch
 from utils.metrics import aggregate
@@ -22,7 +23,7 @@ from utils.metrics import aggregate
 HARMLESS = ("name", "train.", "loss.", "validate.", "checkpoint.", "iou_net.training", "iou_net.loss",
             "iou_net.weights", "test.runs", "data.workers", "data.clips", "data.samples_per_class", "data.augmentation",
             "data.first_frame_augmented", "data.short_video", "backbone.cache_frames", "backbone.weights",
-            "speed.compile")
+            "speed.compile", "speed.deterministic")
 
 SAME_AS_TRAINED = ("model.", "backbone.name", "backbone.stem", "backbone.stride", "iou_net.similarity", "data.dataset",
                    "data.size", "data.shots", "data.clip_length", "data.mask_resize", "memory.length")
@@ -76,10 +77,57 @@ def open_results(output, header):
     """results.jsonl of a test, continued if it is of the same test  ->  (JsonLines, lines already there)
 
     header: what the numbers depend on (checkpoint's SHA-256, config, fold). It is kept in test.json beside them.
-    ValueError if the folder holds results of something else.
+    Several processes write files of their own, results.rankN.jsonl, which `collect_results` puts together; so are those
+    of an interrupted test now. ValueError if the folder holds results of something else.
     """
     output = Path(output)
     note, lines = output / "test.json", output / "results.jsonl"
+    if is_main():
+        _refuse_another_test(note, lines, header, output)
+        output.mkdir(parents=True, exist_ok=True)
+        with atomic_file(note, "w") as file:
+            json.dump(header, file, indent=1)
+        _collect(output)
+        JsonLines(lines).close()
+    wait_for_all()
+    done = read_json_lines(lines)
+    wait_for_all()
+    return JsonLines(lines if world_size() == 1 else output / f"results.rank{rank()}.jsonl"), done
+
+
+def collect_results(output, order):
+    """Once every process has written its lines: all of them, without a double one, also in results.jsonl
+
+    order: keys (run, class id, video) as one process would have come upon them
+    """
+    wait_for_all()
+    if is_main():
+        _collect(Path(output), {key: position for position, key in enumerate(order)})
+    wait_for_all()
+    return read_json_lines(Path(output) / "results.jsonl")
+
+
+def key_of(line):
+    """What identifies a line: (run, class id, video)"""
+    return line["run"], line["class_id"], line["video"]
+
+
+def _collect(output, order=None):
+    """The lines of all processes into results.jsonl, sorted where the order is known."""
+    parts, whole = sorted(output.glob("results.rank*.jsonl")), output / "results.jsonl"
+    if not parts:
+        return
+    lines = {key_of(line): line for file in ([whole] if whole.is_file() else []) + parts
+             for line in read_json_lines(file)}
+    if order:
+        lines = dict(sorted(lines.items(), key=lambda item: order.get(item[0], -1)))
+    with atomic_file(whole, "w") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines.values())
+    for part in parts:
+        part.unlink()
+
+
+def _refuse_another_test(note, lines, header, output):
     if note.is_file() and lines.is_file():
         changed = _changed(json.loads(note.read_text()), header)
         if changed:
@@ -88,11 +136,6 @@ def open_results(output, header):
     elif lines.is_file():
         raise ValueError(f"{lines} has no test.json beside it, so nobody knows what it was measured with.\n"
                          f"  Choose another --output, or delete {output}")
-    output.mkdir(parents=True, exist_ok=True)
-    with atomic_file(note, "w") as file:
-        json.dump(header, file, indent=1)
-    writer = JsonLines(lines)
-    return writer, read_json_lines(lines)
 
 
 def describe_test(checkpoint_path, cfg, fold):
@@ -147,7 +190,7 @@ class _Progress:
 
     def __init__(self, episodes, fold):
         total = getattr(episodes, "results", len(episodes) if hasattr(episodes, "__len__") else None)
-        self.bar = tqdm(total=total, desc=f"fold {fold}", unit="video", miniters=0)
+        self.bar = tqdm(total=total, desc=f"fold {fold}", unit="video", miniters=0, disable=not is_main())
         self.frames, self.total_frames = 0, getattr(episodes, "frames", None)
         self.scores, self.started = "", time.perf_counter()
 

@@ -45,22 +45,28 @@ def setup_logger(output=None, main=True):
 class JsonLines:
     """Appends one JSON object per line; each line is on the disk before append() returns.
 
-    On opening, a last line without its line break (an interrupted write) is cut off.
+    On opening, a last line without its line break (an interrupted write) is cut off. Without a path nothing is written.
     """
 
     def __init__(self, path):
+        self._file = None
+        if path is None:
+            return
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _cut_torn_line(self.path)
         self._file = open(self.path, "a", encoding="utf-8")
 
     def append(self, entry):
+        if self._file is None:
+            return
         self._file.write(json.dumps(entry, allow_nan=False) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def close(self):
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def __enter__(self):
         return self

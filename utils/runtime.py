@@ -1,5 +1,6 @@
 """How the process computes: float32 precision, cuDNN's choice of algorithms, and the CPU's memory allocator."""
 import ctypes
+import os
 import sys
 
 import torch
@@ -13,7 +14,10 @@ def prepare_runtime(speed, device):
     ValueError for a precision that the device does not compute in.
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = speed.tf32
-    torch.backends.cudnn.benchmark = device.type == "cuda"       # input sizes are fixed: the search pays off
+    torch.backends.cudnn.benchmark = device.type == "cuda" and not speed.deterministic   # input sizes are fixed
+    if speed.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")      # cuBLAS asks for it
+    torch.use_deterministic_algorithms(speed.deterministic)
     if device.type == "cpu":
         keep_freed_memory()
     if speed.amp == "fp16" and device.type == "cpu":

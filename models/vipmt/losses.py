@@ -65,29 +65,35 @@ def iou_cross_entropy(logits, true):
     return F.binary_cross_entropy_with_logits(logits, true.to(logits.dtype))
 
 
-def cross_category_terms(prototypes, features, masks):
+def cross_category_terms(prototypes, features, masks, first=0):
     """softplus of every category's filters on every other video's object.
 
-    prototypes (L, B, C), one per iteration and video; features (B, T, C, h, w); masks (B, T, h, w) bool
-    ->  (L, B, B): iteration, filter of b, summed over the object of j; the diagonal is 0
+    prototypes (L, A, C), one per iteration and video of the whole batch; features (B, T, C, h, w) and masks
+    (B, T, h, w) bool of its videos first, ..., first + B - 1, all of them in one process
+    ->  (L, A, B): iteration, filter of b, summed over the object of j; 0 where b is j
     """
     logits = torch.einsum("lbc,jtchw->lbjthw", prototypes, features)
     per_pair = (F.softplus(logits) * masks).sum((-3, -2, -1))
-    return per_pair * (1 - torch.eye(len(masks), device=logits.device, dtype=logits.dtype))
+    own = torch.eye(prototypes.shape[1], device=logits.device, dtype=logits.dtype)[:, first:first + len(masks)]
+    return per_pair * (1 - own)
 
 
-def ccds_loss(prototypes, features, masks, eps=1e-7):
+def ccds_loss(prototypes, features, masks, first=0, eps=1e-7):
     """CCDS, Eqs. 17-18: the filter of one category must stay silent on another category's object.
 
     Shapes as in cross_category_terms  ->  scalar: summed over iterations, divided by each video's own
-    area, mean over the B (B - 1) pairs; 0 if B = 1, and an empty mask adds nothing
+    area, mean over the B (A - 1) pairs; 0 if A = 1, and an empty mask adds nothing
     """
-    pairs = max(1, len(masks) * (len(masks) - 1))
+    pairs = max(1, len(masks) * (prototypes.shape[1] - 1))
     area = masks.sum((-3, -2, -1)) + eps
-    return (cross_category_terms(prototypes, features, masks) / area).sum() / pairs
+    return (cross_category_terms(prototypes, features, masks, first) / area).sum() / pairs
 
 
-def ccds_loss_released(prototypes, features, masks, eps=1e-7):
-    """The release's CCDS: pooled over the batch before the division, mean over L (B - 1) terms; else as ccds_loss."""
-    terms = max(1, len(prototypes) * (len(masks) - 1))
-    return cross_category_terms(prototypes, features, masks).sum() / (masks.sum() + eps) / terms
+def ccds_loss_released(prototypes, features, masks, first=0, area=None, eps=1e-7):
+    """The release's CCDS: pooled over the batch before the division, mean over L (A - 1) terms; else as ccds_loss.
+
+    area: pixels of all objects, where these are only some of the batch's videos: mean over the processes
+    """
+    terms = max(1, len(prototypes) * (prototypes.shape[1] - 1))
+    area = masks.sum() if area is None else area
+    return cross_category_terms(prototypes, features, masks, first).sum() / (area + eps) / terms

@@ -8,6 +8,7 @@ from models.backbone import Features
 from models.vipmt import losses
 from models.vipmt.memory import noisy_masks
 from models.vipmt.prototype_activation import at_feature_size
+from utils.distributed import gather_with_gradient, mean_over_ranks, rank
 
 
 @dataclass
@@ -125,7 +126,14 @@ class TrainStep(nn.Module):
             outputs = (out.logits, out.initial_logits)
             named["cross_entropy"] = weight.cross_entropy * sum(losses.cross_entropy(x, truth) for x in outputs)
         if weight.ccds != "none":
-            ccds = losses.ccds_loss if weight.ccds == "paper" else losses.ccds_loss_released
-            filters = torch.stack([layer.clip_inter for layer in out.layers])
-            named["ccds"] = weight.ccds_weight * ccds(filters, clip.reduced, masks)
+            named["ccds"] = weight.ccds_weight * self.ccds(out, clip, masks)
         return named
+
+    def ccds(self, out, clip, masks):
+        """CCDS over the distinct categories of the whole batch, also where several processes share it."""
+        filters = gather_with_gradient(torch.stack([layer.clip_inter for layer in out.layers]), dim=1)
+        first = rank() * len(masks)
+        if self.cfg.loss.ccds == "paper":
+            return losses.ccds_loss(filters, clip.reduced, masks, first)
+        area = mean_over_ranks(masks.sum())
+        return losses.ccds_loss_released(filters, clip.reduced, masks, first, area)
