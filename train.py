@@ -25,6 +25,7 @@ from utils.evaluator import evaluate
 from utils.logger import JsonLines, describe_run, get_logger, plot_curves, setup_logger
 from utils.metrics import aggregate
 from utils.optimising import note_spike, optimise
+from utils.random_state import seed_generators
 from utils.runtime import prepare_runtime
 from utils.stopping import STOPPED, Stopped, StopRequest
 from utils.training_state import TrainingState
@@ -37,13 +38,13 @@ class Run:
         self.cfg, self.fold, self.output, self.device, self.stop = cfg, fold, output, device, stop
         self.method = get_method(cfg.model.method)
         self.test_amp = prepare_runtime(cfg.speed, device)
-        torch.manual_seed(cfg.seed)
+        seed_generators(cfg.seed)
         self.model = self.method.build(cfg, pretrained=True).to(device)
         self.step = self.method.TrainStep(self.model, cfg)
         self.parallel = in_parallel(self.step, device)
         self.state = TrainingState(self.model, cfg, fold, output, device)
         if rank():
-            torch.manual_seed(cfg.seed + rank())       # the weights are those of rank 0, dropout differs
+            seed_generators(cfg.seed + rank())       # the weights are those of rank 0, dropout differs
 
 
 def train_one_epoch(run, loader, log, bar):

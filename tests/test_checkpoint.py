@@ -10,8 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from utils import checkpoint
-from utils.checkpoint import fingerprint, load_checkpoint, load_trained, load_weights, save_checkpoint
+from utils import checkpoint, random_state
+from utils.checkpoint import (
+    fingerprint,
+    load_checkpoint,
+    load_newest,
+    load_trained,
+    load_weights,
+    older_checkpoints,
+    save_checkpoint,
+)
 
 
 def small_model(width=4):
@@ -183,25 +191,72 @@ def test_unfitting_weights_name_the_likely_reason(state, hint):
 
 
 def test_random_streams_continue_after_a_restart(tmp_path):
-    save_checkpoint(tmp_path / "a.pth", {"rng": checkpoint.rng_state()})
+    save_checkpoint(tmp_path / "a.pth", {"rng": random_state.rng_state()})
 
     def draw():
         return random.gauss(0, 1), np.random.standard_normal(3).tolist(), torch.randn(3).tolist()
 
     expected = [draw(), draw()]
-    checkpoint.set_rng_state(load_checkpoint(tmp_path / "a.pth")["rng"])
+    random_state.set_rng_state(load_checkpoint(tmp_path / "a.pth")["rng"])
     assert [draw(), draw()] == expected
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_random_streams_of_gpus_continue(tmp_path):
-    save_checkpoint(tmp_path / "a.pth", {"rng": checkpoint.rng_state()})
+    save_checkpoint(tmp_path / "a.pth", {"rng": random_state.rng_state()})
     expected = torch.randn(3, device="cuda").tolist()
-    checkpoint.set_rng_state(load_checkpoint(tmp_path / "a.pth")["rng"])
+    random_state.set_rng_state(load_checkpoint(tmp_path / "a.pth")["rng"])
     assert torch.randn(3, device="cuda").tolist() == expected
 
 
 def test_fingerprint_is_the_content_s(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert fingerprint(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_older_checkpoints_stay_and_the_oldest_goes(tmp_path):
+    path = tmp_path / "last.pth"
+    for step in range(5):
+        save_checkpoint(path, {"step": step}, keep=3)
+    assert [load_checkpoint(file)["step"] for file in older_checkpoints(path)] == [4, 3, 2]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["last.1.pth", "last.2.pth", "last.pth"]
+
+
+def test_no_flipped_byte_goes_unnoticed(tmp_path):
+    """Every file with one byte changed is either refused, or still gives the very same content."""
+    path, state = tmp_path / "a.pth", {"w": torch.arange(6.0), "n": [1, 2.5, "text", None, True]}
+    save_checkpoint(path, state)
+    healthy, rng, refused = path.read_bytes(), random.Random(0), 0
+    for position in rng.sample(range(len(healthy)), 150):
+        flipped = bytes([healthy[position] ^ (1 << rng.randrange(8))])
+        path.write_bytes(healthy[:position] + flipped + healthy[position + 1:])
+        try:
+            found = load_checkpoint(path)
+        except ValueError:
+            refused += 1
+        else:
+            assert torch.equal(found["w"], state["w"]) and found["n"] == state["n"], position
+    assert refused > 50
+
+
+def test_other_weights_under_the_old_checksum_are_refused(tmp_path):
+    path = tmp_path / "a.pth"
+    save_checkpoint(path, {"w": torch.zeros(3)})
+    content = torch.load(path, weights_only=True)
+    content["w"][1] = 1e-9
+    torch.save(content, path)
+    assert "its content is not what its checksum says" in reason(load_checkpoint, path)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):
+    path = tmp_path / "last.pth"
+    for step in range(2):
+        save_checkpoint(path, {"step": step}, keep=2)
+    path.write_bytes(path.read_bytes()[:-20])
+    found, content = load_newest(path)
+    assert found.name == "last.1.pth" and content["step"] == 0
+    assert "last.pth" in caplog.text and "damaged" in caplog.text
+    assert "The one before it is" in reason(load_checkpoint, path)
+    found.write_bytes(b"")
+    assert "every checkpoint of this run is damaged" in reason(load_newest, path)

@@ -196,6 +196,14 @@ def test_released_ccds_pools_the_batch_before_dividing():
     assert float(found) == pytest.approx(sum(terms) / len(terms), rel=1e-6)
 
 
+@pytest.mark.parametrize("loss", [ccds_loss, ccds_loss_released])
+def test_ccds_of_a_batch_is_the_mean_over_the_processes_that_share_it(loss):
+    prototypes, features, masks = ccds_inputs()
+    area = {} if loss is ccds_loss else {"area": masks.sum() / B}
+    shares = [float(loss(prototypes, features[b:b + 1], masks[b:b + 1], b, **area)) for b in range(B)]
+    assert sum(shares) / B == pytest.approx(float(loss(prototypes, features, masks)), rel=1e-6)
+
+
 def test_paper_ccds_is_the_released_one_times_the_layers_where_areas_agree():
     prototypes, features, _ = ccds_inputs(layers=5)
     masks = torch.zeros(B, T, H, W, dtype=torch.bool)

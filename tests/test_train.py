@@ -1,16 +1,21 @@
 """train.py as a user runs it, on a small synthetic data set: it learns, stops, continues and complains."""
 import json
+import math
+import os
 import shutil
+import signal
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 import test as test_script
 import train
+from tools import replay_step
 from utils import optimising
 from utils.checkpoint import load_checkpoint
-from utils.config import user_errors
+from utils.config import apply_overrides, user_errors
 from utils.logger import read_json_lines
 
 TINY = ["data.size=[48, 80]", "data.shots=2", "data.clip_length=2", "data.clips=3", "data.samples_per_class=2",
@@ -68,6 +73,66 @@ def test_resume_equals_uninterrupted_run(run, monkeypatch, workers):
     assert logs[0] == logs[1] and len(logs[0]) == 12      # 12 classes x 2 samples / 4, two epochs; none twice
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_after_the_step_and_ends_with_its_own_status(run, monkeypatch, number):
+    whole, honest, calls = run("whole"), train.optimise, []
+
+    def warned(*arguments):
+        calls.append(1)
+        if len(calls) == 8:
+            os.kill(os.getpid(), number)
+        return honest(*arguments)
+    monkeypatch.setattr(train, "optimise", warned)
+    with pytest.raises(SystemExit) as stopped:
+        run("broken")
+    assert stopped.value.code == 75 and len(calls) == 9        # the wish is seen before the next step and agreed in it
+    folder = whole.parent / "broken"
+    assert load_checkpoint(folder / "last.pth")["progress"]["steps"] == 9
+    assert same(weights(whole), weights(run("broken", "--resume")))
+
+
+def test_a_second_interrupt_stops_at_once(run, monkeypatch):
+    def twice(*_):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("still running")
+    monkeypatch.setattr(train, "optimise", twice)
+    with pytest.raises(KeyboardInterrupt):
+        run("stopped")
+
+
+def test_a_run_stopped_in_its_validation_validates_after_all(run, monkeypatch):
+    settings = ["validate.classes=base_holdout", "validate.every=1", "validate.holdout=0.2", "validate.episodes=3",
+                "train.epochs=1"]
+    whole, honest = run("whole", *settings), train.evaluate
+
+    def stopped(start, episodes, *others):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return honest(start, episodes, *others)
+    monkeypatch.setattr(train, "evaluate", stopped)
+    with pytest.raises(SystemExit):
+        run("broken", *settings)
+    folder = whole.parent / "broken"
+    assert load_checkpoint(folder / "last.pth")["progress"]["validation_due"] and not (folder / "best.pth").exists()
+    monkeypatch.setattr(train, "evaluate", honest)
+    run("broken", *settings, "--resume")
+    assert same(weights(whole, "best"), weights(folder, "best"))
+    assert validations(whole) == validations(folder) and len(validations(folder)) == 1
+
+
+def validations(folder):
+    return [line["validation"] for line in read_json_lines(folder / "log.jsonl") if "validation" in line]
+
+
+def test_a_damaged_last_checkpoint_costs_only_the_steps_since_the_one_before(run, caplog):
+    whole = run("whole", "checkpoint.every_steps=4")
+    folder = run("broken", "checkpoint.every_steps=4", "train.epochs=1")
+    file = folder / "last.pth"
+    file.write_bytes(file.read_bytes()[:5000])
+    assert same(weights(whole), weights(run("broken", "checkpoint.every_steps=4", "--resume")))
+    assert "damaged" in caplog.text
+
+
 def test_worker_count_changes_nothing(run):
     assert same(weights(run("none", "data.workers=0", "train.epochs=1")),
                 weights(run("two", "data.workers=2", "train.epochs=1")))
@@ -86,8 +151,50 @@ def test_non_finite_loss_names_loss_step_and_episodes_and_keeps_the_checkpoint(r
     message = r"(?s)loss 'ccds' is nan at step 9; episodes: \w+/\S+ \(run 0\), [^.]*\.\n.*replay_step.*train\.lr"
     with pytest.raises(FloatingPointError, match=message):
         run("nan")
-    state = load_checkpoint(sys.argv[sys.argv.index("--output") + 1] + "/last.pth")
+    folder = Path(sys.argv[sys.argv.index("--output") + 1])
+    state = load_checkpoint(folder / "last.pth")
     assert state["progress"]["steps"] == 6      # the end of the first epoch
+    kept = load_checkpoint(folder / "nonfinite_step9.pth")
+    assert kept["step"] == 9 and len(kept["batch"]["ids"]) == 4
+
+
+def test_a_saved_step_is_repeated_with_the_same_losses_and_names_the_module(run, monkeypatch):
+    """An infinite weight in the last layer; the losses of the repetition are those of the step, clip by clip."""
+    seen, honest = [], optimising.fetch
+    monkeypatch.setattr(optimising, "fetch", lambda clips, *rest: seen.append(clips) or honest(clips, *rest))
+    original = train.in_parallel
+
+    def broken(step, device):
+        with torch.no_grad():
+            step.model.final_reduce.weight[0, 0] = torch.inf
+        return original(step, device)
+    monkeypatch.setattr(train, "in_parallel", broken)
+    with pytest.raises(FloatingPointError, match="replay_step.py"):
+        run("nan")
+    content = replay_step.read_step(Path(sys.argv[sys.argv.index("--output") + 1]) / "nonfinite_step1.pth")
+    clips, norms, found = replay_step.replay(content, apply_overrides(content["config"]), torch.device("cpu"))
+    assert found["first"] == "final_reduce (Conv2d)"
+    for repeated, (losses, _) in zip(clips, seen[0], strict=True):
+        for name, value in losses.items():
+            assert repeated[name] == float(value) or math.isnan(repeated[name]) and math.isnan(value), name
+    assert "final_reduce (Conv2d)" in replay_step.report(clips, norms, found, content["batch"]["ids"])
+
+
+def refuse_the_seventh():
+    calls = []
+
+    def check(*_):
+        calls.append(1)
+        if len(calls) == 7:
+            raise FloatingPointError
+    return check
+
+
+def test_the_saved_state_is_finite_after_a_loss_that_was_not(run, monkeypatch):
+    monkeypatch.setattr(optimising, "check_finite", refuse_the_seventh())
+    with pytest.raises(FloatingPointError):
+        run("nan")
+    state = load_checkpoint(Path(sys.argv[sys.argv.index("--output") + 1]) / "last.pth")
     assert all(torch.isfinite(v).all() for v in state["model"].values())
 
 

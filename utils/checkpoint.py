@@ -2,10 +2,10 @@
 
 Nothing here unpickles code: every file is read with torch's weights_only loader.
 """
+import errno
 import hashlib
 import logging
 import os
-import random
 import shutil
 import struct
 import zipfile
@@ -14,14 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 
-import numpy as np
 import torch
 
 log = logging.getLogger(__name__)
 
 # What torch.load raises on files that are damaged or something else; found by feeding it damaged files.
 UNREADABLE = (UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, struct.error, AssertionError,
-              AttributeError, TypeError, OverflowError)
+              AttributeError, TypeError, OverflowError, zipfile.BadZipFile)
 CHECKSUM, MOST_KEPT = "sha256", 99
 RELEASED_NAMES = ("backbone.body.", "adjust_feature_qry", "adjust_feature_supp", "transformer.", "score_head.donw")
 
@@ -77,7 +76,9 @@ def load_checkpoint(path):
                                 "or name the file: --checkpoint FILE")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
+    except (*UNREADABLE, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:     # a cut file can look like a bad argument
+            raise
         raise ValueError(_why_unreadable(path, error) + _the_one_before(path)) from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: not a checkpoint: expected a dictionary, found {type(content).__name__}")
@@ -94,7 +95,7 @@ def load_newest(path):
     for candidate in older_checkpoints(path):
         try:
             return candidate, load_checkpoint(candidate)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             damaged.append(candidate)
             log.warning("%s\n  Going on with the checkpoint before it, if there is one.", error)
     if damaged:
@@ -199,29 +200,6 @@ def fingerprint(path):
     """SHA-256 of a file, as hexadecimal text."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def rng_state():
-    """State of all global generators, as tensors, lists and numbers that weights_only loading accepts."""
-    version, numbers, gauss = random.getstate()
-    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
-    return {
-        "python": [version, list(numbers), gauss],
-        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,     # of the process's own GPU
-    }
-
-
-def set_rng_state(state):
-    """Continue every generator where rng_state() saw it; a GPU that this machine lacks is left out."""
-    version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
 
 
 def _require_plain(value, where):

@@ -115,6 +115,17 @@ def load_config(paths=(), overrides=()):
     return EasyDict(config)
 
 
+def apply_overrides(values, overrides=()):
+    """The values of a saved config, as plain dicts, and `key.sub=value` strings over them  ->  EasyDict, checked"""
+    schema = _read_schema()
+    config = _copy(schema)
+    _merge(config, values, schema, "the saved config")
+    for text in overrides:
+        _merge(config, _parse_override(text, schema), schema, f"command line, {text}")
+    _check_relations(config)
+    return EasyDict(config)
+
+
 def save_config(cfg, path):
     """Write the resolved config as a file that `--config` reads back to the same values."""
     text = yaml.safe_dump(to_dict(cfg), sort_keys=False)

@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from utils.checkpoint import atomic_file, load_newest, load_weights, rng_state, save_checkpoint, set_rng_state
+from utils.checkpoint import atomic_file, load_newest, load_weights, save_checkpoint
 from utils.config import differences, to_dict
 from utils.distributed import gather_objects, is_main, rank, world_size
 from utils.logger import get_logger, read_json_lines
+from utils.random_state import rng_state, set_rng_state
 
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
 RESUME_MAY_CHANGE = {"name", "train.epochs", "train.log_every", "data.workers", "backbone.cache_frames",
