@@ -221,12 +221,19 @@ def _why_unreadable(path, error):
         start = file.read(4)
     if not start:
         return f"{path}: the file is empty; it was not written to its end. Copy or train it again"
-    if start.startswith(b"PK") and not zipfile.is_zipfile(path):
+    if start.startswith(b"PK") and not _is_whole_zip(path):
         return f"{path}: the file is cut off or damaged (its end is missing). Copy or download it again"
     if isinstance(error, UnpicklingError) and "unsupported global" in str(error).lower():
         return (f"{path}: the file holds Python objects besides weights, which could run code; it is not loaded.\n"
                 "  Save its state_dict() alone, or take a file from a source that does")
     return f"{path}: not a checkpoint, or a damaged one ({type(error).__name__} while reading). Copy it again"
+
+
+def _is_whole_zip(path):
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:           # Python raises it here for some damaged endings
+        return False
 
 
 def _shape(value):
