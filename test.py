@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from dataloaders import build_index, build_runs_loader
+from dataloaders import build_index, build_runs_loader, data_fingerprint
 from dataloaders.sampling import rng_for
 from dataloaders.transforms import undo_letterbox
 from models import get_method
@@ -42,7 +42,7 @@ def test_fold(args, cfg, index, fold, file, output, device, stop):
         method.compile_parts(model)
     writer, results = open_results(output, describe_test(file, cfg, fold))
     if is_main():
-        describe_run(cfg, output)
+        describe_run(cfg, output, data_fingerprint(cfg))
     record = partial(recording, masks_folder=args.save_masks, films_folder=args.save_overlays, restore=undo_letterbox)
 
     def start(episode):

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from dataloaders import build_index, build_train_loader, build_validation_loader
+from dataloaders import build_index, build_train_loader, build_validation_loader, data_fingerprint
 from dataloaders.sampling import rng_for
 from models import get_method
 from utils.checkpoint import older_checkpoints, remove_leftovers
@@ -160,7 +160,7 @@ def start(args, cfg, device, stop):
         run.state.resume()
     if is_main():
         remove_leftovers(output)
-        describe_run(cfg, output)
+        describe_run(cfg, output, data_fingerprint(cfg))
     get_logger().info("fold %d, %.1f M trained parameters, IoUNet %s, %s", args.fold,
                       sum(p.numel() for p in run.model.parameters() if p.requires_grad) / 1e6,
                       run.step.iou_training, run.device)

@@ -2,8 +2,10 @@
 
 In: the config, a fold, an epoch or a run. Out: a loader of EpisodeBatches (training), a stream of TestEpisodes (test).
 """
+import hashlib
 import logging
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,6 +32,16 @@ def build_index(cfg, cache_dir=None):
     if cfg.data.dataset not in INDEXES:
         raise ValueError(f"data.dataset: unknown value {cfg.data.dataset!r}.\n  Choose one of: {', '.join(INDEXES)}")
     return INDEXES[cfg.data.dataset](cfg.data.root, cfg.data.annotations, cache_dir)
+
+
+def data_fingerprint(cfg):
+    """What says which annotations a run has read: their place, files and SHA-256 over all; images are not looked at."""
+    place = Path(cfg.data.root, cfg.data.annotations)
+    files, digest = sorted(place.glob("*.txt")) if place.is_dir() else [place], hashlib.sha256()
+    for file in files:
+        with open(file, "rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return {"dataset": cfg.data.dataset, "annotations": str(place), "files": len(files), "sha256": digest.hexdigest()}
 
 
 def fold_side(index, fold, side):

@@ -13,6 +13,7 @@ import torch
 
 from utils.checkpoint import atomic_file
 from utils.config import save_config
+from utils.distributed import world_size
 
 LOGGERS = ("vipmt", "dataloaders", "models")   # whose information is shown; of all others only warnings
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pycocotools", "easydict", "PyYAML")
@@ -90,20 +91,32 @@ def read_json_lines(path):
     return entries
 
 
-def describe_run(cfg, output):
-    """Write output/config.yaml (resolved) and output/run.json (commit, seed, versions, hardware)  ->  its content"""
+def describe_run(cfg, output, data=None):
+    """Write output/config.yaml (resolved) and output/run.json (what ran where, on what)  ->  its content
+
+    data: what identifies the data set, plain values. A continued run keeps the records of its earlier starts.
+    """
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     record = {
         "name": cfg.name, "seed": cfg.seed, "command": [sys.executable, *sys.argv], "folder": os.getcwd(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"), "git": _git_state(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"), "git": _git_state(), "data": data,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
-        "hardware": _hardware(),
+        "hardware": _hardware(), "processes": world_size(), "earlier": _earlier_starts(output / "run.json"),
     }
     save_config(cfg, output / "config.yaml")
     with atomic_file(output / "run.json", "w") as file:
         json.dump(record, file, indent=2)
     return record
+
+
+def _earlier_starts(path):
+    """The records of a run.json that is there already, the oldest first."""
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        return [*before.pop("earlier", []), before]
+    except (OSError, ValueError, AttributeError):
+        return []
 
 
 def plot_curves(log_path, png_path):

@@ -1,0 +1,120 @@
+"""What two runs differ in: set-up (config, code, versions, hardware, data) and result (scores, losses, weights).
+
+    python tools/compare_runs.py output/vipmt_ytvis/fold1 output/clip_frame/fold1
+    python tools/compare_runs.py A/test B/test
+
+A and B are folders of train.py or test.py. Videos that both have tested with the same supports are compared one by one.
+Ends with status 0 where set-up and result are the same, else with 1.
+"""
+import argparse
+import json
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.checkpoint import content_checksum, load_checkpoint  # noqa: E402
+from utils.config import differences, load_config, user_errors  # noqa: E402
+from utils.evaluator import key_of  # noqa: E402
+from utils.logger import read_json_lines  # noqa: E402
+from utils.tables import summary  # noqa: E402
+
+ALWAYS_OTHER = ("started", "command", "folder", "earlier", "name", "seed")     # name and seed stand in the config
+METRICS = {"j": "J", "f": "F", "vc": "VC"}
+
+
+def read_record(folder):
+    """run.json  ->  dict; FileNotFoundError, ValueError where the folder holds no run"""
+    file = folder / "run.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder}: no run.json: name the output folder of train.py or test.py")
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file}: not JSON ({error})") from None
+
+
+def flat(value, prefix=""):
+    """Nested records  ->  {"git.commit": ...}"""
+    if not isinstance(value, dict):
+        return {prefix[:-1]: value}
+    found = {}
+    for key, inner in value.items():
+        found |= flat(inner, f"{prefix}{key}.")
+    return found
+
+
+def setup_lines(first, second):
+    """Every key of config and record in which the two differ, as text."""
+    records = [flat({k: v for k, v in read_record(folder).items() if k not in ALWAYS_OTHER})
+               for folder in (first, second)]
+    configs = differences(load_config([first / "config.yaml"]), load_config([second / "config.yaml"]))
+    lines = [f"config {key}: {a} | {b}" for key, (a, b) in configs.items()]
+    keys = [key for key in records[0] | records[1] if records[0].get(key) != records[1].get(key)]
+    return lines + [f"{key}: {records[0].get(key)} | {records[1].get(key)}" for key in keys]
+
+
+def training_lines(first, second):
+    """Steps, last losses and weights."""
+    logs = [[line for line in read_json_lines(folder / "log.jsonl") if "losses" in line] for folder in (first, second)]
+    if not all(logs):
+        return []
+    lines = []
+    ends = [log[-1] for log in logs]
+    for name, values in (("steps", [end["step"] for end in ends]),
+                         ("sum of losses, last line", [sum(end["losses"].values()) for end in ends])):
+        if values[0] != values[1]:
+            lines.append(f"{name}: {values[0]:.6g} | {values[1]:.6g}")
+    steps = [{line["step"]: line["losses"] for line in log} for log in logs]
+    apart = next((step for step in steps[0] if step in steps[1] and steps[0][step] != steps[1][step]), None)
+    if apart is not None:
+        lines.append(f"losses differ from step {apart} on")
+    weights = [content_checksum(load_checkpoint(folder / "last.pth")["model"]) for folder in (first, second)]
+    return lines + ([] if weights[0] == weights[1] else ["weights of last.pth: not the same"])
+
+
+def test_lines(first, second):
+    """Scores of both, and video by video where both had the same supports."""
+    results = [read_json_lines(folder / "results.jsonl") for folder in (first, second)]
+    lines = [] if summary(results[0]) == summary(results[1]) else [f"{summary(results[0])} | {summary(results[1])}"]
+    a, b = ({key_of(line): line for line in lines_} for lines_ in results)
+    both = [key for key in a if key in b and a[key]["support_frames"] == b[key]["support_frames"]]
+    if len(both) < max(len(a), len(b)):
+        lines.append(f"the same video, run and supports: {len(both)} of {len(a)} | {len(b)}")
+    for key, name in METRICS.items():
+        gains = [100 * (mean(b[x][key]) - mean(a[x][key])) for x in both if a[x][key] and b[x][key]]
+        if any(gains):
+            spread = f" ± {stdev(gains):.2f} over videos" if len(gains) > 1 else ""
+            better, worse = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
+            lines.append(f"{name}, second minus first: {mean(gains):+.2f}{spread}; "
+                         f"better in {better}, worse in {worse} of {len(gains)}")
+    return lines
+
+
+def compare(first, second):
+    """Two folders  ->  {"set-up": lines, "training": lines, "test": lines}, each only where both have it"""
+    found = {"set-up": setup_lines(first, second)}
+    if all((folder / "last.pth").is_file() and (folder / "log.jsonl").is_file() for folder in (first, second)):
+        found["training"] = training_lines(first, second)
+    if all((folder / "results.jsonl").is_file() for folder in (first, second)):
+        found["test"] = test_lines(first, second)
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("first", type=Path)
+    parser.add_argument("second", type=Path)
+    args = parser.parse_args()
+    found = compare(args.first, args.second)
+    print(f"{args.first} | {args.second}")
+    for part, lines in found.items():
+        print(f"\n{part}: " + ("the same" if not lines else f"{len(lines)} differences"))
+        print("".join(f"  {line}\n" for line in lines), end="")
+    sys.exit(any(found.values()))
+
+
+if __name__ == "__main__":
+    with user_errors():
+        main()
