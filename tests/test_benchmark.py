@@ -203,9 +203,9 @@ def test_generated_videos_are_read_by_the_index(tmp_path):
     assert (index.read_image(1, DISTINCT) == index.read_image(1, DISTINCT - 2)).all()
 
 
-def test_a_training_set_has_two_base_classes_and_enough_videos():
+def test_a_training_set_has_four_base_classes_and_enough_videos():
     names, categories, lengths = zip(*one_training(3, 7), strict=True)
-    assert len(set(names)) == 7 and sorted(categories).count(2) == 3 and max(lengths) == 7
+    assert len(set(names)) == 13 and sorted(categories).count(2) == 3 and max(lengths) == 7
 
 
 def test_large_annotations_have_the_asked_size_and_valid_masks(tmp_path):

@@ -1,7 +1,7 @@
 """Jobs of tools/benchmark.py that train: samples/s and peak memory of a step, ours against the released way.
 
-Ours is train.py's own step. The reference step is ReferenceTrainStep. Both end with
-the same optimiser; batches come from generated videos through the training loader.
+Ours is the step of train.py. The reference step is ReferenceTrainStep. Both end with the same optimiser;
+batches come from generated videos through the training loader.
 """
 import copy
 from statistics import median
@@ -14,7 +14,7 @@ from dataloaders import build_index, build_train_loader
 from tools.benchmark_data import one_training, write_videos
 from tools.benchmark_setup import PRECISIONS
 from tools.reference_mode import ReferenceTrainStep
-from train import optimise
+from utils.optimising import optimise
 
 
 class OurTraining:
@@ -25,8 +25,9 @@ class OurTraining:
         optimizer = torch.optim.Adam([p for p in self.model.parameters() if p.requires_grad], lr=bench.cfg.train.lr)
         scaler = torch.amp.GradScaler(bench.device.type, enabled=amp == torch.float16)
         state = SimpleNamespace(amp=amp, optimizer=optimizer, scaler=scaler, progress=SimpleNamespace(steps=0))
-        self.run = SimpleNamespace(cfg=bench.cfg, device=bench.device, state=state,
-                                   step=bench.method.TrainStep(self.model, bench.cfg))
+        step = bench.method.TrainStep(self.model, bench.cfg)
+        self.run = SimpleNamespace(cfg=bench.cfg, device=bench.device, state=state, model=self.model, step=step,
+                                   parallel=step)
 
     def __call__(self, batch):
         optimise(self.run, batch)
