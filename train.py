@@ -9,11 +9,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from easydict import EasyDict
 from tqdm import tqdm
 
 from dataloaders import build_index, build_train_loader, build_validation_loader
 from dataloaders.sampling import rng_for
 from models import get_method
+from models.vipmt.build import check_iou_net
 from utils.config import add_config_arguments, load_config, user_errors
 from utils.evaluator import evaluate
 from utils.logger import JsonLines, describe_run, get_logger, plot_curves, setup_logger
@@ -30,6 +32,7 @@ class Run:
         self.method = get_method(cfg.model.method)
         self.test_amp = prepare_runtime(cfg.speed, device)
         torch.manual_seed(cfg.seed)
+        check_iou_net(cfg, fold)
         self.model = self.method.build(cfg, pretrained=True).to(device)
         self.step = self.method.TrainStep(self.model, cfg)
         self.state = TrainingState(self.model, cfg, fold, output, device)
@@ -104,13 +107,12 @@ def validate(run, index, log):
     if loader is None or progress.epoch % cfg.validate.every:
         return
     run.model.eval()
+    memory = EasyDict(cfg.memory, select=cfg.validate.memory)
 
     def start(episode):
         rng = rng_for(cfg.seed, "memory", episode.run, episode.class_id, episode.video)
-        segmenter = run.method.VideoSegmenter(
-            run.model, episode.support_images, episode.support_masks, memory=cfg.memory, rng=rng,
-            amp=run.test_amp)
-        return lambda clip: segmenter(clip.images, clip.masks if cfg.validate.memory == "ground_truth" else None)
+        return run.method.VideoSegmenter(
+            run.model, episode.support_images, episode.support_masks, memory=memory, rng=rng, amp=run.test_amp).shared
 
     results = []
     evaluate(start, loader, cfg, run.fold, results.append)
