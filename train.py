@@ -13,11 +13,13 @@ import time
 from pathlib import Path
 
 import torch
+from easydict import EasyDict
 from tqdm import tqdm
 
 from dataloaders import build_index, build_train_loader, build_validation_loader, data_fingerprint
 from dataloaders.sampling import rng_for
 from models import get_method
+from models.vipmt.build import check_iou_net
 from utils.checkpoint import older_checkpoints, remove_leftovers
 from utils.config import add_config_arguments, load_config, user_errors
 from utils.distributed import gather_objects, in_parallel, is_main, processes, rank, world_size
@@ -39,6 +41,7 @@ class Run:
         self.method = get_method(cfg.model.method)
         self.test_amp = prepare_runtime(cfg.speed, device)
         seed_generators(cfg.seed)
+        check_iou_net(cfg, fold)
         self.model = self.method.build(cfg, pretrained=True).to(device)
         self.step = self.method.TrainStep(self.model, cfg)
         self.parallel = in_parallel(self.step, device)
@@ -90,14 +93,12 @@ def validate(run, index, log):
     if loader is None or progress.epoch % cfg.validate.every:
         return
     run.model.eval()
+    memory = EasyDict(cfg.memory, select=cfg.validate.memory)
 
     def start(episode):
         rng = rng_for(cfg.seed, "memory", episode.run, episode.class_id, episode.video)
-        segmenter = run.method.VideoSegmenter(
-            run.model, episode.support_images, episode.support_masks, memory=cfg.memory, rng=rng,
-            amp=run.test_amp)
-        return run.stop.before(
-            lambda clip: segmenter(clip.images, clip.masks if cfg.validate.memory == "ground_truth" else None))
+        return run.stop.before(run.method.VideoSegmenter(
+            run.model, episode.support_images, episode.support_masks, memory=memory, rng=rng, amp=run.test_amp).shared)
 
     own = evaluate(start, loader, cfg, run.fold, lambda line: None)
     results = [line for lines in gather_objects(own) for line in lines]

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from .coco20i import Coco20iIndex
 from .episode import collate
+from .episode_list import check_header, replay
 from .folds import split_classes
 from .minivspw import MiniVSPWIndex
 from .sampling import DistinctClassBatchSampler, TrainEpisodes, holdout_videos
@@ -83,14 +84,23 @@ def build_test_loader(cfg, index, fold, run, skip=frozenset(), pin_memory=False)
     return EpisodeStream(episodes, order, cfg.data.workers, pin_memory)
 
 
-def build_runs_loader(cfg, index, fold, skip=frozenset(), pin_memory=False, part=(0, 1)):
-    """EpisodeStream of all cfg.test.runs runs, those over one video together; skip: (run, class id, video name).
+def build_runs_loader(cfg, index, fold, skip=frozenset(), pin_memory=False, runs=None, part=(0, 1)):
+    """EpisodeStream of all runs, those over one video together; skip: (run, class id, video name).
 
+    runs: a list of `build_listed_runs`; None: cfg.test.runs runs, drawn.
     part: (rank, processes): which of the videos that are left; none comes twice, none is made up to fill a share.
     """
-    index, novel = fold_side(index, fold, "test")
-    episodes = RunsTogether([TestEpisodes(index, novel, cfg, run) for run in range(cfg.test.runs)], skip)
+    if runs is None:
+        index, novel = fold_side(index, fold, "test")
+        runs = [TestEpisodes(index, novel, cfg, run) for run in range(cfg.test.runs)]
+    episodes = RunsTogether(runs, skip)
     return EpisodeStream(episodes, share(range(len(episodes)), part), cfg.data.workers, pin_memory)
+
+
+def build_listed_runs(cfg, index, fold, listed):
+    """EpisodeList  ->  its runs as a list of ListedEpisodes; ValueError where it does not fit config, fold or data"""
+    check_header(listed, cfg, fold)
+    return replay(listed, cfg, *fold_side(index, fold, "test"))
 
 
 def build_validation_loader(cfg, index, fold, pin_memory=False, part=(0, 1)):

@@ -1,8 +1,8 @@
 """Streaming: test episodes, one clip after the other, so that the length of a video is no matter of memory.
 
 In: an index and the config. Out: TestEpisodes whose clips are read while the network works on earlier ones, also across
-videos. What is tested with which supports follows from the seed, the run and the pair alone (`TestEpisodes`); how it is
-read ahead changes nothing (`EpisodeStream`).
+videos. What is tested with which supports follows from the seed, the run and the pair alone (`TestEpisodes`), or from a
+file (episode_list.py); how it is read ahead changes nothing (`EpisodeStream`).
 """
 from collections import deque
 from dataclasses import dataclass, replace
@@ -27,7 +27,69 @@ class Plan:
     supports: tuple        # K pairs (video id, frame)
 
 
-class TestEpisodes(Dataset):
+class PlannedEpisodes(Dataset):
+    """Test episodes of one run, as they are read. What they show is for a subclass to say: it fills `pairs`, the (class
+    id, video id) of each, and has `frames`, `plan` and `load`.
+
+    Each is read in items small enough for a loader to keep some ahead: its supports, and each of its clips.
+    """
+
+    def __init__(self, index, cfg, run):
+        self.index, self.data, self.run, self.pairs = index, cfg.data, run, []
+        self.keep_original = cfg.test.resolution == "original"
+        self.transform = TestTransform(cfg.data.size, cfg.data.mask_resize)
+
+    def frames(self, i):
+        """Positions of the frames of the i-th query video that are segmented and scored, (frames,) int64."""
+        raise NotImplementedError
+
+    def plan(self, i):
+        """i  ->  the Plan of the i-th episode"""
+        raise NotImplementedError
+
+    def load(self, plan):
+        """Plan  ->  its supports: images (K, 3, H, W), masks (K, H, W), [(video id, frame)]"""
+        raise NotImplementedError
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def key(self, i):
+        """(class id, name of the video): what identifies the pair in results."""
+        class_id, video = self.pairs[i]
+        return class_id, self.index.video_name(video)
+
+    def num_runs(self, i):
+        return 1
+
+    def num_clips(self, i):
+        """Clips of the i-th episode, the last one perhaps short."""
+        return -(-len(self.frames(i)) // self.data.clip_length)
+
+    def episode(self, i):
+        """i  ->  TestEpisode with its supports, without clips"""
+        plan, index = self.plan(i), self.index
+        images, masks, supports = self.load(plan)
+        return TestEpisode(
+            support_images=images, support_masks=masks, class_id=plan.class_id,
+            class_name=index.class_name(plan.class_id), video=index.video_name(plan.video),
+            frames=file_names(index, [(plan.video, frame) for frame in plan.frames]),
+            support_frames=file_names(index, supports), original_size=index.size(plan.video), run=self.run,
+            supports_share_video=share_video(supports, plan.video))
+
+    def clip(self, i, number):
+        """The `number`-th clip of the i-th episode  ->  Clip"""
+        class_id, video = self.pairs[i]
+        first = number * self.data.clip_length
+        shown = self.frames(i)[first:first + self.data.clip_length].tolist()
+        frames, masks = read_frames(self.index, class_id, [(video, frame) for frame in shown])
+        return Clip(*self.transform(frames, masks), torch.from_numpy(np.stack(masks)) if self.keep_original else None)
+
+    def __getitem__(self, key):
+        return read_item(self, key)
+
+
+class TestEpisodes(PlannedEpisodes):
     """Every (class, video) pair once, in fixed order; all frames of the video that show the class.
 
     Protocol II: supports drawn for every query video, from K other videos of the class. Protocol I: once per class and
@@ -37,18 +99,15 @@ class TestEpisodes(Dataset):
     the class. `support_videos`: some videos are tested, but show too little of the class for a support.
 
     exclude: ids of videos that give no supports; only: ids the query videos are restricted to (None: all not excluded).
-
-    It is read in items small enough for a loader to keep some ahead: the supports of an episode, and each of its clips.
     """
     __test__ = False       # not a pytest class
 
     def __init__(self, index, class_ids, cfg, run, exclude=frozenset(), only=None):
-        self.index, self.data, self.seed, self.run = index, cfg.data, cfg.seed, run
-        self.protocol, self.keep_original = cfg.test.protocol, cfg.test.resolution == "original"
-        self.transform = TestTransform(cfg.data.size, cfg.data.mask_resize)
+        super().__init__(index, cfg, run)
+        self.seed, self.protocol = cfg.seed, cfg.test.protocol
         self.scored_frames = getattr(index, "scored_frames", index.frames)
         candidates = getattr(index, "support_videos", index.videos)
-        self.support_videos, self.class_supports, self.pairs = {}, {}, []
+        self.support_videos, self.class_supports = {}, {}
         for class_id in class_ids:
             queries = [v for v in index.videos(class_id) if (v not in exclude if only is None else v in only)]
             if queries:
@@ -71,16 +130,7 @@ class TestEpisodes(Dataset):
         chosen = [candidates[i] for i in rng.permutation(len(candidates))[:free]]
         return draw_supports(self.index, class_id, chosen, self.data.shots, rng)
 
-    def __len__(self):
-        return len(self.pairs)
-
-    def key(self, i):
-        """(class id, name of the video): what identifies the pair in results."""
-        class_id, video = self.pairs[i]
-        return class_id, self.index.video_name(video)
-
     def frames(self, i):
-        """Positions of the frames of the i-th query video that are segmented and scored, (frames,) int64."""
         class_id, video = self.pairs[i]
         return self.scored_frames(video, class_id)
 
@@ -94,42 +144,16 @@ class TestEpisodes(Dataset):
             supports = draw_supports(self.index, class_id, others, self.data.shots, rng)
         return Plan(class_id, video, tuple(self.frames(i).tolist()), tuple(supports))
 
-    def num_runs(self, i):
-        return 1
-
-    def num_clips(self, i):
-        """Clips of the i-th episode, the last one perhaps short."""
-        return -(-len(self.frames(i)) // self.data.clip_length)
-
-    def episode(self, i):
-        """i  ->  TestEpisode with its supports, without clips"""
-        plan, index = self.plan(i), self.index
-        images, masks, supports = load_supports(
-            index, plan.class_id, plan.supports, self.transform, self.transform, self.seed)
-        return TestEpisode(
-            support_images=images, support_masks=masks, class_id=plan.class_id,
-            class_name=index.class_name(plan.class_id), video=index.video_name(plan.video),
-            frames=file_names(index, [(plan.video, frame) for frame in plan.frames]),
-            support_frames=file_names(index, supports), original_size=index.size(plan.video), run=self.run,
-            supports_share_video=share_video(supports, plan.video))
-
-    def clip(self, i, number):
-        """The `number`-th clip of the i-th episode  ->  Clip"""
-        class_id, video = self.pairs[i]
-        first = number * self.data.clip_length
-        shown = self.frames(i)[first:first + self.data.clip_length].tolist()
-        frames, masks = read_frames(self.index, class_id, [(video, frame) for frame in shown])
-        return Clip(*self.transform(frames, masks), torch.from_numpy(np.stack(masks)) if self.keep_original else None)
-
-    def __getitem__(self, key):
-        return read_item(self, key)
+    def load(self, plan):
+        return load_supports(
+            self.index, plan.class_id, plan.supports, self.transform, self.transform, self.seed)
 
 
 class RunsTogether(Dataset):
     """The TestEpisodes of several runs as one: a video comes once, with the supports of all runs that test it.
 
-    What depends on the video alone (reading, the backbone) is then done once for all runs. runs: list of TestEpisodes;
-    skip: (run, class id, video name) that are left out.
+    What depends on the video alone (reading, the backbone) is then done once for all runs. runs: list of TestEpisodes
+    or ListedEpisodes; skip: (run, class id, video name) that are left out.
     """
 
     def __init__(self, runs, skip=frozenset()):
@@ -137,8 +161,9 @@ class RunsTogether(Dataset):
         for episodes in runs:
             for i in range(len(episodes)):
                 if (episodes.run, *episodes.key(i)) not in skip:
-                    groups.setdefault(episodes.pairs[i], []).append((episodes, i))
-        self.groups = [groups[pair] for pair in sorted(groups)]
+                    shown = episodes.pairs[i], tuple(episodes.frames(i).tolist())    # a list may differ in the frames
+                    groups.setdefault(shown, []).append((episodes, i))
+        self.groups = [groups[shown] for shown in sorted(groups)]
 
     def __len__(self):
         return len(self.groups)
@@ -187,7 +212,7 @@ def read_item(episodes, key):
 class EpisodeStream:
     """The TestEpisodes numbered in `order`, each with its clips, all of them read by one loader without a pause.
 
-    episodes: TestEpisodes or RunsTogether.
+    episodes: TestEpisodes, ListedEpisodes or RunsTogether.
     workers: processes that read ahead, two items each; 0 reads on demand. pin_memory: for asynchronous copies to a GPU.
 
     An episode's clips may be left where they are: what is not taken is passed over when the next episode is asked for.

@@ -1,7 +1,7 @@
 """METHODS: name -> module with build, TrainStep and VideoSegmenter. The only registry."""
-from models import iou_training, vipmt
+from models import iou_training, propagation, vipmt
 
-METHODS = {"vipmt": vipmt, "iounet": iou_training}
+METHODS = {"vipmt": vipmt, "iounet": iou_training, "propagation": propagation}
 
 
 def get_method(name):

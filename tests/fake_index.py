@@ -1,16 +1,24 @@
-"""A data set that lies on no disk: what the sampler draws, and which images it opens."""
+"""A data set that lies on no disk: what the sampler draws, and which images it opens; and a config for small images."""
+import copy
+from pathlib import Path
+
 import numpy as np
+import yaml
+from easydict import EasyDict
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class FakeIndex:
     """Class c has `counts[c]` videos of its own; (c, n) is its n-th. Frame t is grey with value t, a box is its object.
 
-    Frames in `tiny` show an object that vanishes at input size.
+    length: frames that show the class; two more come before them. Frames in `tiny` show an object that vanishes at
+    input size.
     """
     path = "fake.json"
 
     def __init__(self, counts, length=20, size=(48, 64), tiny=()):
-        self.counts, self.length, self._size, self.tiny, self.read = counts, length, size, set(tiny), []
+        self.counts, self.shown, self._size, self.tiny, self.read = counts, length, size, set(tiny), []
         self.class_ids = sorted(counts)
 
     def class_name(self, class_id):
@@ -20,7 +28,10 @@ class FakeIndex:
         return [100 * class_id + n for n in range(self.counts[class_id])]
 
     def frames(self, video, class_id):
-        return np.arange(2, 2 + self.length)                      # the class is absent from frames 0 and 1
+        return np.arange(2, 2 + self.shown)                       # the class is absent from frames 0 and 1
+
+    def length(self, video):
+        return 2 + self.shown
 
     def file_name(self, video, frame):
         return f"v{video}/{frame:05d}.jpg"
@@ -39,6 +50,25 @@ class FakeIndex:
         mask = np.zeros(self._size, bool)
         if (video, frame) in self.tiny:
             mask[1, 1] = True                                     # between the points that nearest resizing reads
-        else:
+        elif frame >= 2:
             mask[12:36, 16:48] = True
         return mask
+
+
+def small_config(**data):
+    """The main config with 24 x 32 images and no workers; data: changes of its section."""
+    cfg = EasyDict(yaml.safe_load((ROOT / "config" / "vipmt_ytvis.yaml").read_text()))
+    cfg.data.update(size=[24, 32], workers=0, **data)
+    return cfg
+
+
+def with_few_videos(cfg, rule="repeat", **data):
+    """A copy that lets supports share a video; data: further changes of its section."""
+    cfg = copy.deepcopy(cfg)
+    cfg.data.update(few_videos=rule, **data)
+    return cfg
+
+
+def video_of(file_name):
+    """The folder of a frame."""
+    return file_name.split("/")[0]

@@ -59,6 +59,15 @@ def test_every_config_of_the_project_loads(path):
     assert flatten(load_config([path])).keys() == flatten(load_config()).keys()
 
 
+def test_memory_ablations_change_the_selection_and_nothing_else():
+    """Not the name either: they are tests of the base run, whose checkpoint test.py finds by it."""
+    files = sorted((ROOT / "config/ablation").glob("memory_*.yaml"))
+    changed = [config.differences(load_config(), load_config([path])) for path in files]
+    assert [path.stem.removeprefix("memory_") for path in files] == [x["memory.select"][1] for x in changed]
+    assert all(x.keys() == {"memory.select"} for x in changed)
+    assert {x["memory.select"][1] for x in changed} | {"predicted"} == set(CHOICES["memory.select"])
+
+
 def test_base_is_laid_first_and_numbers_keep_their_type(tmp_path):
     write(tmp_path, "a.yaml", "memory: {min_iou: 0.5, length: 3}\n")
     b = write(tmp_path, "b.yaml", "base: a.yaml\nmemory: {min_iou: 1}\n")

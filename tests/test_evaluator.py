@@ -15,7 +15,7 @@ from fake_index import FakeIndex
 from dataloaders.episode import Clip
 from dataloaders.streaming import EpisodeStream, TestEpisodes
 from utils.config import load_config
-from utils.evaluator import describe_test, evaluate, open_results
+from utils.evaluator import describe_test, evaluate, open_results, warn_of_other_config
 from utils.metrics import boundary_f, jaccard, vc_windows
 
 
@@ -329,6 +329,16 @@ def test_changes_without_effect_on_the_numbers_continue(cfg, trained, tmp_path):
     cfg.test.runs, cfg.data.workers, cfg.train.lr, cfg.name = 1, 0, 0.1, "other"
     writer, _ = open_results(tmp_path, describe_test(trained, cfg, 1))
     writer.close()
+
+
+@pytest.mark.parametrize("own_iou_net, named", [(True, ["model.layers", "iou_net.similarity_maps"]),
+                                                (False, ["model.layers"])])
+def test_keys_that_change_what_weights_compute_are_named(cfg, caplog, own_iou_net, named):
+    """Methods may share weights, dropout rests in tests, and another file's IoUNet has a config of its own."""
+    other = load_config([], ["model.layers=3", "model.method=propagation", "model.dropout=0.5", "memory.select=none",
+                             "iou_net.similarity_maps=false", "iou_net.dim=8", "train.lr=0.1"])
+    warn_of_other_config(cfg, other, "last.pth", own_iou_net)
+    assert [record.args[:2] for record in caplog.records] == [("last.pth", key) for key in named]
 
 
 def test_results_without_a_note_are_not_trusted(cfg, trained, tmp_path):

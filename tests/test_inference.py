@@ -5,13 +5,18 @@ import numpy as np
 import pytest
 import torch
 
+import train
+from dataloaders.episode import Clip
 from models.backbone import Backbone
 from models.vipmt.build import compile_parts
 from models.vipmt.inference import ClipSegmentation, VideoSegmenter
 from models.vipmt.iou_net import IoUNet
+from models.vipmt.memory import NEEDS_TRUTH
 from models.vipmt.model import VIPMT
+from utils.config import CHOICES, load_config
 
 SIZE = (36, 44)         # no multiples of 8
+POLICIES = CHOICES["memory.select"]
 
 
 @pytest.fixture(autouse=True)
@@ -41,22 +46,22 @@ def episode_of(frames=11, shots=2, size=SIZE):
                            query_masks=masks(frames))
 
 
-def segmenter_of(model, episode, length=3, min_iou=0.0, seed=0, keep=1000):
+def segmenter_of(model, episode, length=3, min_iou=0.0, seed=0, keep=1000, select="predicted"):
     return VideoSegmenter(model, episode.support_images, episode.support_masks, rng=np.random.default_rng(seed),
-                          memory=SimpleNamespace(length=length, min_iou=min_iou, keep=keep))
+                          memory=SimpleNamespace(length=length, select=select, min_iou=min_iou, keep=keep))
 
 
-def segment(model, episode, clip_length=4, memory_masks=None, **options):
-    """The whole video, clip by clip  ->  one ClipSegmentation"""
+def segment(model, episode, clip_length=4, **options):
+    """The whole video, clip by clip as test.py hands it over, true masks included  ->  one ClipSegmentation"""
     segmenter, clips = segmenter_of(model, episode, **options), episode.query_images.split(clip_length)
-    masks = [None] * len(clips) if memory_masks is None else memory_masks.split(clip_length)
-    found = [segmenter(images, known) for images, known in zip(clips, masks, strict=True)]
+    truth = [None] * len(clips) if episode.query_masks is None else episode.query_masks.split(clip_length)
+    found = [segmenter.shared(Clip(images, masks)) for images, masks in zip(clips, truth, strict=False)]
     return ClipSegmentation(torch.cat([x.margins for x in found]),
                             None if found[0].ious is None else torch.cat([x.ious for x in found]),
                             torch.cat([x.remembered for x in found]))
 
 
-def slow(model, episode, length, min_iou, clip_length, seed, memory_masks=None):
+def slow(model, episode, length, min_iou, clip_length, seed, select="predicted"):
     """Section 4.3 with the images of memory instead of its features, all encoded again for every clip."""
     rng, images, known, margins, ious = np.random.default_rng(seed), episode.query_images, [], [], []
     for start in range(0, len(images), clip_length):
@@ -72,8 +77,10 @@ def slow(model, episode, length, min_iou, clip_length, seed, memory_masks=None):
         iou = model.predict_iou(out, encoded, support, memory)[0]
         for t in range(len(clip)):
             margins.append(out.logits[0, t, 1] - out.logits[0, t, 0])
-            if memory_masks is not None or iou[t] >= min_iou:
-                known.append((start + t, (margins[-1] > 0) if memory_masks is None else memory_masks[start + t]))
+            mask, truth = margins[-1] > 0, episode.query_masks[start + t]
+            true_iou = int((mask & truth).sum()) / int((mask | truth).sum())
+            if select != "none" and {"predicted": iou[t], "oracle": true_iou}.get(select, 1.0) >= min_iou:
+                known.append((start + t, truth if select == "ground_truth" else mask))
         ious.append(iou)
     return torch.stack(margins), torch.cat(ious), {frame for frame, _ in known}
 
@@ -167,16 +174,118 @@ def test_caching_frames_changes_nothing(cache_frames):
         assert len(cached.backbone.cache.entries) <= cache_frames
 
 
-def test_given_memory_masks_replace_the_predicted_ones():
-    model, episode = model_of(), episode_of()
-    with torch.no_grad():
-        expected = slow(model, episode, 3, 1.1, 4, 0, memory_masks=episode.query_masks)
-    found = segment(model, episode, min_iou=1.1, memory_masks=episode.query_masks)      # no threshold applies to them
-    assert found.remembered.all()
-    assert_same(found, expected)
-    assert not torch.equal(found.margins[4:], segment(model, episode).margins[4:])
-    assert torch.equal(found.margins[:4], segment(model, episode).margins[:4])
+# memory.select
 
+def undecided(episode, **settings):
+    """A model that calls half of the pixels of the first clip object, or true IoUs would all be 0"""
+    model = model_of(**settings)
+    with torch.no_grad():
+        model.final_classifier[-1].bias[1] -= segment(model, episode).margins[:4].median()
+    return model
+
+
+def true_ious(found, episode):
+    """Of every frame, (T,)"""
+    return (found.masks & episode.query_masks).sum((1, 2)) / (found.masks | episode.query_masks).sum((1, 2))
+
+
+@pytest.mark.parametrize("settings", [{}, RELEASED], ids=["paper", "released"])
+@pytest.mark.parametrize("select", POLICIES)
+def test_every_policy_equals_a_loop_that_encodes_everything_again(select, settings):
+    episode = episode_of()
+    model = undecided(episode, **settings)
+    first = segment(model, episode)
+    quality = true_ious(first, episode) if select == "oracle" else first.ious
+    min_iou = quality[:8].median().item() + 1e-6         # of the first two clips some pass, some do not
+    arguments = {"length": 3, "min_iou": min_iou, "clip_length": 4, "seed": 0, "select": select}
+    found = segment(model, episode, **arguments)
+    if select in ("random", "ground_truth"):             # no threshold applies to them
+        arguments["min_iou"] = 0.0
+    with torch.no_grad():
+        expected = slow(model, episode, **arguments)
+    assert len(expected[2]) in {"random": [11], "ground_truth": [11], "none": [0]}.get(select, range(1, 11))
+    assert_same(found, expected)
+
+
+def test_policies_that_let_every_frame_in_draw_the_same_frames():
+    model, episode = model_of(), episode_of(frames=16)
+    random, predicted, oracle = (segment(model, episode, select=x, min_iou=0.0)
+                                 for x in ("random", "predicted", "oracle"))
+    assert random.remembered.all() and torch.equal(random.margins, segment(model, episode, select="random").margins)
+    for other in (predicted, oracle):
+        assert torch.equal(other.margins, random.margins) and torch.equal(other.ious, random.ious)
+        assert torch.equal(other.remembered, random.remembered)
+    assert not torch.equal(random.margins, segment(model, episode, select="random", seed=1).margins)
+
+
+@pytest.mark.parametrize("select", POLICIES)
+def test_only_oracle_and_ground_truth_know_the_truth(select):
+    episode = episode_of()
+    model = undecided(episode)
+    middle = true_ious(segment(model, episode), episode)[:8].median().item()
+    before = segment(model, episode, select=select, min_iou=middle)
+    episode.query_masks[:] = before.masks                # now every prediction is true
+    after = segment(model, episode, select=select, min_iou=middle)
+    assert torch.equal(after.margins[:4], before.margins[:4])
+    assert torch.equal(after.margins, before.margins) != (select in NEEDS_TRUTH)
+
+
+def test_without_memory_every_clip_is_the_first_one():
+    model, episode = model_of(), episode_of()
+    whole = segment(model, episode, select="none")
+    assert not whole.remembered.any() and len(whole.ious) == 11
+    for start in (0, 4, 8):
+        clip = SimpleNamespace(**vars(episode) | {"query_images": episode.query_images[start:start + 4]})
+        alone = segment(model, clip)
+        assert torch.equal(alone.margins, whole.margins[start:start + 4])
+        assert torch.equal(alone.ious, whole.ious[start:start + 4])
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3])
+@pytest.mark.parametrize("select", ["random", "ground_truth"])
+def test_a_clip_reads_at_most_length_memory_frames(select, length):
+    model, read = model_of(), []
+    model.register_forward_pre_hook(lambda module, inputs: read.append(inputs[2]))
+    segment(model, episode_of(), clip_length=2, length=length, select=select)
+    counts = [0 if memory is None else memory.masks.shape[1] for memory in read]
+    assert counts == [min(length, 2 * clip) for clip in range(6)]
+
+
+@pytest.mark.parametrize("select", POLICIES)
+def test_a_policy_without_a_memory_to_fill_changes_nothing(select):
+    model, episode = model_of(with_memory=False), episode_of()
+    found = segment(model, episode, select=select)
+    assert found.ious is None and not found.remembered.any()
+    assert torch.equal(found.margins, segment(model, episode).margins)
+
+
+@pytest.mark.parametrize("select", POLICIES)
+def test_truth_is_taken_where_it_is_needed_and_nowhere_else(select):
+    episode = episode_of(frames=4)
+    segmenter, needed = segmenter_of(model_of(), episode, select=select), select in NEEDS_TRUTH
+    with pytest.raises(AssertionError, match=f"memory.select {select}, truth"):
+        segmenter(episode.query_images, None if needed else episode.query_masks)
+    with pytest.raises(AssertionError, match="truth"):
+        segmenter(episode.query_images, episode.query_masks[:, 1:] if needed else episode.query_masks)
+    assert segmenter(episode.query_images, episode.query_masks if needed else None).masks.shape == (4, *SIZE)
+
+
+@pytest.mark.parametrize("memory", CHOICES["validate.memory"])
+def test_validation_fills_memory_as_its_own_key_says(memory, monkeypatch):
+    """Not as memory.select, which is the test's; the rest of the section is the same."""
+    cfg, seen = load_config([], [f"validate.memory={memory}", "validate.every=1", "memory.select=none"]), []
+    episode = SimpleNamespace(run=0, class_id=1, video="v", support_images=None, support_masks=None)
+    monkeypatch.setattr(train, "build_validation_loader", lambda *_, **__: [episode])
+    monkeypatch.setattr(train, "evaluate", lambda start, episodes, *_: [start(x) for x in episodes])
+    monkeypatch.setattr(train, "aggregate", lambda _: {"j": 0.0, "f": 0.0, "vc": 0.0})
+    method = SimpleNamespace(VideoSegmenter=lambda *_, memory, **__: seen.append(memory) or SimpleNamespace(shared=0))
+    run = SimpleNamespace(cfg=cfg, method=method, fold=1, model=model_of(), test_amp=None, device=torch.device("cpu"),
+                          state=SimpleNamespace(progress=SimpleNamespace(epoch=1, steps=1, best=1.0)))
+    train.validate(run, None, [])
+    assert len(seen) == 1 and seen[0] == cfg.memory | {"select": memory} and cfg.memory.select == "none"
+
+
+# Repetition, precision, length
 
 def test_same_seed_gives_the_same_video():
     model, episode = model_of(), episode_of(frames=16)
@@ -247,7 +356,8 @@ def test_mixed_precision_changes_little_and_says_float32():
     model, episode = model_of(), episode_of(frames=8)
     plain = segment(model, episode)
     segmenter = VideoSegmenter(model, episode.support_images, episode.support_masks, rng=np.random.default_rng(0),
-                               memory=SimpleNamespace(length=3, min_iou=0.0, keep=9), amp=torch.bfloat16)
+                               memory=SimpleNamespace(length=3, select="predicted", min_iou=0.0, keep=9),
+                               amp=torch.bfloat16)
     mixed = [segmenter(images) for images in episode.query_images.split(4)]
     margins = torch.cat([x.margins for x in mixed])
     assert margins.dtype == torch.float32 and mixed[0].ious.dtype == torch.float32

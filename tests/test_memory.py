@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.vipmt.memory import MemoryBank, noisy_masks, reliable_frames
+from models.vipmt.memory import NEEDS_TRUTH, MemoryBank, noisy_masks, reliable_frames, select_frames
 from models.vipmt.prototype_activation import Guidance
+from utils.config import CHOICES
 
 
 def guidance_of(numbers):
@@ -57,6 +58,58 @@ def chi_square(counts):
 def test_threshold_is_inclusive():
     assert reliable_frames(torch.tensor([0.79999, 0.8, 0.9, float("nan")]), 0.8).tolist() == [False, True, True, False]
     assert reliable_frames(torch.tensor([0.0, 1.0]), 0.0).all()
+
+
+POLICIES = CHOICES["memory.select"]
+
+
+def clip_of(seed=0, frames=7):
+    """Masks, truth, predicted IoU: two frames without object in the truth, one of them empty in the prediction too."""
+    generator = torch.Generator().manual_seed(seed)
+    masks, truth = (torch.rand(frames, 9, 11, generator=generator) > share for share in (0.3, 0.5))
+    truth[2:4], masks[3], masks[5] = False, False, truth[5]
+    return masks, truth, torch.rand(frames, generator=generator)
+
+
+def chosen_by_hand(select, mask, truth, iou, min_iou):
+    """One frame, written from the config's comments  ->  whether it enters, and with which mask"""
+    if select in ("random", "none"):
+        return select == "random", mask
+    if select == "ground_truth":
+        return True, truth
+    if select == "oracle":
+        both, any_ = ({p for p in range(mask.numel()) if test(mask.flatten()[p], truth.flatten()[p])}
+                      for test in (lambda a, b: a and b, lambda a, b: a or b))
+        iou = len(both) / len(any_) if any_ else 0.0
+    return float(iou) >= min_iou, mask
+
+
+@pytest.mark.parametrize("min_iou", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("select", POLICIES)
+def test_policy_is_that_of_a_plain_loop(select, min_iou):
+    masks, truth, iou = clip_of()
+    chosen, kept = select_frames(select, masks, iou, min_iou, truth if select in NEEDS_TRUTH else None)
+    by_hand = [chosen_by_hand(select, *frame, min_iou) for frame in zip(masks, truth, iou, strict=True)]
+    assert chosen.dtype == kept.dtype == torch.bool and chosen.device.type == "cpu" and kept.shape == masks.shape
+    assert chosen.tolist() == [enters for enters, _ in by_hand]
+    assert all(torch.equal(a, b) for a, (_, b) in zip(kept, by_hand, strict=True))
+    if min_iou == 0.4 and select in ("predicted", "oracle"):
+        assert 0 < chosen.sum() < len(chosen)
+
+
+def test_choosing_changes_neither_masks_nor_truth():
+    masks, truth, iou = clip_of()
+    for select in POLICIES:
+        select_frames(select, masks, iou, 0.5, truth if select in NEEDS_TRUTH else None)
+    assert all(torch.equal(a, b) for a, b in zip((masks, truth, iou), clip_of(), strict=True))
+
+
+@pytest.mark.parametrize("select", NEEDS_TRUTH)
+def test_a_policy_that_needs_the_truth_gets_all_of_it(select):
+    masks, truth, iou = clip_of()
+    for wrong in (None, truth[1:], truth[:, ::2]):
+        with pytest.raises(AssertionError, match=f"memory.select {select}"):
+            select_frames(select, masks, iou, 0.5, wrong)
 
 
 def test_unreliable_frame_never_enters_memory():

@@ -63,7 +63,8 @@ def video_of(frames=11, shots=2, size=SIZE):
 def segment(kind, network, video, length=3, min_iou=0.0, clip_length=4, with_truth=False, seed=0):
     """Every clip of the video  ->  margins, ious, remembered of the whole of it, and the generator's next number"""
     support_images, support_masks, images, masks = video
-    rng, memory = np.random.default_rng(seed), SimpleNamespace(length=length, min_iou=min_iou, keep=40)
+    select = "ground_truth" if with_truth else "predicted"
+    rng, memory = np.random.default_rng(seed), SimpleNamespace(length=length, select=select, min_iou=min_iou, keep=40)
     segmenter = kind(network, support_images, support_masks, memory=memory, rng=rng)
     clips = zip(images.split(clip_length), masks.split(clip_length), strict=True)
     parts = [segmenter(x, m if with_truth else None) for x, m in clips]

@@ -8,9 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import yaml
-from easydict import EasyDict
-from fake_index import FakeIndex
+from fake_index import FakeIndex, small_config, video_of, with_few_videos
 
 import dataloaders
 from dataloaders.sampling import (
@@ -36,26 +34,13 @@ needs_golden = pytest.mark.skipif(not GOLDEN.is_file(), reason="needs the golden
 
 @pytest.fixture
 def cfg():
-    cfg = EasyDict(yaml.safe_load((ROOT / "config" / "vipmt_ytvis.yaml").read_text()))
-    cfg.data.size = [24, 32]
-    cfg.data.workers = 0
-    return cfg
+    return small_config()
 
 
 @pytest.fixture
 def mini_cfg(cfg):
     cfg.data.update(root=str(MINI), annotations="train_merged.json", few_videos="repeat", samples_per_class=2)
     return cfg
-
-
-def with_few_videos(cfg, rule="repeat", **data):
-    cfg = copy.deepcopy(cfg)
-    cfg.data.update(few_videos=rule, **data)
-    return cfg
-
-
-def video_of(file_name):
-    return file_name.split("/")[0]
 
 
 # -- random draws

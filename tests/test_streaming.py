@@ -3,42 +3,30 @@ import copy
 import itertools
 import multiprocessing
 import time
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from easydict import EasyDict
-from fake_index import FakeIndex
+from fake_index import FakeIndex, small_config, video_of, with_few_videos
 
-from dataloaders.sampling import read_frames
+from dataloaders.episode import Clip
+from dataloaders.sampling import read_frames, rng_for
 from dataloaders.streaming import EpisodeStream, RunsTogether, TestEpisodes
+from models import get_method
+from utils.config import load_config
+from utils.evaluator import evaluate
 
-ROOT = Path(__file__).resolve().parents[1]
 WORKERS = pytest.mark.parametrize("workers", [0, 2])
 
 
 @pytest.fixture
 def cfg():
-    cfg = EasyDict(yaml.safe_load((ROOT / "config" / "vipmt_ytvis.yaml").read_text()))
-    cfg.data.size = [24, 32]
-    return cfg
+    return small_config()
 
 
 @pytest.fixture
 def two_shots(cfg):
     cfg.data.shots = 2
     return cfg
-
-
-def with_few_videos(cfg, rule="repeat", **data):
-    cfg = copy.deepcopy(cfg)
-    cfg.data.update(few_videos=rule, **data)
-    return cfg
-
-
-def video_of(file_name):
-    return file_name.split("/")[0]
 
 
 def frames_of(clip):
@@ -254,6 +242,71 @@ def test_images_for_a_gpu_are_pinned(two_shots, workers):
     assert episode.support_images.is_pinned()
     for number, clip in enumerate(episode.clips):
         assert clip.images.is_pinned() and torch.equal(clip.images, episodes.clip(1, number).images)
+
+
+# -- K from 1 to 10, five runs
+
+@pytest.mark.parametrize("protocol, shots", [*itertools.product(["I", "II"], range(1, 11))])
+def test_one_to_ten_shots_in_five_runs_that_all_differ(cfg, protocol, shots):
+    cfg.test.protocol, cfg.data.shots = protocol, shots
+    index, drawn = FakeIndex({1: 14, 5: 11}, length=30), set()
+    for run in range(5):
+        episodes = TestEpisodes(index, [1, 5], cfg, run)
+        plans = [episodes.plan(i) for i in range(len(episodes))]
+        for plan in plans:
+            videos = {video for video, _ in plan.supports}
+            assert len(plan.supports) == len(videos) == shots and plan.video not in videos
+            assert all(video // 100 == plan.class_id for video in videos)
+        of_first = [plan.supports for plan in plans if plan.class_id == 1]
+        assert len(of_first) == 14 - shots * (protocol == "I")
+        assert (len(set(of_first)) == 1) == (protocol == "I") or len(of_first) == 1
+        drawn.add(tuple(of_first))
+    assert len(drawn) == 5
+    loaded = next(iter(EpisodeStream(episodes, [0])))
+    assert loaded.support_images.shape == (shots, 3, 24, 32) and loaded.support_masks.flatten(1).any(dim=1).all()
+    assert loaded.support_frames == [index.file_name(*support) for support in plans[0].supports]
+
+
+def tiny_method(shots):
+    """The demo's config, smaller, and its method with a model in eval mode."""
+    cfg = load_config(["config/demo.yaml"], [
+        f"data.shots={shots}", "data.size=[48, 80]", "backbone.width=8", "model.dim=16", "model.heads=2",
+        "model.ffn_dim=16", "iou_net.dim=4", "iou_net.hidden=8", "memory.min_iou=0.0", "test.runs=2"])
+    method = get_method(cfg.model.method)
+    torch.manual_seed(0)
+    return cfg, method, method.build(cfg).eval()
+
+
+@pytest.mark.parametrize("shots", [1, 10])
+def test_one_and_ten_shots_go_through_network_memory_and_metrics(shots):
+    cfg, method, model = tiny_method(shots)
+    index = FakeIndex({1: 11}, length=3, size=(48, 80))
+    runs = [TestEpisodes(index, [1], cfg, run, only={100, 107}) for run in range(cfg.test.runs)]
+
+    def start(episode):
+        assert episode.support_images.shape == (shots, 3, 48, 80)
+        return method.VideoSegmenter(model, episode.support_images, episode.support_masks, memory=cfg.memory,
+                                     rng=rng_for(0)).shared
+
+    lines = evaluate(start, EpisodeStream(RunsTogether(runs), range(2)), cfg, 1, lambda line: None)
+    assert [(line["run"], line["video"]) for line in lines] == [(0, "v100"), (1, "v100"), (0, "v107"), (1, "v107")]
+    for line in lines:
+        assert len(line["support_frames"]) == len({video_of(f) for f in line["support_frames"]}) == shots
+        assert len(line["j"]) == len(line["pred_iou"]) == 3 and all(line["remembered"])
+    assert lines[0]["support_frames"] != lines[1]["support_frames"]
+
+
+def test_ten_copies_of_a_support_say_what_one_says():
+    """Averages over supports, nothing that grows with K: prototype, prior, similarity maps and IoUNet."""
+    cfg, method, model = tiny_method(1)
+    image, clip = torch.randn(1, 3, 48, 80), Clip(torch.randn(4, 3, 48, 80), torch.zeros(4, 48, 80, dtype=torch.bool))
+    mask = torch.rand(1, 48, 80) > 0.6
+    one, ten = (method.VideoSegmenter(model.double(), image.repeat(k, 1, 1, 1).double(), mask.repeat(k, 1, 1),
+                                      memory=cfg.memory, rng=rng_for(0)) for k in (1, 10))
+    for part in (clip.images[:2], clip.images[2:]):
+        a, b = one(part.double()), ten(part.double())
+        assert torch.allclose(a.margins, b.margins, atol=1e-6) and torch.allclose(a.ious, b.ious, atol=1e-9)
+        assert a.margins.std() > 0
 
 
 # Several runs over one video

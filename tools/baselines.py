@@ -73,9 +73,8 @@ def untrained(cfg, device):
 
     def start(episode):
         rng = rng_for(cfg.seed, "memory", episode.run, episode.class_id, episode.video)
-        segmenter = method.VideoSegmenter(
-            model, episode.support_images, episode.support_masks, memory=cfg.memory, rng=rng)
-        return lambda clip: segmenter(clip.images)
+        return method.VideoSegmenter(
+            model, episode.support_images, episode.support_masks, memory=cfg.memory, rng=rng).shared
     return start
 
 

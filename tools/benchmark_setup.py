@@ -72,7 +72,7 @@ class Bench:
     def calibrate(self, model):
         """Moves the last bias: what similarity search costs depends on how many pixels are object."""
         video = self.video(self.cfg.data.size, 1, 3 * self.cfg.data.clip_length)
-        segment = self.segmenter(VideoSegmenter, model, video)
+        segment = self.segmenter(VideoSegmenter, model, video, select="ground_truth")
         for images, masks in video.clips():
             margins = segment(images, masks).margins
         middle = [slice(n // 8, n - n // 8) for n in margins.shape[1:]]      # without the border, which fades
@@ -82,9 +82,9 @@ class Bench:
     def video(self, size, shots, frames):
         return Video(size, shots, self.cfg.data.clip_length, frames)
 
-    def segmenter(self, kind, network, video, amp=None, keep=0):
-        """keep: at least as many remembered frames; then both modes draw the same ones"""
-        memory = SimpleNamespace(**{**self.cfg.memory, "keep": max(keep, self.cfg.memory.keep)})
+    def segmenter(self, kind, network, video, amp=None, keep=0, **changes):
+        """keep: at least as many remembered frames; then both modes draw the same ones; changes: of cfg.memory"""
+        memory = SimpleNamespace(**{**self.cfg.memory, "keep": max(keep, self.cfg.memory.keep), **changes})
         return kind(network, video.support_images, video.support_masks, memory=memory,
                     rng=np.random.default_rng(self.cfg.seed), amp=amp)
 

@@ -76,9 +76,8 @@ def evaluate(start, episodes, cfg, fold, on_result, restore=None, record=None, w
 def open_results(output, header):
     """results.jsonl of a test, continued if it is of the same test  ->  (JsonLines, lines already there)
 
-    header: what the numbers depend on (checkpoint's SHA-256, config, fold). It is kept in test.json beside them.
-    Several processes write files of their own, results.rankN.jsonl, which `collect_results` puts together; so are those
-    of an interrupted test now. ValueError if the folder holds results of something else.
+    header: what the numbers depend on, from `describe_test`. It is kept in test.json beside them.
+    ValueError if the folder holds results of something else.
     """
     output = Path(output)
     note, lines = output / "test.json", output / "results.jsonl"
@@ -138,16 +137,25 @@ def _refuse_another_test(note, lines, header, output):
                          f"  Choose another --output, or delete {output}")
 
 
-def describe_test(checkpoint_path, cfg, fold):
-    """What the numbers of a test depend on, as plain values."""
+def describe_test(checkpoint_path, cfg, fold, episodes=None, iou_net=None):
+    """What the numbers of a test depend on, as plain values; episodes: the file of a list that is replayed.
+
+    iou_net: the file whose IoUNet replaces that of the checkpoint
+    """
     config = {key: value for key, value in flatten(to_dict(cfg)).items() if not key.startswith(HARMLESS)}
-    return {"checkpoint": str(checkpoint_path), "sha256": fingerprint(checkpoint_path), "fold": fold, "config": config}
+    return {"checkpoint": str(checkpoint_path), "sha256": fingerprint(checkpoint_path), "fold": fold,
+            "episodes": fingerprint(episodes) if episodes else None,
+            "iou_net": {"file": str(iou_net), "sha256": fingerprint(iou_net)} if iou_net else None, "config": config}
 
 
-def warn_of_other_config(trained, cfg, source):
-    """Log the keys in which a checkpoint's config differs so that the same weights compute something else."""
+def warn_of_other_config(trained, cfg, source, own_iou_net=True):
+    """Log the keys in which a checkpoint's config differs so that the same weights compute something else.
+
+    Not model.method: several methods test the same weights. own_iou_net: False where another file's IoUNet is used
+    """
+    ignored = ("model.method", "model.dropout", "model.feature_dropout", *(() if own_iou_net else ("iou_net.",)))
     for key, (then, now) in differences(trained, cfg).items():
-        if key.startswith(SAME_AS_TRAINED) and "dropout" not in key:
+        if key.startswith(SAME_AS_TRAINED) and not key.startswith(ignored):
             get_logger().warning("%s: trained with %s %s, tested with %s", source, key, then, now)
 
 
@@ -156,8 +164,15 @@ def _changed(old, new):
     changed = []
     if old.get("sha256") != new["sha256"]:
         changed.append(f"checkpoint {old.get('checkpoint')} (another content than {new['checkpoint']})")
+    before, now = (x.get("iou_net") or {} for x in (old, new))
+    if before.get("sha256") != now.get("sha256"):
+        names = (f"that of {x['file']} ({x['sha256']:.12}...)" if x else "the checkpoint's" for x in (before, now))
+        changed.append("IoUNet was {}, is {}".format(*names))
     if old.get("fold") != new["fold"]:
         changed.append(f"fold {old.get('fold')}, not {new['fold']}")
+    if old.get("episodes") != new.get("episodes"):
+        lists = [f"a list (SHA-256 {x['episodes']:.12}...)" if x.get("episodes") else "drawn" for x in (old, new)]
+        changed.append(f"episodes were {lists[0]}, are {lists[1]}")
     before, now = old.get("config", {}), new["config"]
     keys = [key for key in before | now if before.get(key) != now.get(key)]
     changed += [f"{key} was {before.get(key)}, is {now.get(key)}" for key in keys[:5]]

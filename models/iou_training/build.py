@@ -55,7 +55,7 @@ def load_judge(model, path):
     if "model" not in state:
         raise ValueError(f"{path}: no entry 'model': expected a checkpoint of train.py")
     load_encoder(model, state["model"], path)
-    load_iou_net(model.iou_net, Path(path))
+    load_iou_net(model.iou_net, path)
 
 
 class VideoSegmenter:

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import torch
 
-from models.vipmt.memory import MemoryBank, reliable_frames
+from models.vipmt.memory import NEEDS_TRUTH, MemoryBank, select_frames
 
 
 @dataclass
@@ -21,14 +21,18 @@ class ClipSegmentation:
 
 
 class VideoSegmenter:
-    """Segments one query video, clip after clip; the query's own masks are never looked at.
+    """Segments one query video, clip after clip.
+
+    The query's own masks are looked at where memory.select asks for the truth, oracle or ground_truth, and only to fill
+    the memory; otherwise they do not even get here (`shared`).
 
     model: VIPMT in eval mode; support_images (K, 3, H, W), support_masks (K, H, W) bool; memory: the config's section
-    (length, min_iou, keep); rng: numpy Generator of the memory draws; amp: dtype of autocast, None computes as it is
+    (length, select, min_iou, keep); rng: numpy Generator of the memory draws; amp: dtype of autocast, None computes as
+    it is
     """
 
     def __init__(self, model, support_images, support_masks, *, memory, rng, amp=None):
-        self.model, self.min_iou, self.amp = model, memory.min_iou, amp
+        self.model, self.select, self.min_iou, self.amp = model, memory.select, memory.min_iou, amp
         self.bank = MemoryBank(memory.length, memory.keep, rng)
         self.support = self.guide(support_images, support_masks)
 
@@ -50,37 +54,38 @@ class VideoSegmenter:
         with self.arithmetic():
             return self.model.prepare(self.model.encode(self.batch_of_one(images)))
 
-    def __call__(self, images, memory_masks=None):
+    def __call__(self, images, truth=None):
         """The next clip: images (T, 3, H, W)  ->  ClipSegmentation; see segment"""
-        return self.segment(self.prepare(images), images.shape[-2:], memory_masks)
+        return self.segment(self.prepare(images), images.shape[-2:], truth)
 
     def shared(self, clip):
         """The next clip of a test: a Clip, whose features the first of several runs leaves to the others."""
         if clip.features is None:
             clip.features = self.prepare(clip.images)
-        return self.segment(clip.features, clip.images.shape[-2:])
+        truth = clip.masks if self.select in NEEDS_TRUTH else None
+        return self.segment(clip.features, clip.images.shape[-2:], truth)
 
     @torch.inference_mode()
-    def segment(self, clip, size, memory_masks=None):
+    def segment(self, clip, size, truth=None):
         """The next clip: ClipFeatures of T frames, (H, W) of its images  ->  ClipSegmentation
 
-        memory_masks (T, H, W) bool: memory keeps every frame of the clip with these masks instead of the predicted
-        ones (the release's validation, and an upper bound)
+        truth (T, H, W) bool, at the size of the images: for memory.select oracle and ground_truth, and for no other
         """
+        assert (truth is not None) == (self.select in NEEDS_TRUTH), \
+            f"memory.select {self.select}, truth {None if truth is None else tuple(truth.shape)}"
         with self.arithmetic():
             memory = self.bank.draw()
             out = self.model(clip, self.support, memory, size=size)
-            iou, reliable = None, torch.zeros(out.margins.shape[1], dtype=torch.bool)
+            iou, remembered = None, torch.zeros(out.margins.shape[1], dtype=torch.bool)
             if self.model.iou_net is not None:
                 iou = self.model.predict_iou(out, clip, self.support, memory)[0].float().cpu()
-                reliable = self.remember(clip, out.masks, iou, memory_masks)
-        return ClipSegmentation(out.margins[0].float(), iou, reliable)
+                remembered = self.remember(clip, out.masks[0], iou, truth)
+        return ClipSegmentation(out.margins[0].float(), iou, remembered)
 
-    def remember(self, clip, masks, iou, memory_masks):
-        """RMS: reliable frames enter memory  ->  which they are, (T,) bool"""
-        reliable = reliable_frames(iou, self.min_iou)
-        if memory_masks is not None:
-            masks, reliable = self.batch_of_one(memory_masks), torch.ones_like(reliable)
+    def remember(self, clip, masks, iou, truth):
+        """The frames that memory.select chooses enter memory  ->  which they are, (T,) bool"""
+        truth = None if truth is None else truth.to(masks.device, non_blocking=True)
+        chosen, known = select_frames(self.select, masks, iou, self.min_iou, truth)
         features = self.model.memory_features(clip.levels)
-        self.bank.remember(reliable, lambda t: self.model.guide_memory(features.frames(t), masks[:, t]))
-        return reliable
+        self.bank.remember(chosen, lambda t: self.model.guide_memory(features.frames(t), known[None, t]))
+        return chosen

@@ -1,17 +1,45 @@
 """Memory (Section 4.3): which frames of a video may be read again, and what is kept of them.
 
-Frames enter memory only if their predicted IoU passes the threshold; the support never enters it. In training the
-sampler draws the frames and their true masks stand for the predictions (TrainStep.remember).
+Frames enter memory only if their predicted IoU passes the threshold; the support never enters it. What else could
+choose them (memory.select), to compare with, is `select_frames`. In training the sampler draws the frames and their
+true masks stand for the predictions (TrainStep.remember).
 """
 import torch
 import torch.nn.functional as F
 
+from models.vipmt.losses import mask_iou
 from models.vipmt.prototype_activation import join
+
+NEEDS_TRUTH = ("oracle", "ground_truth")      # values of memory.select; with the others nobody sees the query's masks
 
 
 def reliable_frames(iou, min_iou):
     """RMS: iou (T,), predicted  ->  (T,) bool, the frames good enough to remember"""
     return iou >= min_iou
+
+
+def select_frames(select, masks, iou, min_iou, truth=None):
+    """memory.select: which frames of a clip enter memory, and the masks they are remembered with.
+
+    masks (T, H, W) bool and iou (T,), on the CPU: predicted; truth (T, H, W) bool, where `select` is in NEEDS_TRUTH
+    ->  (T,) bool, on the CPU; (T, H, W) bool
+
+    predicted     RMS: predicted IoU of min_iou or more
+    random        every frame: a draw is T_m random earlier frames, no matter how well they were segmented
+    none          no frame: every clip is segmented as the first one
+    oracle        true IoU of min_iou or more, which is what a perfect IoUNet would choose; two empty masks have
+                  IoU 0, as in its training
+    ground_truth  every frame, with its true mask: no choice of frames and no IoUNet can know more
+    """
+    if select in NEEDS_TRUTH:
+        given = None if truth is None else tuple(truth.shape)
+        assert given == masks.shape, f"memory.select {select}: masks {tuple(masks.shape)}, truth {given}"
+    if select == "predicted":
+        return reliable_frames(iou, min_iou), masks
+    if select == "oracle":
+        return reliable_frames(mask_iou(masks[None], truth[None])[0].cpu(), min_iou), masks
+    all_or_none = torch.full((len(masks),), select != "none")
+    return all_or_none, truth if select == "ground_truth" else masks
 
 
 def noisy_masks(masks, reach=8):

@@ -1,0 +1,32 @@
+"""From the config to the model of the first frame: that of `vipmt`, so that its checkpoints load."""
+from models import vipmt
+from models.propagation.plug import find_factory
+
+NOTHING_TO_TRAIN = """model.method: propagation trains nothing: its first frames come from a checkpoint of IPMT.
+  Train that with --config config/vipmt_ytvis.yaml --config config/ablation/ipmt_baseline.yaml, and name this method in
+  tests only (config/ablation/ipmt_propagation.yaml)."""
+
+
+def build(cfg, pretrained=False):
+    """The model that segments first frames; it takes the config along for the plug.
+
+    ValueError: a plug that cannot be had, or pretrained, which only the start of a training asks for
+    """
+    if pretrained:
+        raise ValueError(NOTHING_TO_TRAIN)
+    find_factory(cfg.propagation.plug)       # a wrong one is found now, not at the first video
+    model = vipmt.build(cfg)
+    model.propagation_config = cfg
+    return model
+
+
+def compile_parts(model, backend="inductor"):
+    """speed.compile, as for VIPMT"""
+    vipmt.compile_parts(model, backend)
+
+
+class TrainStep:
+    """One clear error where a training asks for it."""
+
+    def __init__(self, *_, **__):
+        raise ValueError(NOTHING_TO_TRAIN)
