@@ -1,5 +1,6 @@
 """IoUNet from another file: iou_net.weights of a training, test.py --iou-net; and which files are refused."""
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -180,13 +181,15 @@ def test_one_file_serves_all_folds_and_several_are_one_per_fold(tmp_path):
     cfg, folds = config(), (1, 2, 3, 4)
     coco = checkpoint(tmp_path / "coco.pth", "data.dataset=coco20i")
     own = [checkpoint(tmp_path / f"video{fold}.pth", fold=fold) for fold in folds]
-    assert test_script.judges([coco], cfg, folds) == dict.fromkeys(folds, coco)
-    assert test_script.judges(own, cfg, folds) == dict(zip(folds, own, strict=True))
-    assert test_script.judges([], cfg, folds) == dict.fromkeys(folds)
+
+    def judges(files):
+        args = SimpleNamespace(fold="all", episodes=[], checkpoint=own, iou_net=files, output=tmp_path / "out")
+        return [test.iou_net for test in test_script.plan(args, cfg)[1]]
+    assert judges([coco]) == [coco] * 4 and judges(own) == own and judges([]) == [None] * 4
     with pytest.raises(ValueError, match="2 files for 4 folds"):
-        test_script.judges(own[:2], cfg, folds)
+        judges(own[:2])
     with pytest.raises(ValueError, match="video1.pth was trained on video"):
-        test_script.judges(own[:1], cfg, folds)
+        judges(own[:1])
 
 
 def test_results_belong_to_their_iounet(tmp_path):
