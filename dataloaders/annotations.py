@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from pycocotools import mask as mask_utils
 
+from .image_file import MAX_PIXELS
+from .json_file import is_file_name, is_id, is_size, is_text, read_json, shown
 from .table_cache import read_cache, write_cache
 
 CACHE_VERSION = 1            # raise it whenever a table changes its meaning
@@ -49,7 +51,7 @@ def load_tables(path, cache_dir=None):
 
 def read_tables(path):
     """path of train.json  ->  dict of TABLES; ValueError with the video or annotation at fault."""
-    data = _parse(path)
+    data = read_json(path, compress, bad_file)
     _check(isinstance(data, dict), path, "the top level is no JSON object")
     for key in ("videos", "categories", "annotations"):
         _check(isinstance(data.get(key), list) and data[key], path,
@@ -78,6 +80,14 @@ def rle_counts(rle):
     return counts
 
 
+def fills(counts, pixels):
+    """Whether run lengths cover an image, no more and no less.
+
+    counts: (runs,) int64. Their sum alone says nothing: absurd ones overflow, so that it may be right by design.
+    """
+    return len(counts) > 0 and counts.min() >= 0 and counts.max() <= pixels and counts.sum() == pixels
+
+
 def bad_file(path, what):
     """The ValueError for a data set whose content is wrong: what, where, and how to go on."""
     return ValueError(f"{path}: {what}.\n  Download the file again or repair it.")
@@ -88,24 +98,13 @@ def _check(condition, path, what):
         raise bad_file(path, what)
 
 
-def _parse(path):
-    """JSON with every RLE compressed as soon as it is read, so that the run lengths never pile up."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file, object_hook=compress)
-    except json.JSONDecodeError as error:
-        raise bad_file(path, f"no valid JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
-    except UnicodeDecodeError as error:
-        raise bad_file(path, f"no UTF-8 text at byte {error.start}") from error
-
-
 def compress(record):
     """json's object hook: {"size", "counts"}  ->  Rle; every other object passes."""
     if "counts" not in record:
         return record
     size, counts = record.get("size"), record["counts"]
-    if not (isinstance(size, list) and len(size) == 2 and all(type(n) is int and n > 0 for n in size)):
-        return Rle(problem=f"size {size!r} is not [rows, columns]")
+    if not is_size(size):
+        return Rle(problem=f"size {shown(size)} is not [rows, columns] of at most {MAX_PIXELS} pixels")
     if isinstance(counts, str):
         return _from_string(size, counts)
     if isinstance(counts, list) and set(map(type, counts)) <= {int}:
@@ -115,7 +114,7 @@ def compress(record):
 
 def _from_string(size, counts):
     """A compressed RLE. pycocotools reads past the end of a string that stops within a number: looked at first."""
-    rle = counts.encode("utf-8")
+    rle = counts.encode("utf-8", errors="surrogatepass")
     if rle and (min(rle) < 48 or max(rle) > 111 or (rle[-1] - 48) & 32):
         return Rle(size, problem="counts are no compressed RLE string")
     return Rle(size, rle, int(mask_utils.area({"size": size, "counts": rle})))
@@ -125,7 +124,8 @@ def _from_list(size, counts):
     """Uncompressed run lengths, as in the official file."""
     total, pixels = sum(counts), size[0] * size[1]
     if total != pixels or min(counts) < 0:
-        return Rle(size, problem=f"counts sum up to {total}, not to {pixels} = {size[0]} x {size[1]}, or are negative")
+        return Rle(size, problem=f"counts sum up to {shown(total)}, not to {pixels} = {size[0]} x {size[1]}, or are "
+                                 "negative")
     rle = mask_utils.frPyObjects({"size": size, "counts": counts}, *size)["counts"]
     return Rle(size, rle, sum(counts[1::2]))
 
@@ -137,15 +137,19 @@ def _records(records, kind, keys, path):
         name = f"{kind} number {number}"
         _check(isinstance(record, dict), path, f"{name} is no JSON object")
         for key in ("id", *keys):
-            _check(key in record, path, f"{name} (id {record.get('id')}) has no {key!r}")
-        _check(type(record["id"]) is int, path, f"{name} has id {record['id']!r}, not an integer")
+            _check(key in record, path, f"{name} (id {shown(record.get('id'))}) has no {key!r}")
+        _check(is_id(record["id"]), path, f"{name} has id {shown(record['id'])}, not an integer of 64 bits")
         _check(record["id"] not in seen, path, f"{kind} id {record['id']} occurs twice")
         seen.add(record["id"])
         yield record, f"{kind} {record['id']}"
 
 
 def _categories(records, path):
-    rows = sorted((r["id"], str(r["name"])) for r, _ in _records(records, "category", ["name"], path))
+    rows = []
+    for record, name in _records(records, "category", ["name"], path):
+        _check(is_text(record["name"]), path, f"{name} has the name {shown(record['name'])}, not a short text")
+        rows.append((record["id"], record["name"]))
+    rows.sort()
     return {"category_id": np.array([r[0] for r in rows]), "category_name": np.array([r[1] for r in rows])}
 
 
@@ -153,13 +157,15 @@ def _videos(records, path):
     ids, sizes, names, start, folders = [], [], [], [0], set()
     for record, name in _records(records, "video", ["height", "width", "file_names"], path):
         size = (record["height"], record["width"])
-        _check(all(type(n) is int and n > 0 for n in size), path, f"{name} has height and width {size}")
+        _check(is_size(size), path, f"{name} has height and width {shown(size)}, not those of an image of at most "
+                                    f"{MAX_PIXELS} pixels")
         files = record["file_names"]
         _check(isinstance(files, list) and files, path, f"{name} has no file names")
         for file in files:
-            _check_file_name(file, name, path)
+            _check(is_file_name(file, 1), path, f"{name} has the file name {shown(file)}; expected "
+                                                "<video folder>/<frame>.jpg, below JPEGImages/")
         folder = str(PurePosixPath(files[0]).parent)
-        _check(folder not in folders, path, f"{name}: another video has the folder {folder!r}, too")
+        _check(folder not in folders, path, f"{name}: another video has the folder {shown(folder)}, too")
         folders.add(folder)
         ids.append(record["id"])
         sizes.append(size)
@@ -170,13 +176,6 @@ def _videos(records, path):
             "file_start": np.array(start), "file_name": np.array(names)}
 
 
-def _check_file_name(file, name, path):
-    """File names are relative, below JPEGImages/, in a folder of their video."""
-    parts = PurePosixPath(file).parts if isinstance(file, str) else ()
-    _check(len(parts) > 1 and parts[0] != "/" and ".." not in parts and "\0" not in file, path,
-           f"{name} has the file name {file!r}; expected <video folder>/<frame>.jpg, below JPEGImages/")
-
-
 def _annotations(records, tables, path):
     row_of = {int(video): row for row, video in enumerate(tables["video_id"])}
     categories = set(tables["category_id"].tolist())
@@ -184,7 +183,7 @@ def _annotations(records, tables, path):
     for record, name in _records(records, "annotation", ["video_id", "category_id", "segmentations"], path):
         for key, known in (("video_id", row_of), ("category_id", categories)):
             _check(type(record[key]) is int and record[key] in known, path,
-                   f"{name} has the {key} {record[key]!r}, which is not listed")
+                   f"{name} has the {key} {shown(record[key])}, which is not listed")
         row = row_of[record["video_id"]]
         visible = _visible_masks(record, name, row, tables, path)
         ids.append(record["id"])

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from .coco_annotations import check, load_tables
+from .image_file import decode, read_bytes, real_path
 from .ytvis import YouTubeVISIndex
 
 MIN_AREA = 2 * 32 * 32       # pixels of a class in an image, as the usual lists of COCO-20i have it
@@ -54,7 +55,7 @@ class Coco20iIndex(YouTubeVISIndex):
         if not folder.is_dir():
             raise FileNotFoundError(f"COCO images: neither {split} nor {folder} is a folder (data.root).\n"
                                     f"  Unpack the images of {self.path.name} to one of them.")
-        return folder.resolve()
+        return real_path(folder)
 
     def _use(self, tables, kept):
         """The lookups of the base class, over the annotations that are kept."""
@@ -76,7 +77,7 @@ class Coco20iIndex(YouTubeVISIndex):
 
     def read_image(self, video_id, frame):
         """One image: (H, W, 3) uint8, RGB."""
-        path = (self._images / self.file_name(video_id, frame)).resolve()
+        path = real_path(self._images / self.file_name(video_id, frame))
         check(path.is_relative_to(self._images), self.path, f"image {video_id}: {path} lies outside {self._images}")
         if not path.is_file():
             raise FileNotFoundError(f"COCO image: no {path} (image {video_id} of {self.path}).\n"
@@ -90,8 +91,7 @@ class Coco20iIndex(YouTubeVISIndex):
 
 def _decode_image(path):
     """File  ->  (H, W, 3) uint8, BGR, as stored: COCO's masks do not follow a camera's orientation tag. Or None."""
-    data = path.read_bytes()
+    data = read_bytes(path)
     if path.suffix.lower() in (".jpg", ".jpeg") and b"\xff\xd9" not in data[-1024:]:
         return None              # OpenCV would fill the missing end with grey
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    return decode(data, path, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)

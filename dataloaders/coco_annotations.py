@@ -4,15 +4,18 @@ In: the annotation file. Out: a dict of the arrays named in annotations.TABLES, 
 the union of its instances, from polygons and run lengths alike.
 """
 import json
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from .annotations import TABLES, Rle, compress, rle_counts
+from .annotations import TABLES, Rle, compress, fills, rle_counts
+from .image_file import MAX_PIXELS
+from .json_file import is_file_name, is_id, is_size, is_text, read_json, shown
 from .table_cache import read_cache, write_cache
 
 LARGEST_SIDE = 65535         # pixels, the most that a JPEG can have
+LONGEST_OUTLINE = 2 ** 20    # pixels along all polygons of an object: pycocotools keeps five points for each
 
 
 def load_tables(path, cache_dir, min_area):
@@ -31,12 +34,15 @@ def load_tables(path, cache_dir, min_area):
 
 def read_tables(path, min_area):
     """path of instances_*.json  ->  dict of TABLES; ValueError with the image or annotation at fault"""
-    data = _parse(path)
+    data = read_json(path, _shrink, bad_file)
     for key in ("images", "categories", "annotations"):
         check(isinstance(data, dict) and isinstance(data.get(key), list) and data[key], path,
                f"no list {key!r}, or an empty one")
     images = _by_id(data["images"], "image", ("file_name", "height", "width"), path)
     categories = _by_id(data["categories"], "category", ("name",), path)
+    for number, category in categories.items():
+        check(is_text(category["name"]), path,
+              f"category {number} has the name {shown(category['name'])}, not a short text")
     for number, image in images.items():
         _check_image(number, image, path)
     regions = _regions(data["annotations"], images, categories, path)
@@ -51,7 +57,7 @@ def _regions(annotations, images, categories, path):
     for number, record in _by_id(annotations, "annotation", needed, path).items():
         name, key = f"annotation {number}", (record["image_id"], record["category_id"])
         for value, known, kind in zip(key, (images, categories), ("image", "category"), strict=True):
-            check(type(value) is int and value in known, path, f"{name}: no {kind} has the id {value!r}")
+            check(type(value) is int and value in known, path, f"{name}: no {kind} has the id {shown(value)}")
         if record.get("iscrowd"):
             regions[key] = None
         elif regions.setdefault(key, []) is not None:
@@ -65,11 +71,13 @@ def _rle(segmentation, image, name, path):
     if isinstance(segmentation, Rle):
         check(segmentation.problem is None, path, f"{name}: RLE {segmentation.problem}")
         counts = rle_counts(np.frombuffer(segmentation.counts, np.uint8))
-        check(segmentation.size == size and counts.sum() == size[0] * size[1] and counts.min() >= 0, path,
+        check(segmentation.size == size and fills(counts, size[0] * size[1]), path,
                f"{name}: its RLE does not fill the image's {size[0]} x {size[1]} pixels")
         return {"size": size, "counts": segmentation.counts}
     check(isinstance(segmentation, list) and segmentation, path, f"{name}: neither polygons nor an RLE")
     outlines = [_outline(polygon, size, name, path) for polygon in segmentation]
+    check(sum(map(_length, outlines)) <= LONGEST_OUTLINE, path,
+          f"{name}: its polygons have outlines of more than {LONGEST_OUTLINE} pixels")
     return mask_utils.merge(mask_utils.frPyObjects(outlines, *size))
 
 
@@ -78,6 +86,12 @@ def _outline(polygon, size, name, path):
     good = isinstance(polygon, np.ndarray) and len(polygon) >= 6 and len(polygon) % 2 == 0
     check(good and np.isfinite(polygon).all(), path, f"{name}: a polygon is no list of at least three points")
     return polygon.reshape(-1, 2).clip(0, size[::-1]).reshape(-1)
+
+
+def _length(outline):
+    """[x, y, x, y, ...]  ->  the pixels along its edges, the one back to its beginning included"""
+    points = outline.reshape(-1, 2)
+    return np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()
 
 
 def _tables(images, categories, unions):
@@ -97,18 +111,8 @@ def _tables(images, categories, unions):
         "rle_start": np.cumsum([0] + [len(rle) for rle in rles]), "rle": np.frombuffer(b"".join(rles), np.uint8)}
 
 
-def _parse(path):
-    """JSON with every RLE compressed and every polygon an array as soon as it is read."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"), object_hook=_shrink)
-    except json.JSONDecodeError as error:
-        raise bad_file(path, f"no valid JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
-    except UnicodeDecodeError as error:
-        raise bad_file(path, f"no UTF-8 text at byte {error.start}") from error
-
-
 def _shrink(record):
-    """json's object hook: lists of numbers would take ten times the memory of arrays."""
+    """json's object hook: every RLE compressed, every polygon an array, which takes a tenth of a list's memory."""
     polygons = record.get("segmentation")
     if isinstance(polygons, list):
         record["segmentation"] = [_array(polygon) for polygon in polygons]
@@ -132,8 +136,8 @@ def _by_id(records, kind, keys, path):
         name = f"{kind} number {position}"
         check(isinstance(record, dict), path, f"{name} is no JSON object")
         for key in ("id", *keys):
-            check(key in record, path, f"{name} (id {record.get('id')}) has no {key!r}")
-        check(type(record["id"]) is int, path, f"{name} has the id {record['id']!r}, which is no integer")
+            check(key in record, path, f"{name} (id {shown(record.get('id'))}) has no {key!r}")
+        check(is_id(record["id"]), path, f"{name} has the id {shown(record['id'])}, which is no integer of 64 bits")
         check(record["id"] not in found, path, f"{kind} id {record['id']} occurs twice")
         found[record["id"]] = record
     return found
@@ -142,11 +146,10 @@ def _by_id(records, kind, keys, path):
 def _check_image(number, image, path):
     """Its size and a file name below the image folder."""
     size, file = (image["height"], image["width"]), image["file_name"]
-    check(all(type(n) is int and 0 < n <= LARGEST_SIDE for n in size), path,
-          f"image {number} has height and width {size}")
-    parts = PurePosixPath(file).parts if isinstance(file, str) else ()
-    check(parts and parts[0] != "/" and ".." not in parts and "\0" not in file, path,
-           f"image {number} has the file name {file!r}; expected a name below the image folder")
+    check(is_size(size) and max(size) <= LARGEST_SIDE, path, f"image {number} has height and width {shown(size)}, "
+          f"not those of an image of at most {MAX_PIXELS} pixels and sides of at most {LARGEST_SIDE}")
+    check(is_file_name(file, 0), path,
+          f"image {number} has the file name {shown(file)}; expected a name below the image folder")
 
 
 def check(condition, path, what):

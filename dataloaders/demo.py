@@ -1,7 +1,8 @@
 """The demo data set: synthetic videos in YouTube-VIS 2019 layout, so that everything runs without a download.
 
 In: a folder, a seed, sizes. Out: <root>/JPEGImages/<video>/<frame>.jpg and <root>/train.json, as the real data set has
-them, and <root>/demo.json with the parameters. What the videos show is in `demo_scene.py`.
+them, and <root>/demo.json with the parameters. What the videos show is in `demo_scene.py`; the layouts of VSPW and COCO
+are in `demo_minivspw.py` and `demo_coco.py`.
 """
 import json
 import os
@@ -35,11 +36,10 @@ def write_demo_data(root, seed=0, videos_per_category=12, size=(96, 160), frames
     root = Path(root)
     parameters = {"version": VERSION, "seed": seed, "videos_per_category": videos_per_category,
                   "size": list(size), "frames": list(frames)}
-    _check_parameters(parameters)
-    if _is_complete(root, parameters):
+    check_parameters(seed, videos_per_category, size, frames)
+    if is_complete(root, parameters, ANNOTATIONS):
         return _summary(root, json.loads((root / ANNOTATIONS).read_text()), written=False)
-    root.mkdir(parents=True, exist_ok=True)
-    (root / RECORD).write_text(json.dumps(parameters, indent=1) + "\n")
+    write_record(root, parameters)
     document = _empty_document(seed)
     for index in progress(range(videos_per_category * len(CATEGORIES))):
         _add_video(root, document, index, parameters)
@@ -55,18 +55,22 @@ def video_size(index, size):
     return {5: (cols, rows), 11: (rows * 5 // 4, cols)}.get(index % 13, (rows, cols))
 
 
-def _check_parameters(p):
-    if p["seed"] < 0 or p["videos_per_category"] < 1:
-        raise ValueError(f"demo data: seed {p['seed']} and {p['videos_per_category']} videos per category: "
-                         "the seed must be 0 or more, the number of videos 1 or more.")
-    if len(p["size"]) != 2 or min(p["size"]) < MIN_SIZE:
-        raise ValueError(f"demo data: size {p['size']}: give rows and columns, each {MIN_SIZE} or more, e.g. 96 160.")
-    if len(p["frames"]) != 2 or not 1 <= p["frames"][0] <= p["frames"][1]:
-        raise ValueError(f"demo data: frames {p['frames']}: give the fewest and the most of a video, e.g. 12 16.")
+def check_parameters(seed, per_category, size, frames=(1, 1)):
+    """ValueError for parameters without sense, of any of the layouts."""
+    if seed < 0 or per_category < 1:
+        raise ValueError(f"demo data: seed {seed} and {per_category} videos or images per category: "
+                         "the seed must be 0 or more, their number 1 or more.")
+    if len(size) != 2 or min(size) < MIN_SIZE:
+        raise ValueError(f"demo data: size {list(size)}: give rows and columns, each {MIN_SIZE} or more, e.g. 96 160.")
+    if len(frames) != 2 or not 1 <= frames[0] <= frames[1]:
+        raise ValueError(f"demo data: frames {list(frames)}: give the fewest and the most of a video, e.g. 12 16.")
 
 
-def _is_complete(root, parameters):
-    """True: exactly this data set is at `root`. False: nothing is, or an interrupted run of exactly this one."""
+def is_complete(root, parameters, last):
+    """True: exactly this data set is at `root`. False: nothing is, or an interrupted run of exactly this one.
+
+    last: the file or folder that is written last.
+    """
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     advice = "Nothing was changed. Name another folder, or remove this one first."
@@ -79,7 +83,13 @@ def _is_complete(root, parameters):
     if found != parameters:
         raise ValueError(f"demo data: {root} holds a demo data set of other parameters.\n"
                          f"  there: {found}\n  asked: {parameters}\n  {advice}")
-    return (root / ANNOTATIONS).is_file()
+    return (root / last).exists()
+
+
+def write_record(root, parameters):
+    """The folder and demo.json in it: the first that is written."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / RECORD).write_text(json.dumps(parameters, indent=1) + "\n")
 
 
 def _empty_document(seed):
@@ -106,7 +116,7 @@ def _add_video(root, document, index, parameters):
     images, labels, categories = render_video(category, int(rng.integers(low, high + 1)), size, rng)
     name = f"demo_{index:04d}"
     names = [f"{name}/{t:05d}.jpg" for t in range(len(images))]
-    _write_frames(root / "JPEGImages", names, images)
+    write_frames(root / "JPEGImages", names, images)
     about = {"width": size[1], "height": size[0], "length": len(images)}
     document["videos"].append({"id": index + 1, "file_names": names, **about, "license": 1, "date_captured": "",
                                "flickr_url": "", "coco_url": ""})
@@ -117,12 +127,14 @@ def _add_video(root, document, index, parameters):
                                             "category_id": seen.id, **tracks, "iscrowd": 0, **about})
 
 
-def _write_frames(folder, names, images):
+def write_frames(folder, names, images):
+    """images (T, H, W, 3) RGB as JPEG, or masks (T, H, W) as PNG, by the ending of their names below the folder"""
     (folder / names[0]).parent.mkdir(parents=True, exist_ok=True)
     for name, image in zip(names, images, strict=True):
         path = str(folder / name)
-        if not cv2.imwrite(path, image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):    # OpenCV wants BGR
-            raise RuntimeError(f"demo data: cannot write {path}. Is the disk full, or the folder read-only?")
+        image = image[..., ::-1] if image.ndim == 3 else image                  # OpenCV wants BGR
+        if not cv2.imwrite(path, image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if image.ndim == 3 else []):
+            raise OSError(f"demo data: cannot write {path}. Is the disk full, or the folder read-only?")
 
 
 def _tracks(masks):

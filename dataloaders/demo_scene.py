@@ -13,8 +13,11 @@ import numpy as np
 
 SHAPES = ("disc", "star", "ring", "capsule")
 TEXTURES = ("striped", "checkered", "speckled", "shaded")
-HUES = {"striped": 0.07, "checkered": 0.32, "speckled": 0.57, "shaded": 0.82}     # mean; neighbours just overlap
-UNIT_AREA = {"disc": 2.75, "star": 1.54, "ring": 2.46, "capsule": 1.33}    # at radius 1; all shapes get equal areas
+HUES = {"striped": 0.07, "checkered": 0.32, "speckled": 0.57, "shaded": 0.82,     # mean; neighbours just overlap,
+        "zigzag": 0.195, "meshed": 0.445, "dotted": 0.695, "ringed": 0.945}       # these lie between, for other layouts
+UNIT_AREA = {"disc": 2.75, "star": 1.54, "ring": 2.46, "capsule": 1.33,    # at radius 1; all shapes get equal areas
+             "cross": 2.20, "triangle": 1.40, "crescent": 1.60, "clover": 2.21, "block": 2.20}
+LEAVING = 0.1                  # of the objects leave the frame or enter it
 AREA_RANGE = (0.08, 0.20)      # of the frame, per object, before it is cut or hidden
 PAN = 24                       # pixels of background beyond each border, for the camera's movement
 GRAIN_SIZE = 128               # side of the noise from which speckles are read
@@ -62,13 +65,14 @@ class Bar:
     colour: np.ndarray         # (3,) RGB, 0 to 255
 
 
-def render_video(category, num_frames, size, rng):
+def render_video(category, num_frames, size, rng, pool=CATEGORIES, leaving=LEAVING):
     """Category, T, (H, W), generator  ->  frames (T, H, W, 3) uint8 RGB, labels (T, H, W) uint8, [Category per label]
 
     Label 0 is background, label i the visible pixels of object i, whose category is the list's entry i - 1.
+    pool: the categories of the distractors; leaving: the share of objects that are out of the frame for a while.
     """
-    things = [make_thing(c, anchor, num_frames, size, rng)
-              for c, anchor in place(choose_categories(category, rng), size, rng)]
+    things = [make_thing(c, anchor, num_frames, size, rng, leaving)
+              for c, anchor in place(choose_categories(category, rng, pool), size, rng)]
     depth = rng.permutation(len(things))                  # the last one is nearest to the camera
     bar = make_bar(num_frames, size, rng) if rng.random() < 0.15 else None
     backdrop = paint_backdrop(size, rng)
@@ -90,9 +94,9 @@ def render_video(category, num_frames, size, rng):
 
 # What is in the video
 
-def choose_categories(category, rng):
+def choose_categories(category, rng, pool=CATEGORIES):
     """One or two targets and one or two distractors, of which about one in eight shares the shape or the texture."""
-    others = [c for c in CATEGORIES if c != category]
+    others = [c for c in pool if c != category]
     unlike = [c for c in others if c.shape != category.shape and c.texture != category.texture]
     targets = 1 + (rng.random() < 0.2)
     distractors = rng.choice((1, 2), p=(0.6, 0.4))
@@ -110,14 +114,14 @@ def place(categories, size, rng):
         yield category, taken[-1]
 
 
-def make_thing(category, anchor, num_frames, size, rng):
+def make_thing(category, anchor, num_frames, size, rng, leaving=LEAVING):
     """Everything random about one object; size and movement are drawn alike for all categories."""
     area = np.exp(rng.uniform(*np.log(AREA_RANGE))) * size[0] * size[1]
     radius = np.sqrt(area / UNIT_AREA[category.shape]) * (1 + 0.15 * wander(num_frames, rng)[:, 0])
     spin = rng.uniform(0, 2 * np.pi) + rng.uniform(-0.12, 0.12) * np.arange(num_frames)
     grain = cv2.GaussianBlur(rng.normal(0, 1, (GRAIN_SIZE, GRAIN_SIZE)).astype(np.float32), (0, 0), 1.2)
     return Thing(
-        category, move(anchor, radius, size, rng), radius, spin,
+        category, move(anchor, radius, size, rng, leaving), radius, spin,
         wobble=np.stack([rng.uniform(0.02, 0.07, 2), rng.uniform(0, 2 * np.pi, 2), rng.uniform(-0.4, 0.4, 2)], axis=1),
         form=rng.random(), tones=draw_tones(HUES[category.texture], rng), period=rng.uniform(10, 13),
         phase=rng.uniform(0, 2 * np.pi), grain=grain / grain.std())
@@ -149,15 +153,15 @@ def wander(num_frames, rng):
     return np.sin(speed * np.arange(num_frames)[:, None] + rng.uniform(0, 2 * np.pi, 2))
 
 
-def move(anchor, radius, size, rng):
-    """Drift and sway about the anchor, turned back at the borders; one in ten leaves or enters  ->  (T, 2)"""
+def move(anchor, radius, size, rng, leaving):
+    """Drift and sway about the anchor, turned back at the borders; a share leaves or enters  ->  (T, 2)"""
     time = np.arange(len(radius))[:, None] - len(radius) / 2
     scale = min(size) / 96
     path = anchor + scale * (rng.uniform(-2.2, 2.2, 2) * time + rng.uniform(0, 6) * wander(len(radius), rng))
     low = 0.5 * radius.mean()
     span = np.array(size) - 2 * low
     path = low + span - np.abs((path - low) % (2 * span) - span)      # reflected: a triangle wave
-    if rng.random() < 0.1:
+    if rng.random() < leaving:
         leave(path, radius, size, rng)
     return path
 
@@ -221,6 +225,33 @@ def capsule(u, v, form):
     return np.hypot(np.maximum(np.abs(u) - 0.64, 0), bent) - 0.36
 
 
+def cross(u, v, form):
+    arm = 0.29 + 0.08 * form
+    u, v = np.abs(u), np.abs(v)
+    return np.minimum(np.maximum(u - 1, v - arm), np.maximum(v - 1, u - arm))
+
+
+def triangle(u, v, form):
+    v = v / (0.85 + 0.3 * form)
+    return np.maximum(-u, 0.5 * u + np.sqrt(0.75) * np.abs(v)) - 0.52
+
+
+def crescent(u, v, form):
+    return np.maximum(np.hypot(u, v) - 1, 0.8 - np.hypot(u - 0.5 - 0.1 * form, v))
+
+
+def clover(u, v, form):
+    leaves = 3 if form < 0.5 else 4
+    half = np.pi / leaves
+    phi = (np.arctan2(v, u) + half) % (2 * half) - half       # from the middle of the nearest leaf
+    radius = np.hypot(u, v)
+    return np.hypot(radius * np.cos(phi) - 0.54, radius * np.sin(phi)) - 0.46
+
+
+def block(u, v, form):
+    return np.maximum(np.abs(u) - 0.85, np.abs(v) - 0.5 - 0.3 * form)
+
+
 def striped(x, y, thing):
     """Each surface: coordinates in pixels  ->  [0, 1], 0 the dark and 1 the bright tone."""
     bent = y + 1.5 * np.sin(x / 9 + thing.phase)
@@ -242,8 +273,27 @@ def shaded(x, y, thing):
     return 0.5 + 0.5 * np.sin((x * np.cos(thing.phase) + y * np.sin(thing.phase)) / (2.5 * thing.period) + thing.phase)
 
 
-OUTLINES = {f.__name__: f for f in (disc, star, ring, capsule)}
-SURFACES = {f.__name__: f for f in (striped, checkered, speckled, shaded)}
+def zigzag(x, y, thing):
+    wave = np.abs((x / thing.period + thing.phase) % 2 - 1)                    # a triangle wave in [0, 1]
+    return 0.5 + 0.5 * np.tanh(3 * np.sin(2 * np.pi * (y / thing.period + wave) + thing.phase))
+
+
+def meshed(x, y, thing):
+    lines = [np.cos(2 * np.pi * c / thing.period + thing.phase) for c in np.broadcast_arrays(x, y)]
+    return 0.5 + 0.5 * np.tanh(4 * (np.maximum(*lines) - 0.7))
+
+
+def dotted(x, y, thing):
+    waves = [np.cos(2 * np.pi * c / thing.period + thing.phase) for c in np.broadcast_arrays(x, y)]
+    return 0.5 + 0.5 * np.tanh(4 * (sum(waves) - 0.7))
+
+
+def ringed(x, y, thing):
+    return 0.5 + 0.5 * np.tanh(3 * np.sin(2 * np.pi * np.hypot(x, y) / thing.period + thing.phase))
+
+
+OUTLINES = {f.__name__: f for f in (disc, star, ring, capsule, cross, triangle, crescent, clover, block)}
+SURFACES = {f.__name__: f for f in (striped, checkered, speckled, shaded, zigzag, meshed, dotted, ringed)}
 
 
 def draw_bar(image, labels, bar, t):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from .folds import FOLDS, MINIVSPW_CLASSES, check_fold, minivspw_classes
+from .image_file import MAX_BYTES, real_path
 from .vspw_masks import count_labels, read_image, read_labels
 
 SIDES = ("train", "test")
@@ -129,8 +130,8 @@ class MiniVSPWIndex:
 
     def _inside(self, name):
         """Name of a file below data/  ->  its path; links that leave the folder are refused."""
-        folder = (self.root / "data").resolve()
-        path = (folder / name).resolve()
+        folder = real_path(self.root / "data")
+        path = real_path(folder / name)
         if not path.is_relative_to(folder):
             raise ValueError(f"{self.path}: {name}: {path} lies outside {folder}.\n  Move the video into that folder.")
         return path
@@ -203,6 +204,8 @@ def _by_video(frames, start):
 def read_list(path):
     """A list of MiniVSPW, `<video> <video>/mask/<8 digits>.png` per line  ->  {video: [frame numbers]}, as listed"""
     videos, last = {}, None
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path}: more than {MAX_BYTES} bytes are no list.\n  Download or make the list again.")
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         match = LINE.fullmatch(line)
         if match is None or not is_folder_name(match["video"]):

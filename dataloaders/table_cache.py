@@ -1,6 +1,7 @@
 """What an index parsed or counted once, as arrays in its cache folder: never trusted, never needed."""
 import logging
 import os
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -9,6 +10,10 @@ from pathlib import Path
 import numpy as np
 
 log = logging.getLogger(__name__)
+
+# What NumPy and zipfile raise on damaged files; MemoryError: a length that nobody wrote, RuntimeError: "encrypted".
+UNREADABLE = (OSError, EOFError, LookupError, ValueError, TypeError, ArithmeticError, RuntimeError, MemoryError,
+              zipfile.BadZipFile, zlib.error, struct.error)
 
 
 def read_cache(cache, key, names):
@@ -20,7 +25,7 @@ def read_cache(cache, key, names):
             if str(stored["key"]) != key:
                 return None
             return {name: stored[name] for name in names}
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except UNREADABLE as error:
         log.warning("cache %s is damaged (%s); it is built again", cache, error)
         return None
 

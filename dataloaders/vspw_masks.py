@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from .image_file import bad_image, check_size, decode, read_bytes
 from .table_cache import read_cache, write_cache
 
 log = logging.getLogger(__name__)
@@ -44,25 +45,25 @@ class LabelAreas:
 
 def read_image(path):
     """JPEG file  ->  (H, W, 3) uint8, RGB"""
-    image = cv2.imdecode(np.frombuffer(_read_whole(path), np.uint8), cv2.IMREAD_COLOR)
+    image = decode(_read_whole(path), path)
     if image is None:
-        raise _bad_file(path, "is no image that OpenCV can read")
+        raise bad_image(path, "is no image that OpenCV can read")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def read_labels(path):
     """PNG of label ids, grey or with a palette  ->  (H, W) uint8"""
     data = _read_whole(path)
-    kind = data[25] if len(data) > 25 else None
+    kind = data[25] if check_size(data, path) else None
     if kind == PALETTE:                                    # OpenCV would return its colours
         try:
             labels = np.array(Image.open(io.BytesIO(data), formats=["PNG"]))
         except (OSError, ValueError, SyntaxError) as error:
-            raise _bad_file(path, f"cannot be read ({error})") from None
+            raise bad_image(path, f"cannot be read ({error})") from None
     else:
-        labels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if kind == GREY else None
+        labels = decode(data, path, cv2.IMREAD_UNCHANGED) if kind == GREY else None
     if labels is None or labels.ndim != 2 or labels.dtype != np.uint8:
-        raise _bad_file(path, "is no mask: expected a PNG with one channel of 8 bits, a label id per pixel")
+        raise bad_image(path, "is no mask: expected a PNG with one channel of 8 bits, a label id per pixel")
     return labels
 
 
@@ -108,9 +109,9 @@ def _read_whole(path):
     """The bytes of a file. Decoders fill what a truncated one lacks and say nothing: its end is looked at."""
     if not path.is_file():
         raise _missing(path)
-    data = path.read_bytes()
+    data = read_bytes(path)
     if not data.rstrip(b"\0").endswith(IMAGE_END[path.suffix]):
-        raise _bad_file(path, f"is truncated (no {path.suffix[1:].upper()} end marker)")
+        raise bad_image(path, f"is truncated (no {path.suffix[1:].upper()} end marker)")
     return data
 
 
@@ -124,7 +125,3 @@ def _stat(path):
 def _missing(path):
     return FileNotFoundError(f"VSPW: no file {path}.\n  Unpack VSPW_480p completely, set data.root to its folder, and "
                              f"use lists that were made for it (data.annotations).")
-
-
-def _bad_file(path, what):
-    return ValueError(f"{path} {what}.\n  Unpack or download this file again.")

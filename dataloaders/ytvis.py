@@ -10,7 +10,8 @@ from pathlib import Path, PurePosixPath
 import cv2
 import numpy as np
 
-from .annotations import bad_file, load_tables, rle_counts
+from .annotations import bad_file, fills, load_tables, rle_counts
+from .image_file import bad_image, decode, read_bytes, real_path
 
 
 class YouTubeVISIndex:
@@ -29,7 +30,7 @@ class YouTubeVISIndex:
             raise FileNotFoundError(
                 f"YouTube-VIS annotations: no {annotations} in {self.root} (data.root, data.annotations).\n"
                 f"  Set data.root to the folder with {annotations} and JPEGImages/.")
-        self._images = (self.root / "JPEGImages").resolve()
+        self._images = real_path(self.root / "JPEGImages")
         self._tables = load_tables(self.path, cache_dir)
         self._row = {video: row for row, video in enumerate(self._tables["video_id"].tolist())}
         categories = (self._tables[name].tolist() for name in ("category_id", "category_name"))
@@ -87,7 +88,7 @@ class YouTubeVISIndex:
 
     def read_image(self, video_id, frame):
         """One frame: (H, W, 3) uint8, RGB."""
-        path = (self._images / self.file_name(video_id, frame)).resolve()
+        path = real_path(self._images / self.file_name(video_id, frame))
         if not path.is_relative_to(self._images):
             raise bad_file(self.path, f"video {video_id}, frame {frame}: {path} lies outside {self._images}")
         if not path.is_file():
@@ -96,8 +97,8 @@ class YouTubeVISIndex:
                 f"  Unpack the images to {self._images}.")
         image = _decode_image(path)
         if image.shape[:2] != self.size(video_id):
-            raise _bad_image(path, f"has {image.shape[0]} x {image.shape[1]} pixels, but video {video_id} of "
-                                   f"{self.path.name} has {self.size(video_id)[0]} x {self.size(video_id)[1]}")
+            raise bad_image(path, f"has {image.shape[0]} x {image.shape[1]} pixels, but video {video_id} of "
+                                  f"{self.path.name} has {self.size(video_id)[0]} x {self.size(video_id)[1]}")
         return image
 
     def read_mask(self, video_id, frame, class_id):
@@ -115,7 +116,7 @@ class YouTubeVISIndex:
         """One stored mask, (H, W) bool. Its runs must fill the image: pycocotools' decoder does not insist on that."""
         start = self._tables["rle_start"]
         counts = rle_counts(self._tables["rle"][start[mask]:start[mask + 1]])
-        if counts.sum() != size[0] * size[1] or counts.min() < 0:
+        if not fills(counts, size[0] * size[1]):
             raise bad_file(self.path, f"annotation {self._tables['annotation_id'][row]}, {where}: the runs of the RLE "
                                       f"do not sum up to {size[0]} x {size[1]}")
         foreground = np.arange(len(counts)) % 2 == 1
@@ -124,14 +125,10 @@ class YouTubeVISIndex:
 
 def _decode_image(path):
     """File -> (H, W, 3) uint8, RGB. OpenCV fills a truncated JPEG with grey and says nothing: its end is looked at."""
-    data = path.read_bytes()
+    data = read_bytes(path)
     if path.suffix.lower() in (".jpg", ".jpeg") and not data.rstrip(b"\0").endswith(b"\xff\xd9"):
-        raise _bad_image(path, "is truncated (no JPEG end marker)")
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        raise bad_image(path, "is truncated (no JPEG end marker)")
+    image = decode(data, path)
     if image is None:
-        raise _bad_image(path, "is no image that OpenCV can read")
+        raise bad_image(path, "is no image that OpenCV can read")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def _bad_image(path, what):
-    return ValueError(f"{path} {what}.\n  Unpack or download this file again.")

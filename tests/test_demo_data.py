@@ -10,7 +10,7 @@ import pytest
 from pycocotools import mask as rle
 
 from dataloaders import demo_scene
-from dataloaders.demo import MIN_VISIBLE, video_size, write_demo_data
+from dataloaders.demo import MIN_VISIBLE, VERSION, video_size, write_demo_data
 from dataloaders.demo_scene import CATEGORIES, OUTLINES, SHAPES, TEXTURES, UNIT_AREA, render_video
 
 SETTINGS = {"seed": 3, "videos_per_category": 6, "size": (48, 80), "frames": (5, 7)}
@@ -49,6 +49,18 @@ def test_other_seed_gives_other_frames(tmp_path):
         write_demo_data(tmp_path / str(seed), **{**few, "seed": seed})
     first, second = digests(tmp_path / "0"), digests(tmp_path / "1")
     assert all(first[name] != second[name] for name in first)
+
+
+@pytest.mark.parametrize("index, ids, areas", [
+    (0, [1, 12], [2604, 1184]), (5, [6, 10], [1177, 881]), (10, [11, 6, 6], [1425, 1495, 1245]),
+    (15, [16, 8, 11], [2077, 1995, 1949])])
+def test_scenes_are_still_those_of_version_2(index, ids, areas):
+    """Pixels of each object in a frame, as once written; a changed draw would move them far. Else raise VERSION."""
+    rng = np.random.default_rng([0, index])
+    rng.integers(12, 17)                                   # the draw of the length comes first
+    _, labels, seen = render_video(CATEGORIES[index], 3, (96, 160), rng)
+    assert VERSION == 2 and [c.id for c in seen] == ids
+    np.testing.assert_allclose(np.bincount(labels[2].ravel())[1:], areas, atol=3)
 
 
 def test_video_does_not_depend_on_how_many_there_are(demo, tmp_path):
@@ -238,7 +250,7 @@ def test_star_is_the_polygon_of_its_tips_and_notches():
     np.testing.assert_array_equal(OUTLINES["star"](points[:, 0], points[:, 1], form=0.) < 0, inside)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", OUTLINES)
 def test_unit_area_is_the_area_of_the_shape(shape):
     v, u = np.mgrid[-1.5:1.5:600j, -1.5:1.5:600j]
     area = np.mean([(OUTLINES[shape](u, v, form) < 0).mean() * 9 for form in np.linspace(0, 0.99, 10)])

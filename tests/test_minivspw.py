@@ -1,6 +1,7 @@
 """MiniVSPW: lists by the rule and as published, what the index offers, frames without the object, every bad file."""
 import functools
 import graphlib
+import itertools
 import json
 import sys
 from collections import defaultdict
@@ -18,9 +19,10 @@ import train
 from dataloaders import build_index, build_test_loader, build_train_loader, build_validation_loader
 from dataloaders.folds import minivspw_classes, split_classes
 from dataloaders.minivspw import MiniVSPWIndex, read_list, write_list
+from dataloaders.minivspw_lists import NAMES, compare, contradictions, make_lists, write_lists
 from dataloaders.vspw_masks import count_labels, read_labels
 from tools import make_minivspw_lists
-from tools.make_minivspw_lists import check_lists, compare, make_lists, write_lists
+from tools.make_minivspw_lists import check_lists
 from utils.config import load_config
 from utils.evaluator import evaluate
 from utils.logger import read_json_lines
@@ -171,6 +173,35 @@ def test_tool_writes_and_compares(vspw, tmp_path, monkeypatch, capsys):
     assert "differ" in run_tool(monkeypatch, vspw, "--check", tmp_path)
     assert "none of train_0" in run_tool(monkeypatch, vspw, "--check", vspw)
     assert run_tool(monkeypatch, vspw) == 2, "neither --output nor --check"
+    assert run_tool(monkeypatch, "--output", tmp_path / "new") == 2, "no masks to make lists from"
+
+
+def test_tool_checks_lists_without_masks(vspw, tmp_path, monkeypatch, capsys):
+    lists = make_lists(vspw)
+    write_lists(lists, tmp_path)
+    assert run_tool(monkeypatch, "--check", tmp_path) == 0
+    assert "no contradictions" in capsys.readouterr().out
+    write_list(tmp_path / "val_0.txt", {"v2": [99]})
+    assert "No masks yield" in run_tool(monkeypatch, "--check", tmp_path)
+    assert "v2/00000099: in val_0, but" in capsys.readouterr().out
+
+
+def test_contradiction_is_what_no_set_of_shown_classes_explains():
+    """Against trying all of them: three lists over four classes, every membership of a frame."""
+    classes = {"test_0": (1, 2), "test_1": (2, 3), "val_0": (3, 4)}
+    possible = {frozenset(name for name, own in classes.items() if set(own) & set(shown))
+                for count in range(5) for shown in itertools.combinations((1, 2, 3, 4), count)}
+    for count in range(4):
+        for names in itertools.combinations(classes, count):
+            lists = {name: {"v": [7]} if name in names else {} for name in classes}
+            assert (not contradictions(lists, classes)) == (frozenset(names) in possible), names
+
+
+def test_contradicting_videos_are_told():
+    a, b = ({"x": [1], "y": [1]}, {"y": [1], "x": [1]})
+    told, = contradictions({"test_2": a, "test_3": b})
+    assert told.startswith("no order of the videos suits all lists: ")
+    assert contradictions({"train_2": {"x": [1]}, "test_3": {"x": [2]}}) == ["x: in training lists and in others"]
 
 
 # -- the published lists
@@ -199,6 +230,37 @@ def test_published_lists_contain_each_other_as_the_rule_demands():
     assert frames["val_2"] <= frames["val_0"] | frames["val_1"]
     trained = set(listed("train_2"))
     assert not any(video in trained for shown in frames.values() for video, _ in shown)
+
+
+@functools.cache
+def published():
+    return {name: listed(name) for name in NAMES if (PUBLISHED / f"{name}.txt").is_file()}
+
+
+@needs_lists
+def test_published_lists_do_not_contradict_the_rule():
+    assert len(published()) == 9 and contradictions(published()) == []
+
+
+@needs_lists
+@pytest.mark.parametrize("name, taken, instead", [
+    ("val_0", 51, 41), ("val_0", 47, 111), ("val_1", 111, 47), ("val_1", 41, 51), ("val_2", 47, 51),
+    ("val_2", 41, 111)])
+def test_published_validation_lists_need_their_odd_classes(name, taken, instead):
+    """Folds 1 and 2 validate truck and book, not billboard and tent: with these the lists could not be as they are."""
+    lists = {n: videos for n, videos in published().items() if n != "train_2"}
+    classes = {n: minivspw_classes(int(n[-1]) + 1, n[:-2]) for n in lists}
+    classes[name] = tuple({*classes[name], instead} - {taken})
+    assert taken not in classes[name] and len(classes[name]) == 5
+    assert len(contradictions(lists, classes)) > 100
+
+
+@needs_lists
+def test_published_training_list_is_of_another_split():
+    """All classes of test_0 and test_1 train fold 3: of the same videos every frame of these would be in train_2."""
+    trained, lists = set(minivspw_classes(3, "train")), published()
+    assert trained.issuperset(minivspw_classes(1, "test")) and trained.issuperset(minivspw_classes(2, "test"))
+    assert not any(video in lists["train_2"] for name in lists if name != "train_2" for video in lists[name])
 
 
 def label_for(name, others):

@@ -124,6 +124,47 @@ def paper_table(results_by_fold, dataset="ytvis", name="ours", classes_by_fold=N
     return Table(header, [*rows, [name, *ours, _cell(_over_folds(scores, "vc"))]])
 
 
+def shares(trainings, folds=FOLDS):
+    """[{fold: lines} of every training]  ->  {"j": values, "f": values, "vc": values}, means over `folds`
+
+    One training gives a value per run, several one each: the mean of its runs. No values while a fold is missing.
+    """
+    scores = [{fold: _fold_scores(training.get(fold, ()), None) for fold in folds} for training in trainings]
+    values = {key: [_over_folds(training, key, folds) for training in scores] for key in NAMES}
+    if len(trainings) == 1:
+        return {key: runs for key, (runs,) in values.items()}
+    return {key: [mean(runs) for runs in each] if all(each) else [] for key, each in values.items()}
+
+
+def comparison_table(rows, with_difference=False, vc="VC7"):
+    """[(label, the paper's (J, F, mVC7) or None, ours as of `shares` or None)]  ->  Table, paper beside ours"""
+    parts = ("paper", "ours", "difference")[:2 + with_difference]
+    header = ["", *(f"{metric} {part}" for metric in ("J", "F", f"m{vc}") for part in parts)]
+    lines = []
+    for label, paper, ours in rows:
+        triples = [_compared(number, (ours or {}).get(key)) for number, key in zip(paper or (None,) * 3, NAMES,
+                                                                                strict=True)]
+        lines.append([label, *(cell for triple in triples for cell in triple[:len(parts)])])
+    return Table(header, lines)
+
+
+def comparison_by_fold(rows, with_difference=False, vc="VC7"):
+    """[(label, entry of PAPER, {fold or "mean": ours as of `shares`} or None)]  ->  Table, ours below the paper's
+
+    None: a method that is not ours has no such line.
+    """
+    columns = [(key, part) for key in ("j", "f") for part in (*FOLDS, "mean")] + [("vc", "mean")]
+    header = ["", *(f"{NAMES[key]} {part}" for key, part in columns[:-1]), f"m{vc}"]
+    lines = []
+    for label, entry, ours in rows:
+        numbers = [*entry["j"], *(entry["f"] or [None] * 5), entry["vc"]]
+        triples = [_compared(number, (ours or {}).get(part, {}).get(key))
+                   for number, (key, part) in zip(numbers, columns, strict=True)]
+        kinds = ("paper", "ours", "difference")[:1 if ours is None else 2 + with_difference]
+        lines += [[f"{label} ({kind})", *cells] for kind, cells in zip(kinds, zip(*triples, strict=True), strict=False)]
+    return Table(header, lines)
+
+
 def summary(results, classes=None):
     """Lines of one fold  ->  'J 50.6 ± 0.4, F 51.3 ± 0.3, VC7 55.0 ± 0.2 (5 runs)'"""
     scores = _fold_scores(results, classes)
@@ -146,12 +187,19 @@ def _by_run(results):
     return dict(sorted(runs.items()))
 
 
-def _over_folds(scores, key):
+def _over_folds(scores, key, folds=FOLDS):
     """Mean over folds, run by run; empty unless every fold has the same number of runs."""
-    counts = {len(scores[fold][key]) for fold in FOLDS}
+    counts = {len(scores[fold][key]) for fold in folds}
     if len(counts) != 1:
         return []
-    return [mean(values) for values in zip(*(scores[fold][key] for fold in FOLDS), strict=True)]
+    return [mean(values) for values in zip(*(scores[fold][key] for fold in folds), strict=True)]
+
+
+def _compared(number, values):
+    """The paper's number or None, our shares  ->  their cells, and the cell of the difference"""
+    ours = _cell(values)
+    difference = "" if number is None or ours is None else f"{ours[0] - number:+.1f}"
+    return None if number is None else (number, None), ours, difference
 
 
 def _metric_names(results):

@@ -1,0 +1,106 @@
+"""Find everything that is wrong with a data set before a long run does, and say what to do about it.
+
+    python tools/check_dataset.py ytvis data/Youtube-VOS/train                     existence, headers, annotations
+    python tools/check_dataset.py vspw data/VSPW_480p --deep                       and every image and mask decoded
+    python tools/check_dataset.py coco data/coco --report report.json --fix-list repair.txt
+
+Exit code: 0 nothing wrong (warnings may be printed), 1 problems, 2 it cannot be read at all, 130 interrupted.
+--fix-list has one line per file to download again and per annotation, video or list line to leave out, each with the
+reason. --write-clean writes an annotation file without them (data.annotations=FILE uses it); nothing is ever repaired
+in place. Tools and indexes share their rules: what is clean here loads there.
+"""
+import argparse
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools import check_dataset_coco, check_dataset_ytvis  # noqa: E402  (the project root has to be on the path first)
+from tools.check_dataset_findings import ERROR, WARNING, Findings, table, write_report  # noqa: E402
+from tools.check_dataset_json import write_clean  # noqa: E402
+from tools.check_dataset_vspw import check_vspw  # noqa: E402
+from utils.config import user_errors  # noqa: E402
+
+CHECKS = {"ytvis": check_dataset_ytvis.check_ytvis, "vspw": check_vspw, "coco": check_dataset_coco.check_coco}
+ANNOTATIONS = {"ytvis": "train.json", "vspw": "minivspw_lists", "coco": "annotations/instances_train2017.json"}
+REFERENCES = {"ytvis": check_dataset_ytvis.REFERENCES, "coco": check_dataset_coco.REFERENCES}
+INTERRUPTED = 130
+
+
+def parse(arguments=None):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset", choices=CHECKS)
+    parser.add_argument("root", type=Path, help="data.root: the folder with the annotations and the images")
+    parser.add_argument("--annotations", help="data.annotations, below ROOT (default: train.json; coco: annotations/"
+                                              "instances_train2017.json; vspw: minivspw_lists, a folder)")
+    parser.add_argument("--deep", action="store_true", help="decode every image and mask, in parallel")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes of --deep (default: all cores)")
+    parser.add_argument("--shots", type=int, default=5, help="K: classes need K + 1 videos (default 5)")
+    parser.add_argument("--few-videos", choices=("error", "repeat"), default="error",
+                        help="data.few_videos; with repeat, small classes are a warning (default error)")
+    parser.add_argument("--strict", action="store_true", help="warnings end with exit code 1, too")
+    parser.add_argument("--report", type=Path, metavar="FILE.json", help="everything found, for programs")
+    parser.add_argument("--fix-list", type=Path, metavar="FILE", help="what to download again or to leave out")
+    parser.add_argument("--write-clean", type=Path, metavar="FILE.json",
+                        help="ytvis, coco: the annotations without what is wrong; FILE must not exist")
+    args = parser.parse_args(arguments)
+    args.annotations = args.annotations or ANNOTATIONS[args.dataset]
+    if args.workers < 1 or args.shots < 1:
+        parser.error("--workers and --shots have to be 1 or more")
+    return args
+
+
+def check_outputs(args):
+    """ValueError before the long check rather than after it."""
+    if args.write_clean and args.dataset not in REFERENCES:
+        raise ValueError("--write-clean: MiniVSPW has lists.\n  Make them again: tools/make_minivspw_lists.py")
+    if args.write_clean and args.write_clean.exists():
+        raise ValueError(f"--write-clean {args.write_clean}: this file exists.\n  Nothing was changed. Name a new one.")
+    folders = (args.root.resolve(), (args.root / args.annotations).resolve())
+    for path in filter(None, (args.report, args.fix_list, args.write_clean)):
+        if not path.absolute().parent.is_dir() or path.is_dir():
+            raise ValueError(f"{path}: no file can be written there.\n  Name a file in an existing folder.")
+        if path.exists() and any(path.resolve().is_relative_to(folder) for folder in folders):
+            raise ValueError(f"{path} exists within the data set.\n  Nothing was changed. Name another file.")
+
+
+def describe(args, tables, findings, status):
+    """What --report writes."""
+    return {"dataset": args.dataset, "root": str(args.root), "annotations": args.annotations, "deep": args.deep,
+            "shots": args.shots, "status": status, "errors": findings.total(ERROR),
+            "warnings": findings.total(WARNING), "problems": findings.problems(), **tables}
+
+
+def print_tables(tables):
+    for name, rows in tables.items():
+        if rows:
+            print(f"{name}\n{table(rows)}\n")
+
+
+def main(arguments=None):
+    args, findings, tables, status = parse(arguments), Findings(), {}, None
+    with user_errors():
+        check_outputs(args)
+        try:
+            tables = CHECKS[args.dataset](args, findings)
+        except KeyboardInterrupt:
+            status = "interrupted"
+            print("Interrupted: only what was found so far.", file=sys.stderr)
+        code = INTERRUPTED if status else findings.exit_code(args.strict)
+        print_tables(tables)
+        print(findings.text())
+        if args.report:
+            write_report(args.report, describe(args, tables, findings, status or ("problems" if code else "clean")))
+        if args.fix_list:
+            findings.write_repairs(args.fix_list)
+            print(f"{args.fix_list}: {len(findings.repairs)} repairs")
+        if args.write_clean and not status:
+            gone = write_clean(args.root / args.annotations, args.write_clean, findings.drops,
+                               REFERENCES[args.dataset])
+            print(f"{args.write_clean}: {gone} records left out")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

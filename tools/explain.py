@@ -1,0 +1,159 @@
+"""One HTML page about one test episode: what VIPMT attends to, believes and remembers, beside Figures 2 and 3.
+
+    python tools/explain.py --config config/vipmt_ytvis.yaml --fold 1 [--checkpoint FILE] [--episode N]
+    python tools/explain.py --config config/demo.yaml --fold 1 --video NAME [--class NAME] [--run R] [--clip N]
+
+The whole video is segmented just as test.py does it, with the supports and memory draws of that run; one clip is shown
+in full: attention of the support, clip, memory and frame prototypes, prior, masks of every iteration, similarity maps.
+Episodes, runs and clips are counted from 0. The page needs nothing but itself; a browser opens it from the disk. It
+replaces an older one of the same clip, whatever that was made with: to compare settings, give each its --output.
+"""
+import argparse
+import difflib
+import re
+import sys
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+from dataloaders import build_index, fold_side  # noqa: E402
+from dataloaders.sampling import rng_for  # noqa: E402
+from dataloaders.streaming import EpisodeStream, TestEpisodes  # noqa: E402
+from models import get_method  # noqa: E402
+from models.vipmt.build import with_iou_net  # noqa: E402
+from tools.explain_capture import capture  # noqa: E402
+from tools.explain_page import build_page, why_without_memory  # noqa: E402
+from utils.checkpoint import atomic_file, fingerprint, load_trained, load_weights  # noqa: E402
+from utils.config import add_config_arguments, load_config, user_errors  # noqa: E402
+from utils.evaluator import warn_of_other_config  # noqa: E402
+from utils.logger import get_logger  # noqa: E402
+from utils.runtime import prepare_runtime  # noqa: E402
+from utils.visualise import denormalise  # noqa: E402
+
+# -- which episode --------------------------------------------------------------------------------------------------
+
+def find_episode(episodes, number=None, video=None, class_name=None):
+    """TestEpisodes, what the user asked for  ->  its position; ValueError with what there is instead"""
+    if number is not None and (video or class_name):
+        raise ValueError("--episode and --video or --class: give the episode's number or its names, not both")
+    if not len(episodes):
+        raise ValueError(f"{episodes.index.path}: this fold has no test episodes; check data.root and --fold")
+    if number is not None:
+        if not 0 <= number < len(episodes):
+            raise ValueError(f"--episode {number}: the fold has {len(episodes)} test episodes; "
+                             f"give 0 to {len(episodes) - 1}, or --video NAME")
+        return number
+    found = range(len(episodes))
+    if class_name:
+        found = matching(found, lambda i: episodes.index.class_name(episodes.pairs[i][0]), class_name, "--class",
+                         "test class of this fold")
+    if video:
+        what = f"test video of class {class_name}" if class_name else "test video of this fold"
+        found = matching(found, lambda i: episodes.key(i)[1], video, "--video", what)
+    if video and len(found) > 1:
+        names = ", ".join(episodes.index.class_name(episodes.pairs[i][0]) for i in found)
+        raise ValueError(f"--video {video}: it is tested for {len(found)} classes; add --class with one of: {names}")
+    return found[0]
+
+
+def matching(numbers, name_of, wanted, flag, what, most=10):
+    """Those of `numbers` whose name is `wanted`; ValueError with names that are near."""
+    found = [i for i in numbers if name_of(i) == wanted]
+    if not found:
+        names = sorted({name_of(i) for i in numbers})
+        near = [n for n in names if wanted in n] or difflib.get_close_matches(wanted, names, n=most) or names
+        some = near[:most] if len(names) > most else names
+        raise ValueError(f"{flag} {wanted}: no such {what}.\n  There are {len(names)}, among them: {', '.join(some)}")
+    return found
+
+
+def load_episode(cfg, args, cache):
+    """The episode asked for, with its clips on their way; ValueError for a clip that it does not have"""
+    if args.run < 0:
+        raise ValueError(f"--run {args.run}: runs are counted from 0")
+    index, novel = fold_side(build_index(cfg, cache), args.fold, "test")
+    episodes = TestEpisodes(index, novel, cfg, args.run)
+    number = find_episode(episodes, args.episode, args.video, getattr(args, "class"))
+    clips = episodes.num_clips(number)
+    if args.clip is not None and not 0 <= args.clip < clips:
+        raise ValueError(f"--clip {args.clip}: video {episodes.key(number)[1]} has {clips} clips of "
+                         f"{cfg.data.clip_length} frames; give 0 to {clips - 1}, or leave it out")
+    return number, clips, next(iter(EpisodeStream(episodes, [number])))
+
+
+# -- the page -------------------------------------------------------------------------------------------------------
+
+def load_model(cfg, file, fold, device, judge=None):
+    """The trained model of test.py; judge: a file with another IoUNet, or None  ->  its method, the model"""
+    if cfg.model.method != "vipmt":
+        raise ValueError(f"model.method: {cfg.model.method}: only vipmt is explained; use a config of it")
+    checkpoint, method = load_trained(file, fold), get_method(cfg.model.method)
+    warn_of_other_config(checkpoint.get("config", cfg), cfg, file, own_iou_net=judge is None)
+    model = method.build(cfg).to(device).eval()
+    weights = checkpoint["model"]
+    load_weights(model, with_iou_net(model, weights, judge, cfg, fold) if judge else weights, file)
+    return method, model
+
+
+def facts_of(cfg, args, file, episode, number):
+    """What the page says about itself, {name: value}"""
+    changed = " ".join([*args.config, *args.overrides])
+    return {
+        "episode": f"{episode.class_name} in video {episode.video}",
+        "number": f"{number} of fold {args.fold}, run {episode.run}, protocol {cfg.test.protocol}",
+        "config": changed or "config/vipmt_ytvis.yaml",
+        "checkpoint": f"{file}, SHA-256 {fingerprint(file)[:12]}",
+        **({"IoUNet": f"{args.iou_net}, SHA-256 {fingerprint(args.iou_net)[:12]}"} if args.iou_net else {}),
+        "input": f"{' x '.join(map(str, cfg.data.size))}, {cfg.data.shots} shots, clips of {cfg.data.clip_length}",
+        "query frames": f"{len(episode.frames)}, {episode.frames[0]} to {episode.frames[-1]}"}
+
+
+def explain(args, cfg):
+    """The page that the command line asks for  ->  its path"""
+    base = Path("output", cfg.name, f"fold{args.fold}")
+    file = args.checkpoint or base / f"{cfg.checkpoint.select}.pth"
+    method, model = load_model(cfg, file, args.fold, args.device, args.iou_net)
+    number, clips, episode = load_episode(cfg, args, (args.output or base) / "cache")
+    rng = rng_for(cfg.seed, "memory", episode.run, episode.class_id, episode.video)
+    segmenter = method.VideoSegmenter(model, episode.support_images, episode.support_masks, memory=cfg.memory, rng=rng,
+                                      amp=prepare_runtime(cfg.speed, torch.device(args.device)))
+    view = capture(model, episode, segmenter, args.clip, partial(tqdm, total=clips, desc=episode.id, unit="clip"))
+    if model.iou_net is not None and not view.detail.memory:
+        get_logger().warning("clip %d:%s", view.detail.number, why_without_memory(view.detail, cfg))
+    supports = list(zip(denormalise(episode.support_images), episode.support_masks.numpy(), episode.support_frames,
+                        strict=True))
+    page = build_page(view, supports, facts_of(cfg, args, file, episode, number), cfg)
+    name = f"{episode.class_name}_{episode.video}_run{episode.run}_clip{view.detail.number}"
+    path = (args.output or base / "explain") / (re.sub(r"[^\w-]", "_", name) + ".html")
+    with atomic_file(path) as out:
+        out.write(page.encode("utf-8"))
+    return path
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_config_arguments(parser)
+    parser.add_argument("--fold", "--group", type=int, choices=(1, 2, 3, 4), required=True)
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="default: output/NAME/foldK/*.pth")
+    parser.add_argument("--iou-net", metavar="FILE", help="as in test.py: the IoUNet of another file")
+    parser.add_argument("--episode", type=int, metavar="N", help="position among the fold's test episodes; default 0")
+    parser.add_argument("--video", metavar="NAME", help="instead: the episode of this video")
+    parser.add_argument("--class", metavar="NAME", help="where the video is tested for several classes")
+    parser.add_argument("--run", type=int, default=0, metavar="R", help="whose supports; default 0")
+    parser.add_argument("--clip", type=int, metavar="N", help="the clip in detail; default: the last that has memory")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: output/NAME/foldK/explain")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_intermixed_args()
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: PyTorch sees no GPU here; use --device cpu or check nvidia-smi")
+    return args
+
+
+if __name__ == "__main__":
+    with user_errors():
+        arguments = parse_arguments()
+        print(explain(arguments, load_config(arguments.config, arguments.overrides)))
