@@ -356,6 +356,11 @@ def pickle_of(data):
         return archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
 
 
+def deep_pickle(levels):
+    """{"model": [[[...]]]}, which pickle itself would not write"""
+    return b"\x80\x02}X\x05\0\0\0model" + b"]" * levels + b"a" * (levels - 1) + b"s."
+
+
 def code_pickles(mark="../outside/code"):
     """Pickles that write the file `mark` when they are loaded by one who runs code."""
     return [pickle.dumps({"model": Code(*call)}, protocol=2) for call in (

@@ -236,7 +236,7 @@ def mutate_override(rng, data):
     key = rng.choice(("seed", "data.size", "name", "train.lr", "data", "base", "x.y", "", "data.root.x", "train.betas"))
     value = rng.choice((*mutations.BOMBS, str(mutations.scalar(rng))))
     text = rng.choice((f"{key}={value}", f"{key}={value}", value, "=" * 10, f"{'a.' * 500}b=1"))
-    return text[:60], text[:4000].encode("utf-8", errors="surrogatepass")      # the message repeats it
+    return text[:60], text[:1500].encode("utf-8", errors="surrogatepass")      # the message repeats it
 
 
 def mutate_checkpoint(rng, data):
@@ -249,7 +249,7 @@ def mutate_checkpoint(rng, data):
         how, content = mutations.any_bytes(rng, file.getvalue())
         return f"old format, {how}", content
     if kind == 2:
-        codes = mutations.code_pickles()
+        codes = [*mutations.code_pickles(), mutations.deep_pickle(rng.choice((100, 5000, 100_000)))]
         number = rng.randrange(2 * len(codes))
         if number < len(codes):
             return f"code {number}", rng.choice((codes[number], mutations.with_pickle(data, codes[number])))
@@ -274,11 +274,9 @@ def odd_content(rng, data):
                lambda: torch.quantize_per_tensor(torch.zeros(4, 3), 0.1, 0, torch.qint8), lambda: torch.zeros(()),
                lambda: torch.zeros(4, 3, dtype=torch.bool), lambda: torch.full((4, 3), float("nan")),
                lambda: torch.zeros(4, 3, dtype=torch.float8_e4m3fn), lambda: torch.zeros(1).expand(4, 3))
-    circle, deep = {}, []
+    circle = {}
     circle["model"] = circle
-    for _ in range(3000):
-        deep = [deep]
-    values = (None, 5, "text", [], {}, [1, 2], circle, deep, OrderedDict(), b"bytes", 1 + 2j, {1: 2}, torch.Size([1]))
+    values = (None, 5, "text", [], {}, [1, 2], circle, OrderedDict(), b"bytes", 1 + 2j, {1: 2}, torch.Size([1]))
     weights, how = state["model"], rng.choice(("weight", "entry", "key", "metadata", "extra", "config", "checksum"))
     value = rng.choice(tensors)() if rng.random() < 0.6 else rng.choice(values)
     if how == "weight":
@@ -376,7 +374,7 @@ def use_cached(sandbox, dataset):
 @dataclass(frozen=True)
 class Kind:
     """file: the one that is mutated, below the sandbox, or a function that lists some; use: who reads it;
-    named: what an error has to name, the file's folder or other words; reads_anywhere: `base:` may be any file"""
+    named: words that an error may have instead of the file's name; reads_anywhere: `base:` may be any file"""
     file: object
     mutate: object
     use: object
@@ -391,8 +389,8 @@ KINDS = {
     "jpeg": Kind(jpegs, mutations.any_jpeg, use_image),
     "mask": Kind(masks, mutations.any_png, use_image),
     "list": Kind(lists, mutate_list, use_minivspw),
-    "config": Kind(CONFIG, mutate_config, use_config, reads_anywhere=True),
-    "override": Kind(OVERRIDE, mutate_override, use_override, named="command line"),
+    "config": Kind(CONFIG, mutate_config, use_config, "config: ", reads_anywhere=True),
+    "override": Kind(OVERRIDE, mutate_override, use_override, "command line"),
     "checkpoint": Kind(CHECKPOINT, mutate_checkpoint, use_checkpoint),
     "episodes": Kind(EPISODES, mutate_json, use_episodes),
     "cache": Kind(caches, mutations.any_bytes, use_cache),
