@@ -9,7 +9,7 @@ import torchvision
 
 from models.backbone import Backbone, FrameCache
 from models.vipmt import build
-from utils.checkpoint import save_checkpoint
+from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.config import load_config
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -249,7 +249,7 @@ def test_classifier_and_counters_of_a_file_are_left_out(tmp_path):
 
 def test_file_of_a_parallel_run_loads(tmp_path):
     path = file_of_zeros(tmp_path / "resnet50.pth")
-    state = torch.load(path, weights_only=True)
+    state = load_checkpoint(path)
     save_checkpoint(path, {"state_dict": {f"module.{name}": tensor for name, tensor in state.items()}})
     cfg = small_config(f"backbone.weights={path}", "backbone.stem=plain")
     assert not build(cfg, pretrained=True).backbone.body.conv1.weight.any()

@@ -14,6 +14,7 @@ from models.vipmt.iou_net import IoUNet
 from models.vipmt.memory import NEEDS_TRUTH
 from models.vipmt.model import VIPMT
 from utils.config import CHOICES, load_config
+from utils.stopping import StopRequest
 
 SIZE = (36, 44)         # no multiples of 8
 POLICIES = CHOICES["memory.select"]
@@ -280,6 +281,7 @@ def test_validation_fills_memory_as_its_own_key_says(memory, monkeypatch):
     monkeypatch.setattr(train, "aggregate", lambda _: {"j": 0.0, "f": 0.0, "vc": 0.0})
     method = SimpleNamespace(VideoSegmenter=lambda *_, memory, **__: seen.append(memory) or SimpleNamespace(shared=0))
     run = SimpleNamespace(cfg=cfg, method=method, fold=1, model=model_of(), test_amp=None, device=torch.device("cpu"),
+                          stop=StopRequest(),
                           state=SimpleNamespace(progress=SimpleNamespace(epoch=1, steps=1, best=1.0)))
     train.validate(run, None, [])
     assert len(seen) == 1 and seen[0] == cfg.memory | {"select": memory} and cfg.memory.select == "none"

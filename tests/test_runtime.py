@@ -15,7 +15,7 @@ def restored():
 
 
 def speed(**changes):
-    return SimpleNamespace(**{"amp": "off", "tf32": False, "compile": False} | changes)
+    return SimpleNamespace(**{"amp": "off", "tf32": False, "compile": False, "deterministic": False} | changes)
 
 
 @pytest.mark.parametrize(("amp", "dtype"), [("off", None), ("bf16", torch.bfloat16)])
