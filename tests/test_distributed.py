@@ -5,15 +5,19 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
+from torch.distributed import TCPStore
 
 from dataloaders import build_index, build_runs_loader, build_train_loader, share
 from models import get_method
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.config import load_config, to_dict
+from utils.distributed import agree_on_a_name
 from utils.evaluator import collect_results
 from utils.logger import read_json_lines
 
@@ -106,6 +110,25 @@ def worker_of(agent):
     children = Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
     workers = [int(child) for child in children if b"train.py" in Path(f"/proc/{child}/cmdline").read_bytes()]
     return workers[-1]
+
+
+def test_processes_that_start_again_are_not_misled_by_what_the_dead_ones_wrote():
+    """torchrun's store outlives a restart; the processes of one start, however late each comes, agree on a new name."""
+    server = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+
+    def start(rank, late):
+        time.sleep(late)
+        store = TCPStore("localhost", server.port, is_master=False, timeout=timedelta(seconds=30))
+        return agree_on_a_name(store, rank, 3, timedelta(seconds=30))
+
+    names = []
+    with ThreadPoolExecutor(3) as pool:
+        for late in ((0, 0, 0), (0, 0.2, 0.4), (0.4, 0.2, 0), (0.2, 0, 0.4), (0, 0, 0)):
+            found = set(pool.map(start, range(3), late))
+            assert len(found) == 1 and not found & set(names)
+            names += found
+    with pytest.raises(TimeoutError, match="process 0 of 3 waited 0:00:00.1"):
+        agree_on_a_name(server, 0, 3, timedelta(seconds=0.1))
 
 
 def test_shares_have_no_overlap_and_no_padding():

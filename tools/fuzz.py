@@ -37,6 +37,7 @@ from tools.fuzz_targets import KINDS, Mutant, Mutator, make_caches, make_pipe, m
 from utils.config import user_errors  # noqa: E402
 
 LONGEST_MESSAGE = 5000          # characters
+LONGEST_DETAIL = 20_000         # characters of a failure that are kept
 ENDED = "the process ended with exit code"
 OUTCOMES = ("accepted", "refused", "failures")
 
@@ -59,7 +60,7 @@ def judge(mutant, sandbox, guard):
     except BaseException:        # the point of the tool: whatever else comes is a finding, SystemExit and all
         outcome, detail = "failures", traceback.format_exc()
     crimes = guard.crimes()
-    return ("failures", f"{crimes}\n{detail}") if crimes else (outcome, detail[:20_000])
+    return ("failures", f"{crimes}\n{detail}"[:LONGEST_DETAIL]) if crimes else (outcome, detail[:LONGEST_DETAIL])
 
 
 def prepare(sandbox, megabytes):

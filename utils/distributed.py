@@ -4,14 +4,17 @@ In: torchrun's environment. Out: who we are, means, sums and lists over all proc
 it. Rank 0 alone writes.
 """
 import os
+import time
 from contextlib import contextmanager
 from datetime import timedelta
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 PATIENCE = timedelta(hours=2)      # one rank may test a long video while the others wait for it
+GATHERING = timedelta(minutes=10)  # from the start of the first process to the start of the last one
 
 
 def rank():
@@ -40,11 +43,45 @@ def processes(device):
     if device.type == "cuda":
         device = torch.device("cuda", _local_gpu())
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        store, number, size = next(dist.rendezvous("env://", timeout=GATHERING))
+        store = dist.PrefixStore(agree_on_a_name(store, number, size), store)
+        dist.init_process_group(backend, store=store, rank=number, world_size=size, timeout=PATIENCE)
+    else:
+        dist.init_process_group(backend, timeout=PATIENCE)
     try:
         yield device
     finally:
         dist.destroy_process_group()
+
+
+def agree_on_a_name(store, rank, world_size, patience=GATHERING):
+    """All processes of this start, through a store that may hold what an earlier start wrote  ->  a name for the start
+
+    torchrun keeps its store when it starts the processes again, without a prefix (PyTorch up to 2.12), so that a new
+    process may read the address of a dead one and hang. Its restart count is no name either: nodes count differently.
+    So every process brings a token; rank 0 names the start after the tokens that it reads, until all answer to it.
+    Raises TimeoutError when not all processes have come within `patience`.
+    """
+    token, deadline = uuid4().hex, time.monotonic() + patience.total_seconds()
+    ranks = [str(number) for number in range(world_size)]
+    store.set(f"token/{rank}", token)
+    while time.monotonic() < deadline:
+        if rank == 0:
+            proposed = " ".join(t.decode() for t in store.multi_get([f"token/{r}" for r in ranks]))
+            store.set("proposed", proposed)
+        else:
+            proposed = store.get("proposed").decode()
+        if proposed.split()[rank:rank + 1] == [token]:
+            store.set(f"answer/{rank}", proposed)
+            if rank == 0 and all(store.check([f"answer/{r}"]) and store.get(f"answer/{r}").decode() == proposed
+                                 for r in ranks):
+                store.set("agreed", proposed)
+            if store.check(["agreed"]) and store.get("agreed").decode() == proposed:
+                return proposed.split()[0]
+        time.sleep(0.02)
+    raise TimeoutError(f"process {rank} of {world_size} waited {patience} for the others; did all nodes start?")
 
 
 def _local_gpu():
