@@ -18,6 +18,9 @@ demo: $(BIN)/ready
 	touch $(DEMO)/done
 	$(BIN)/python test.py --config config/demo.yaml --fold 1 --save-masks $(DEMO)/masks --save-overlays $(DEMO)/overlays
 	$(BIN)/python tools/baselines.py --config config/demo.yaml --fold 1 --checkpoint $(DEMO)/last.pth
+	$(BIN)/python tools/make_demo_data.py --layout clip --output output/demo_clip
+	$(BIN)/python segment.py --support output/demo_clip/support --video output/demo_clip/video.* \
+		--checkpoint $(DEMO)/last.pth --output output/demo_clip/result
 	@echo "Overlays to look at: $(DEMO)/overlays; curves: $(DEMO)/curves.png; masks: $(DEMO)/masks"
 
 test: $(BIN)/ready
@@ -31,4 +34,4 @@ parity: $(BIN)/ready
 	$(BIN)/python tools/check_parity.py tests/parity --dtype float32
 
 clean-demo:
-	rm -rf output/demo output/demo_data
+	rm -rf output/demo output/demo_data output/demo_clip

@@ -1,0 +1,258 @@
+"""Your own video: a few images with masks say what to look for, every frame of the video gets its mask.
+
+    python segment.py --support dog/ --video park.mp4 --checkpoint fold1.pth --output output/park
+    python segment.py ... --every 5 --start 10 --end 20       every fifth frame of ten seconds
+    python segment.py ... --video frames/ --fps 24            a folder of pictures
+    python segment.py ... --video 0 --end 30                  a camera, for thirty seconds (Ctrl-C ends it earlier)
+
+The support folder holds images and masks of the same name: dog.jpg with dog.png or dog_mask.png (palette, grey or
+transparent PNG), or with dog.json of LabelMe; or one COCO file. Into --output come masks/00000.png ... (palette, size
+of the video, numbered as its frames), overlay.mp4 (H.264; .webm or .gif where OpenCV has no such encoder), frames.csv
+and summary.json. A result that lies there already is replaced.
+
+In Python, and in docs/segment_your_video.ipynb:
+
+    segmenter = Segmenter.from_checkpoint("fold1.pth", device="cuda")
+    segmenter.set_support(images, masks)
+    for mask in segmenter("park.mp4"):
+        ...
+"""
+import json
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from dataloaders.picture import as_mask, as_picture
+from dataloaders.sampling import rng_for
+from dataloaders.support_folder import read_supports
+from dataloaders.transforms import TestTransform, undo_letterbox
+from dataloaders.video_file import Frame, as_frames, clips_of, open_video
+from models import get_method
+from models.vipmt.memory import NEEDS_TRUTH
+from utils.checkpoint import atomic_file, fingerprint, load_checkpoint, load_weights
+from utils.command_line import Parser, bar_hidden
+from utils.config import apply_overrides, load_config, user_errors
+from utils.evaluator import warn_of_other_config
+from utils.logger import get_logger, setup_logger
+from utils.result_folder import ResultFolder
+from utils.runtime import prepare_runtime
+
+GET_CHECKPOINT = """`make demo` trains a small one within minutes, for its synthetic videos: output/demo/fold1/last.pth.
+  For real ones train on YouTube-VIS (python train.py --config config/vipmt_ytvis.yaml --fold 1), or convert the weights
+  of the released code: python tools/convert_released.py model_best.pth ours.pth --fold 1"""
+
+
+@dataclass(eq=False)
+class FramePrediction:
+    """What is known of one frame.
+
+    index: its number in the video; mask (H, W) bool and margin (H, W) float32, object minus background logit, at the
+    frame's own size; iou: predicted by IoUNet, None without one; remembered: whether later clips may read it from
+    memory; frame: dataloaders.video_file.Frame, with its time and image
+    """
+    index: int
+    mask: np.ndarray
+    margin: np.ndarray
+    iou: float | None
+    remembered: bool
+    frame: Frame
+
+    @property
+    def probability(self):
+        """(H, W) float32 in [0, 1]: the sigmoid of the margin, without overflow"""
+        return 0.5 + 0.5 * np.tanh(0.5 * self.margin)
+
+
+class Segmenter:
+    """A trained model for any video: NumPy or torch in, NumPy out. It sees what test.py sees, clip by clip.
+
+    model: of cfg.model.method, with its weights, on its device, in eval mode; threshold: of the object's probability,
+    for the masks that are given out. What enters memory is not changed by it: it is cut at 0.5, as in every test.
+    """
+
+    def __init__(self, model, cfg, threshold=0.5, amp=None):
+        if not 0 < threshold < 1:
+            raise ValueError(f"--threshold {threshold}: expected a probability between 0 and 1, both excluded")
+        if cfg.memory.select in NEEDS_TRUTH:
+            raise ValueError(f"memory.select: {cfg.memory.select} needs true masks, which your video has not.\n"
+                             "  Set memory.select=predicted")
+        self.model, self.cfg, self.amp, self.support = model, cfg, amp, None
+        self.least_margin = math.log(threshold / (1 - threshold))            # 0 for 0.5: a tie is background
+        self.transform = TestTransform(cfg.data.size, cfg.data.mask_resize)
+
+    @classmethod
+    def from_checkpoint(cls, path, device="cpu", *, config=(), overrides=(), threshold=0.5):
+        """A file of train.py or tools/convert_released.py  ->  Segmenter
+
+        device: cpu | cuda; config: YAML files instead of the config in the checkpoint; overrides: "key.sub=value", ...
+        """
+        if str(device).startswith("cuda") and not torch.cuda.is_available():
+            raise ValueError(f"--device {device}: PyTorch sees no GPU here; use --device cpu or check nvidia-smi")
+        weights, cfg = read_checkpoint(path, config, overrides)
+        method, device = get_method(cfg.model.method), torch.device(device)
+        model = method.build(cfg)
+        load_weights(model, weights, path)
+        if cfg.speed.compile:
+            method.compile_parts(model)
+        return cls(model.to(device).eval(), cfg, threshold, amp=prepare_runtime(cfg.speed, device))
+
+    def set_support(self, images, masks, names=None):
+        """What to look for, from now on: K images and their masks, whose sizes may differ from pair to pair.
+
+        images: (H, W, 3) uint8 RGB, (3, H, W) as well where they are tensors, or float in [0, 1]; PIL's will do
+        masks: (H, W), bool or numbers, of which all but 0 are object; names: of the images, for messages
+        """
+        names = [f"support {k}" for k in range(len(images))] if names is None else names
+        if len(images) != len(masks) or len(images) == 0:
+            raise ValueError(f"set_support: {len(images)} images and {len(masks)} masks; give one mask for each image, "
+                             "and one pair at least")
+        pictures = [as_picture(image, name) for image, name in zip(images, names, strict=True)]
+        masks = [as_mask(*pair) for pair in zip(masks, pictures, names, strict=True)]
+        images, masks = self.transform(pictures, masks)
+        for mask, name in zip(masks, names, strict=True):
+            if not mask.any():
+                rows, cols = self.transform.size
+                raise ValueError(f"{name}: its object is too small: nothing is left of it at {rows} x {cols} pixels, "
+                                 "which is what the model sees (data.size).\n  Cut the image to the object's "
+                                 "surroundings, or leave it out")
+        if len(images) != self.cfg.data.shots:
+            get_logger().info("%d supports; the model was trained with %d", len(images), self.cfg.data.shots)
+        self.support = images, masks
+
+    def __call__(self, video):
+        """Any video, as `predictions` takes it  ->  one mask (H, W) bool after the other, at the frame's own size"""
+        return (prediction.mask for prediction in self.predictions(video))
+
+    def predictions(self, video, rng=None):
+        """A video  ->  FramePredictions, one after the other; no more than two clips of frames exist at a time
+
+        video: what open_video takes or gives, or frames one after the other: (H, W, 3) uint8 arrays, tensors (3, H, W),
+        float in [0, 1], or all of them in one array or tensor
+        rng: NumPy generator of the memory draws; None: that of the config's seed, the same for every video
+        """
+        if self.support is None:
+            raise ValueError("Segmenter: what shall be segmented?\n  Call set_support(images, masks) first")
+        rng = rng_for(self.cfg.seed, "memory", "segment") if rng is None else rng
+        segmenter = get_method(self.cfg.model.method).VideoSegmenter(
+            self.model, *self.support, memory=self.cfg.memory, rng=rng, amp=self.amp)
+        return self._stream(segmenter, clips_of(as_frames(video), self.cfg.data.clip_length))
+
+    def _stream(self, segmenter, clips):
+        for clip in clips:
+            images, _ = self.transform([f.image for f in clip], [np.zeros(f.image.shape[:2], bool) for f in clip])
+            said = segmenter(images)
+            for t, frame in enumerate(clip):
+                margin = undo_letterbox(said.margins[t:t + 1], frame.image.shape[:2])[0].cpu().numpy()
+                iou = None if said.ious is None else float(said.ious[t])
+                yield FramePrediction(frame.index, margin > self.least_margin, margin, iou, bool(said.remembered[t]),
+                                      frame)
+
+
+def read_checkpoint(path, config, overrides):
+    """-> weights by name, EasyDict: the checkpoint's own config unless files of another are given"""
+    if path is None or not Path(path).is_file():
+        raise FileNotFoundError(f"--checkpoint: {'none was named' if path is None else f'no file {path}'}.\n"
+                                f"  {GET_CHECKPOINT}")
+    content = load_checkpoint(path)
+    if not isinstance(content.get("model"), dict):
+        raise ValueError(f"{path}: no entry 'model': not a checkpoint of train.py or tools/convert_released.py.\n"
+                         f"  {GET_CHECKPOINT}")
+    trained = content.get("config")
+    if not config and not isinstance(trained, dict):
+        raise ValueError(f"{path}: the checkpoint does not say its config.\n  Name it: --config config/....yaml")
+    cfg = load_config(config, overrides) if config else apply_overrides(trained, overrides)
+    warn_of_other_config(trained or cfg, cfg, path)
+    return content["model"], cfg
+
+
+def run(args):
+    """All of it  ->  what is said at the end; an error goes up once what was computed is kept"""
+    segmenter = Segmenter.from_checkpoint(args.checkpoint, args.device, config=args.config, overrides=args.overrides,
+                                          threshold=args.threshold)
+    supports = read_supports(args.support, args.shots, args.object, args.category)
+    segmenter.set_support(*supports)
+    video = open_video(args.video, args.every, args.start, args.end, args.fps)
+    failure, started, film_fps = None, time.perf_counter(), max(video.fps / args.every, 1)
+    with ResultFolder(args.output, film_fps, args.soft, args.max_side, not args.no_film) as results:
+        try:
+            for prediction in tqdm(segmenter.predictions(video), Path(video.name).name, video.expected, unit="frame",
+                                   disable=bar_hidden()):
+                results.add(prediction.frame, prediction)
+        except KeyboardInterrupt as error:
+            failure = None if video.endless and results.frames else error    # so cameras are stopped
+        except (ValueError, OSError) as error:
+            failure = error
+    summary = summarise(results, args, supports, video, time.perf_counter() - started, failure)
+    if failure:
+        raise failure
+    return sentence(summary, args.output)
+
+
+def summarise(results, args, supports, video, seconds, failure):
+    """summary.json, written  ->  its content"""
+    said = ("every", "start", "end", "shots", "object", "category", "threshold", "device", "overrides")
+    summary = results.counts() | {
+        "seconds": round(seconds, 3), "fps": round(results.frames / seconds, 2), "complete": failure is None,
+        "stopped_by": failure and (str(failure) or type(failure).__name__),
+        "video": video.name, "video_fps": video.fps, "supports": supports.names, "checkpoint": str(args.checkpoint),
+        "sha256": fingerprint(args.checkpoint), "settings": {name: getattr(args, name) for name in said}}
+    with atomic_file(results.output / "summary.json", "w") as file:
+        json.dump(summary, file, indent=1)
+    return summary
+
+
+def sentence(summary, output):
+    """The line that is said at the end"""
+    rows, cols = summary["size"]
+    iou, film = summary["mean_predicted_iou"], summary["film"]
+    judged = "no IoUNet" if iou is None else f"mean predicted IoU {iou:.3f}, {summary['remembered']} remembered"
+    files = ["masks/", "frames.csv", "summary.json"]
+    if film:
+        files.insert(1, film if film.endswith(".mp4") else f"{film} (OpenCV here has no H.264 encoder)")
+    return (f"{summary['frames']} frames of {rows} x {cols} in {summary['seconds']:.1f} s, {summary['fps']:.1f} "
+            f"frames/s; {judged}. {output}: {', '.join(files)}")
+
+
+def parse_arguments():
+    parser = Parser(__doc__)
+    parser.add_argument("--support", required=True, metavar="FOLDER", help="images with masks: what to segment")
+    parser.add_argument("--video", required=True, help="film, folder of frames, or number of a camera")
+    parser.add_argument("--checkpoint", metavar="FILE", help="of train.py or tools/convert_released.py")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder of the result")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th frame")
+    parser.add_argument("--start", metavar="TIME", help="first frame: seconds (12.5), or a frame's number (300f)")
+    parser.add_argument("--end", metavar="TIME", help="the frame before which it ends, as --start")
+    parser.add_argument("--fps", type=float, help="frames per second of a folder of frames (6), or of a film that lies")
+    parser.add_argument("--shots", type=int, metavar="K", help="only the first K images of the support folder")
+    parser.add_argument("--object", type=int, metavar="N", help="object number in the masks; default: all but 0")
+    parser.add_argument("--category", metavar="NAME", help="label in files of LabelMe or COCO with several")
+    parser.add_argument("--threshold", type=float, default=0.5, metavar="P",
+                        help="probability above which a pixel is object (0.5); memory is always cut at 0.5")
+    parser.add_argument("--soft", action="store_true", help="also probabilities, soft/00000.png: grey, 255 is certain")
+    parser.add_argument("--max-side", type=int, default=1280, metavar="PIXELS",
+                        help="longer side of the film at most (1280; 0: as the video); masks keep the video's size")
+    parser.add_argument("--no-film", action="store_true", help="no overlay film; in HD it takes most of the time")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--config", action="append", default=[], metavar="FILE",
+                        help="instead of the config in the checkpoint; repeat it to lay one over the other")
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="changes a key, e.g. memory.min_iou=0.6")
+    args = parser.parse_intermixed_args()
+    if args.max_side < 0:
+        raise ValueError(f"--max-side {args.max_side}: expected pixels, or 0 for the size of the video")
+    return args
+
+
+def main():
+    args = parse_arguments()
+    setup_logger()
+    print(run(args))
+
+
+if __name__ == "__main__":
+    with user_errors():
+        main()
