@@ -8,7 +8,6 @@
 An interrupted test (Ctrl-C or SIGTERM: exit status 75) continues where it stopped with the same command: videos already
 in results.jsonl are not run again.
 """
-import argparse
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +21,9 @@ from dataloaders.sampling import rng_for
 from dataloaders.transforms import undo_letterbox
 from models import get_method
 from models.vipmt.build import read_iou_net, with_iou_net
+from tools.report import refresh_report
 from utils.checkpoint import load_trained, load_weights
+from utils.command_line import Parser
 from utils.config import add_config_arguments, load_config, split_overrides, user_errors
 from utils.distributed import is_main, processes, rank, world_size
 from utils.evaluator import collect_results, describe_test, evaluate, key_of, open_results, warn_of_other_config
@@ -114,13 +115,15 @@ def run(args, cfg, device, stop):
         results[test.fold] = test_fold(args, cfg, index, test, listed.get(test.fold), device, stop)
         if is_main():
             table = class_table(results[test.fold]).write(test.output)
+            refresh_report(test.output, args.save_overlays, args.save_masks)
             log.info("fold %s: %s\n\n%s", test.fold, summary(results[test.fold]), table)
     if len(tests) > 1 and is_main():
         log.info("all folds\n\n%s", paper_table(results, cfg.data.dataset, cfg.name).write(output))
+        refresh_report(output, args.save_overlays, args.save_masks)
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     add_config_arguments(parser)
     parser.add_argument("--fold", "--group", choices=[*map(str, FOLDS), "all"], help="with --episodes it is the files'")
     parser.add_argument("--episodes", nargs="+", default=[], metavar="FILE", help="replay these, one file per fold")

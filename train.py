@@ -1,12 +1,13 @@
 """Train on one fold: config -> data -> method -> epochs -> validate -> checkpoint.
 
+    python train.py --config config/demo.yaml --fold 1
+    python train.py --config config/vipmt_ytvis.yaml --config config/ablation/clip.yaml --fold 1 train.batch_size=8
     python train.py --config config/vipmt_ytvis.yaml --fold 1 [--output DIR] [--resume] [key.sub=value ...]
     torchrun --nproc_per_node=4 train.py --config config/vipmt_ytvis.yaml --fold 1 --resume
 
 SIGTERM or Ctrl-C: the step is finished, a checkpoint is written, the exit status is 75; --resume continues exactly
 there. A second Ctrl-C stops at once.
 """
-import argparse
 import math
 import sys
 import time
@@ -20,11 +21,14 @@ from dataloaders import build_index, build_train_loader, build_validation_loader
 from dataloaders.sampling import rng_for
 from models import get_method
 from models.vipmt.build import check_iou_net
+from tools.report import refresh_report
 from utils.checkpoint import older_checkpoints, remove_leftovers
+from utils.command_line import Parser, bar_hidden
 from utils.config import add_config_arguments, load_config, user_errors
 from utils.distributed import gather_objects, in_parallel, is_main, processes, rank, world_size
 from utils.evaluator import evaluate
-from utils.logger import JsonLines, describe_run, get_logger, plot_curves, setup_logger
+from utils.events import TrainingLog
+from utils.logger import describe_run, get_logger, plot_curves, setup_logger
 from utils.metrics import aggregate
 from utils.optimising import note_spike, optimise
 from utils.random_state import seed_generators
@@ -77,7 +81,8 @@ def note(run, values, times, ids, log):
         values["grad_norm"], progress.overflows = None, progress.overflows + 1
     if progress.steps % run.cfg.train.log_every == 0:
         overflows = {"overflows": progress.overflows} if run.state.scaler.is_enabled() else {}
-        log.append({"step": progress.steps, "epoch": progress.epoch, **values, **overflows, **times})
+        rate = {"lr": run.state.optimizer.param_groups[0]["lr"]}
+        log.append({"step": progress.steps, "epoch": progress.epoch, **values, **rate, **overflows, **times})
     typical = progress.typical_loss
     if note_spike(progress, values, run.cfg.train.spike_factor):
         total = sum(values["losses"].values())
@@ -114,7 +119,8 @@ def train(run, index):
     """All epochs that are left. Each ends with a checkpoint, its validation, and a checkpoint that knows of it."""
     cfg, progress, state = run.cfg, run.state.progress, run.state
     path = run.output / "log.jsonl" if is_main() else None
-    with JsonLines(path) as log, tqdm(initial=progress.steps, desc=f"fold {run.fold}", disable=not is_main()) as bar:
+    hidden = bar_hidden(is_main())
+    with TrainingLog(path) as log, tqdm(initial=progress.steps, desc=f"fold {run.fold}", disable=hidden) as bar:
         while progress.validation_due or progress.epoch < cfg.train.epochs:
             if not progress.validation_due:
                 loader = build_train_loader(cfg, index, run.fold, progress.epoch, progress.step,
@@ -129,10 +135,11 @@ def train(run, index):
             state.save()
             if is_main():
                 plot_curves(path, run.output / "curves.png")
+                refresh_report(run.output)
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     add_config_arguments(parser)
     parser.add_argument("--fold", "--group", type=int, required=True, choices=(1, 2, 3, 4))
     parser.add_argument("--batch_size", type=int, help="the same as train.batch_size=N")

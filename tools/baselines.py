@@ -5,7 +5,6 @@
 The prototype (cosine to the masked average of support features) gets the one threshold that is best on these
 very episodes, which is more than a fair method may know. Results of test.py beside it are put into the table.
 """
-import argparse
 import sys
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from models import get_method  # noqa: E402
 from models.support_prototype import PrototypeScorer  # noqa: E402
 from models.vipmt.inference import ClipSegmentation  # noqa: E402
 from utils.checkpoint import load_checkpoint, load_weights  # noqa: E402
+from utils.command_line import Parser  # noqa: E402
 from utils.config import add_config_arguments, load_config, user_errors  # noqa: E402
 from utils.evaluator import evaluate  # noqa: E402
 from utils.logger import JsonLines, read_json_lines, setup_logger  # noqa: E402
@@ -47,7 +47,7 @@ def jaccard_at(scores, masks):
 def best_threshold(model, cfg, index, fold, device):
     """The threshold with the highest J, averaged over frames of a class, then over classes."""
     sums, frames = {}, {}
-    for episode in tqdm(episodes(cfg, index, fold, device), desc="threshold", unit="video"):
+    for episode in tqdm(episodes(cfg, index, fold, device), desc="threshold", unit="video", disable=None):
         scorer = PrototypeScorer(model, episode.support_images, episode.support_masks)
         for clip in episode.clips:
             rows = jaccard_at(scorer(clip.images).numpy(), clip.masks.numpy())
@@ -101,7 +101,7 @@ def row(name, lines):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     add_config_arguments(parser)
     parser.add_argument("--fold", type=int, required=True, choices=(1, 2, 3, 4))
     parser.add_argument("--checkpoint", help="its encoder makes the prototype's features (default: the pretrained one)")

@@ -1,5 +1,7 @@
 """How fast, and how much faster than the released way: one table per question, measured here and now.
 
+    python tools/benchmark.py --config config/released.yaml --only test,parts
+    python tools/benchmark.py --config config/demo.yaml --quick
     python tools/benchmark.py --config config/released.yaml [--device cpu|cuda] [--threads N] [--quick]
                               [--only test,parts,train,metrics,index,precision,memory,floor] [--output benchmarks]
 
@@ -9,7 +11,6 @@ that one run. Each job has a process of its own, so
 that peak memory is its own. Written after every job: <output>/speed_<config>_<device>.json and .md; a run with --only
 replaces just its tables there.
 """
-import argparse
 import json
 import os
 import platform
@@ -29,6 +30,7 @@ import torch  # noqa: E402
 from tools import benchmark_floor, benchmark_index, benchmark_jobs, benchmark_metrics, benchmark_training  # noqa: E402
 from tools.benchmark_data import RECORDED  # noqa: E402
 from tools.benchmark_setup import Bench, ratio  # noqa: E402
+from utils.command_line import Parser  # noqa: E402
 from utils.config import add_config_arguments, load_config, user_errors  # noqa: E402
 
 JOBS = {
@@ -269,7 +271,7 @@ def numbers_of(separator):
 
 
 def parse_arguments(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     add_config_arguments(parser)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU; default: PyTorch's")

@@ -9,7 +9,6 @@ Exit code: 0 nothing wrong (warnings may be printed), 1 problems, 2 it cannot be
 reason. --write-clean writes an annotation file without them (data.annotations=FILE uses it); nothing is ever repaired
 in place. Tools and indexes share their rules: what is clean here loads there.
 """
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from tools import check_dataset_coco, check_dataset_ytvis  # noqa: E402  (the pr
 from tools.check_dataset_findings import ERROR, WARNING, Findings, table, write_report  # noqa: E402
 from tools.check_dataset_json import write_clean  # noqa: E402
 from tools.check_dataset_vspw import check_vspw  # noqa: E402
+from utils.command_line import Parser  # noqa: E402
 from utils.config import user_errors  # noqa: E402
 
 CHECKS = {"ytvis": check_dataset_ytvis.check_ytvis, "vspw": check_vspw, "coco": check_dataset_coco.check_coco}
@@ -29,7 +29,7 @@ INTERRUPTED = 130
 
 
 def parse(arguments=None):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("dataset", choices=CHECKS)
     parser.add_argument("root", type=Path, help="data.root: the folder with the annotations and the images")
     parser.add_argument("--annotations", help="data.annotations, below ROOT (default: train.json; coco: annotations/"

@@ -52,7 +52,7 @@ class FileResult(NamedTuple):
 
 def check_files(tasks, deep, workers, desc):
     """[FileTask]  ->  an iterator of FileResults, in order, with a progress bar"""
-    bar = tqdm(total=len(tasks), desc=desc, unit=" files", disable=not tasks)
+    bar = tqdm(total=len(tasks), desc=desc, unit=" files", disable=None if tasks else True)
     chunks = [tasks[i:i + CHUNK] for i in range(0, len(tasks), CHUNK)]
     with bar:
         for results in _decode(chunks, workers) if deep else _look(chunks):

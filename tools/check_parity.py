@@ -1,11 +1,11 @@
 """Proof that our network computes what the released one does: every golden case found in a folder.
 
+    python tools/check_parity.py tests/parity --dtype float32
     python tools/check_parity.py DIR [--dtype float64] [--cases a b]
 
 DIR holds eval_*.npz and train_*.npz with fill.py and official_parameters.json, which make weights and inputs.
 One line per case and tensor: largest error relative to the golden tensor's rms. Exit code 1 beyond a tolerance.
 """
-import argparse
 import dataclasses
 import importlib.util
 import itertools
@@ -23,6 +23,7 @@ from models.vipmt import losses  # noqa: E402
 from models.vipmt.layer import mask_logits  # noqa: E402
 from models.vipmt.prototype_activation import at_feature_size  # noqa: E402
 from tools.convert_released import convert, name_table  # noqa: E402
+from utils.command_line import Parser  # noqa: E402
 from utils.config import load_config, user_errors  # noqa: E402
 
 # Largest error allowed: relative to the golden tensor's rms, plus relative to each value (stored in float32).
@@ -279,7 +280,7 @@ def check_gradients(report, fill, case, golden, model, table):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--dtype", choices=TOLERANCE, default="float64")
     parser.add_argument("--cases", nargs="*", help="letters; default: all that DIR holds")

@@ -6,7 +6,6 @@
 A and B are folders of train.py or test.py. Videos that both have tested with the same supports are compared one by one.
 Ends with status 0 where set-up and result are the same, else with 1.
 """
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from statistics import mean, stdev
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.checkpoint import content_checksum, load_checkpoint  # noqa: E402
+from utils.command_line import Parser  # noqa: E402
 from utils.config import differences, load_config, user_errors  # noqa: E402
 from utils.evaluator import key_of  # noqa: E402
 from utils.logger import read_json_lines  # noqa: E402
@@ -103,7 +103,7 @@ def compare(first, second):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("first", type=Path)
     parser.add_argument("second", type=Path)
     args = parser.parse_args()

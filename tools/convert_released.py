@@ -3,7 +3,6 @@
     python tools/convert_released.py model_best.pth output/converted.pth
     python tools/convert_released.py --back output/vipmt_ytvis/fold1/last.pth released_names.pth
 """
-import argparse
 import re
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch  # noqa: E402
 
 from utils.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from utils.command_line import Parser  # noqa: E402
 from utils.config import load_config, to_dict, user_errors  # noqa: E402
 
 ATTENTION = {"q_fc": "to_q", "k_fc": "to_k", "v_fc": "to_v", "proj": "proj"}
@@ -108,7 +108,7 @@ def check_complete(state, source):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("source")
     parser.add_argument("target")
     parser.add_argument("--back", action="store_true", help="ours -> released names")

@@ -31,7 +31,6 @@ A mask is what the annotations have of the class in that frame, all instances to
 too small to be seen at input size (data.size) is replaced already. A run, class and video come once. Further entries
 are ignored.
 """
-import argparse
 import json
 import sys
 from collections import Counter
@@ -46,6 +45,7 @@ from dataloaders.episode_file import list_text, parse_episode_list  # noqa: E402
 from dataloaders.episode_list import drawn_entries, list_header, replay, result_entries  # noqa: E402
 from dataloaders.streaming import TestEpisodes  # noqa: E402
 from utils.checkpoint import atomic_file  # noqa: E402
+from utils.command_line import Parser  # noqa: E402
 from utils.config import add_config_arguments, load_config, user_errors  # noqa: E402
 from utils.logger import read_json_lines, setup_logger  # noqa: E402
 from utils.tables import FOLDS  # noqa: E402
@@ -54,7 +54,7 @@ from utils.tables import FOLDS  # noqa: E402
 def draw(cfg, index, class_ids):
     """config, index of the fold, its test classes  ->  entries of all cfg.test.runs runs"""
     runs = [TestEpisodes(index, class_ids, cfg, run) for run in range(cfg.test.runs)]
-    with tqdm(total=sum(map(len, runs)), desc="episodes", unit="episode") as progress:
+    with tqdm(total=sum(map(len, runs)), desc="episodes", unit="episode", disable=None) as progress:
         for episodes in runs:
             for entry in drawn_entries(episodes):
                 yield entry
@@ -83,7 +83,7 @@ def results_of(path, fold, cfg):
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     add_config_arguments(parser)
     parser.add_argument("--fold", type=int, choices=FOLDS, help="with --from-results it follows from the lines")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE")

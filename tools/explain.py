@@ -1,5 +1,6 @@
 """One HTML page about one test episode: what VIPMT attends to, believes and remembers, beside Figures 2 and 3.
 
+    python tools/explain.py --config config/demo.yaml --fold 1 --video demo_0000
     python tools/explain.py --config config/vipmt_ytvis.yaml --fold 1 [--checkpoint FILE] [--episode N]
     python tools/explain.py --config config/demo.yaml --fold 1 --video NAME [--class NAME] [--run R] [--clip N]
 
@@ -8,7 +9,6 @@ in full: attention of the support, clip, memory and frame prototypes, prior, mas
 Episodes, runs and clips are counted from 0. The page needs nothing but itself; a browser opens it from the disk. It
 replaces an older one of the same clip, whatever that was made with: to compare settings, give each its --output.
 """
-import argparse
 import difflib
 import re
 import sys
@@ -28,6 +28,7 @@ from models.vipmt.build import with_iou_net  # noqa: E402
 from tools.explain_capture import capture  # noqa: E402
 from tools.explain_page import build_page, why_without_memory  # noqa: E402
 from utils.checkpoint import atomic_file, fingerprint, load_trained, load_weights  # noqa: E402
+from utils.command_line import Parser  # noqa: E402
 from utils.config import add_config_arguments, load_config, user_errors  # noqa: E402
 from utils.evaluator import warn_of_other_config  # noqa: E402
 from utils.logger import get_logger  # noqa: E402
@@ -121,7 +122,7 @@ def explain(args, cfg):
     rng = rng_for(cfg.seed, "memory", episode.run, episode.class_id, episode.video)
     segmenter = method.VideoSegmenter(model, episode.support_images, episode.support_masks, memory=cfg.memory, rng=rng,
                                       amp=prepare_runtime(cfg.speed, torch.device(args.device)))
-    view = capture(model, episode, segmenter, args.clip, partial(tqdm, total=clips, desc=episode.id, unit="clip"))
+    view = capture(model, episode, segmenter, args.clip, partial(tqdm, total=clips, desc=episode.id, unit="clip", disable=None))
     if model.iou_net is not None and not view.detail.memory:
         get_logger().warning("clip %d:%s", view.detail.number, why_without_memory(view.detail, cfg))
     supports = list(zip(denormalise(episode.support_images), episode.support_masks.numpy(), episode.support_frames,
@@ -135,7 +136,7 @@ def explain(args, cfg):
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     add_config_arguments(parser)
     parser.add_argument("--fold", "--group", type=int, choices=(1, 2, 3, 4), required=True)
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="default: output/NAME/foldK/*.pth")

@@ -9,7 +9,6 @@ ValueError or an OSError that names the file. Everything else is a failure: anot
 process that ends, hangs (--seconds) or takes too much memory (--megabytes), a file opened outside the input's folder,
 executed code. Failures are kept in OUTPUT/failures for --replay. Exit code 1 if there is one.
 """
-import argparse
 import base64
 import faulthandler
 import json
@@ -34,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tools.fuzz_guard import Guard  # noqa: E402  (the project root has to be on the path first)
 from tools.fuzz_targets import KINDS, Mutant, Mutator, make_caches, make_pipe, make_sandbox, place, restore  # noqa: E402
+from utils.command_line import Parser  # noqa: E402
 from utils.config import user_errors  # noqa: E402
 
 LONGEST_MESSAGE = 5000          # characters
@@ -199,7 +199,7 @@ def table(counts):
 
 
 def parse(arguments):
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--output", type=Path, default=Path("output/fuzz"), help="folder of failures (output/fuzz)")
     parser.add_argument("--inputs", type=int, default=2200, help="in all, shared evenly among the kinds (2200)")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of input (all)")
@@ -220,7 +220,7 @@ def main(arguments=None):
         jobs = [read_failure(file) for file in args.replay] if args.replay else [
             (kind, number) for number in range(-(-args.inputs // len(args.kinds))) for kind in args.kinds]
         counts, folder = {kind: Counter() for kind in args.kinds}, Path(folder)
-        for job, outcome, detail in tqdm(run(jobs, args, folder), total=len(jobs), unit=" inputs", desc="fuzz"):
+        for job, outcome, detail in tqdm(run(jobs, args, folder), total=len(jobs), unit=" inputs", desc="fuzz", disable=None):
             kind = job.kind if args.replay else job[0]
             counts[kind][outcome] += 1
             if args.replay:

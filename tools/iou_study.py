@@ -8,7 +8,6 @@ one, of train.py with any method: L1 error and Spearman correlation of predicted
 study.md, and scatter.png. The noise is on the fold's test classes; of COCO, where no class is tested, name images that
 were not trained on: data.annotations=annotations/instances_val2017.json.
 """
-import argparse
 import sys
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from models import iou_training  # noqa: E402
 from models.iou_training.build import load_judge  # noqa: E402
 from models.iou_training.mask_noise import KINDS  # noqa: E402
 from models.vipmt.losses import mask_iou  # noqa: E402
+from utils.command_line import Parser  # noqa: E402
 from utils.config import add_config_arguments, load_config, user_errors  # noqa: E402
 from utils.logger import read_json_lines  # noqa: E402
 
@@ -173,7 +173,7 @@ def study(args, cfg):
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     add_config_arguments(parser)
     parser.add_argument("--fold", type=int, required=True, choices=(1, 2, 3, 4))
     parser.add_argument("--checkpoint", help="of train.py, with an IoUNet")

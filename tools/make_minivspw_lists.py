@@ -8,7 +8,6 @@ The rule: of the videos of VSPW's train.txt (training lists) or val.txt (validat
 at least one class of the list covers more than 100 pixels. Lists are named train_0.txt to test_3.txt, folds from 0.
 Without VSPW, --check says whether any masks could yield the published lists by the rule: all of them together.
 """
-import argparse
 import sys
 from functools import partial
 from pathlib import Path
@@ -19,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from dataloaders.minivspw import read_list  # noqa: E402  (the project root has to be on the path first)
 from dataloaders.minivspw_lists import NAMES, compare, contradictions, make_lists, write_lists  # noqa: E402
+from utils.command_line import Parser  # noqa: E402
 
 
 def published_lists(folder):
@@ -51,7 +51,7 @@ def check_without_masks(published):
 
 
 def parse():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("root", type=Path, nargs="?",
                         help="folder of VSPW_480p: train.txt, val.txt, data/<video>/mask/*.png")
     parser.add_argument("--output", type=Path, help="folder for the lists; files of other content are never replaced")
@@ -69,7 +69,7 @@ def main():
     try:
         if args.root is None:
             sys.exit(0 if check_without_masks(args.check) else "No masks yield these lists by the rule.")
-        lists = make_lists(args.root, partial(tqdm, desc="masks", unit=" masks"))
+        lists = make_lists(args.root, partial(tqdm, desc="masks", unit=" masks", disable=None))
         for name, videos in lists.items():
             print(f"{name}: {len(videos)} videos, {sum(map(len, videos.values()))} frames")
         agree = args.check is None or check_lists(lists, args.check)

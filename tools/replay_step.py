@@ -1,11 +1,11 @@
 """Repeat a step whose loss or gradient was not finite, and name the first module whose output was not.
 
+    python tools/replay_step.py output/vipmt_ytvis/fold1/nonfinite_step1234.pth train.amp=off
     python tools/replay_step.py output/vipmt_ytvis/fold1/nonfinite_step1234.pth [--device cuda] [key.sub=value ...]
 
 The file holds weights, episodes and random numbers of the step, so that it comes out the same on the same device.
 Changed keys show what would have helped: train.amp=off, loss.ccds=none, ...
 """
-import argparse
 import math
 import sys
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch  # noqa: E402
 from dataloaders.episode import EpisodeBatch  # noqa: E402
 from models import get_method  # noqa: E402
 from utils.checkpoint import load_checkpoint, load_weights  # noqa: E402
+from utils.command_line import Parser  # noqa: E402
 from utils.config import apply_overrides, user_errors  # noqa: E402
 from utils.training_state import AMP  # noqa: E402
 
@@ -77,7 +78,7 @@ def report(clips, norms, found, ids):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("file", type=Path, help="nonfinite_step*.pth of a training")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="what to change, e.g. train.amp=off")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

@@ -9,7 +9,6 @@ Trainings that several tables need are run once. Interrupted or failed, the same
 default: output/reproduce/PRESET): tableN.md, .csv and .tex, tables.md with all that were asked for, a log of every step
 in steps/, and the runs themselves.
 """
-import argparse
 import os
 import platform
 import shlex
@@ -25,6 +24,7 @@ from tools.reproduce_plan import MODELS, PRESETS, Planner, check_overrides  # no
 from tools.reproduce_run import Records, Scheduler, alone_in, shell_script, what_is_missing  # noqa: E402
 from tools.reproduce_tables import table_specs  # noqa: E402
 from utils.checkpoint import load_checkpoint  # noqa: E402
+from utils.command_line import Parser  # noqa: E402
 from utils.config import user_errors  # noqa: E402
 from utils.logger import read_json_lines  # noqa: E402
 from utils.tables import FOLDS, comparison_by_fold, comparison_table, shares  # noqa: E402
@@ -151,7 +151,7 @@ def heading(planner, missing, records):
 # -- command line ---------------------------------------------------------------------------------------------------
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--table", nargs="+", required=True, metavar="N", help="1 to 7, several of them, or all")
     parser.add_argument("--preset", choices=list(PRESETS), default="paper",
                         help="; ".join(f"{name}: {preset.words}" for name, preset in PRESETS.items()))

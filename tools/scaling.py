@@ -1,5 +1,6 @@
 """What more processes would gain a training: an ESTIMATE from measured parts, not a measurement of many GPUs.
 
+    python tools/scaling.py --config config/vipmt_ytvis.yaml --processes 1 2 4
     python tools/scaling.py --config config/vipmt_ytvis.yaml [--processes 1 2 4] [--repeats 3] [--bandwidth GB/S]
 
 Measured on this machine: a training step with B / N episodes for every N, the time to read and augment an episode, and
@@ -23,6 +24,7 @@ import torch.distributed as dist  # noqa: E402
 
 from tools.benchmark_setup import Bench  # noqa: E402
 from tools.benchmark_training import OurTraining, training_batches  # noqa: E402
+from utils.command_line import Parser  # noqa: E402
 from utils.config import add_config_arguments, user_errors  # noqa: E402
 from utils.distributed import processes  # noqa: E402
 from utils.training_state import AMP  # noqa: E402
@@ -89,7 +91,7 @@ def table(rows, batch):
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     add_config_arguments(parser)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4], help="each divides train.batch_size")
     parser.add_argument("--repeats", type=int, default=3)

@@ -1,5 +1,6 @@
 """Kill a training and a test again and again, and compare what comes out with a run that nobody disturbed.
 
+    python tools/soak.py --kills 5 --output output/soak
     python tools/soak.py --kills 20 [--seed 0] [--output output/soak]
 
 A small model on synthetic videos: first train.py and test.py undisturbed, then the same ended by SIGKILL at random
@@ -7,7 +8,6 @@ moments and resumed, until --kills of each were survived: anywhere from the firs
 checkpoint is being written, during validation. Weights, optimiser, generators, progress, log and result lines have to
 be equal, bit for bit. Ends with status 1 where they are not; report.json tells all kills.
 """
-import argparse
 import json
 import os
 import random
@@ -25,6 +25,7 @@ import torch  # noqa: E402
 
 from dataloaders.demo import write_demo_data  # noqa: E402
 from utils.checkpoint import content_checksum, load_checkpoint  # noqa: E402
+from utils.command_line import Parser  # noqa: E402
 from utils.config import user_errors  # noqa: E402
 from utils.logger import read_json_lines  # noqa: E402
 
@@ -152,7 +153,7 @@ def soak(output, kills, seed):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--kills", type=int, default=20, help="of the training, and of the test")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--output", type=Path, default=Path("output/soak"), help="emptied first")

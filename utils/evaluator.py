@@ -13,6 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from utils.checkpoint import atomic_file, fingerprint
+from utils.command_line import bar_hidden
 from utils.config import differences, flatten, to_dict
 from utils.distributed import is_main, rank, wait_for_all, world_size
 from utils.logger import JsonLines, get_logger, read_json_lines
@@ -205,7 +206,7 @@ class _Progress:
 
     def __init__(self, episodes, fold):
         total = getattr(episodes, "results", len(episodes) if hasattr(episodes, "__len__") else None)
-        self.bar = tqdm(total=total, desc=f"fold {fold}", unit="video", miniters=0, disable=not is_main())
+        self.bar = tqdm(total=total, desc=f"fold {fold}", unit="video", miniters=0, disable=bar_hidden(is_main()))
         self.frames, self.total_frames = 0, getattr(episodes, "frames", None)
         self.scores, self.started = "", time.perf_counter()
 
