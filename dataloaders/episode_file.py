@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .folds import FOLDS
+from .json_file import read_json
 
 FORMAT, VERSION = "few-shot video episodes", 1
+LONGEST_FAULT = 1000         # characters of an error
 KINDS = {int: "an integer", str: "text", bool: "true or false", list: "a list", dict: "an object"}
 
 
@@ -54,10 +56,7 @@ def read_episode_list(path):
     if not path.is_file():
         raise FileNotFoundError(f"episode list: no file {path}.\n"
                                 f"  Write one: python tools/episodes.py --config ... --fold 1 --output {path}")
-    try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:      # bad text encodings are ValueErrors, too
-        raise bad_list(path, f"is not JSON ({error})") from None
+    content = read_json(path, None, lambda file, what: bad_list(file, f"is not JSON: {what}"))
     return parse_episode_list(content, path)
 
 
@@ -142,5 +141,6 @@ def _shown(value):
 
 
 def bad_list(where, what):
-    """The ValueError for a list, or an entry of it, that is wrong."""
+    """The ValueError for a list, or an entry of it, that is wrong; a name from the file may be endless."""
+    what = what if len(what) <= LONGEST_FAULT else f"{what[:LONGEST_FAULT]}..."
     return ValueError(f"{where}: {what}.\n  Correct the file, or write it again: tools/episodes.py")

@@ -120,8 +120,8 @@ def check_header(listed, cfg, fold):
                                ("data.shots", cfg.data.shots, listed.shots),
                                ("test.protocol", cfg.test.protocol, listed.protocol)):
         if found not in (wanted, None):
-            raise ValueError(f"{listed.source}: its episodes have {key} {found}, the test has {wanted}.\n"
-                             f"  Give {key}{' ' if key == '--fold' else '='}{found}, or another list.")
+            raise ValueError(f"{listed.source}: its episodes have {key} {str(found)[:200]}, the test has {wanted}.\n"
+                             f"  Give {key}{' ' if key == '--fold' else '='}{str(found)[:200]}, or another list.")
 
 
 def replay(listed, cfg, index, class_ids):

@@ -204,9 +204,7 @@ def _by_video(frames, start):
 def read_list(path):
     """A list of MiniVSPW, `<video> <video>/mask/<8 digits>.png` per line  ->  {video: [frame numbers]}, as listed"""
     videos, last = {}, None
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path}: more than {MAX_BYTES} bytes are no list.\n  Download or make the list again.")
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(text_lines(path), start=1):
         match = LINE.fullmatch(line)
         if match is None or not is_folder_name(match["video"]):
             raise _bad_line(path, number, line, "expected <video> <video>/mask/<8 digits>.png")
@@ -216,6 +214,13 @@ def read_list(path):
         videos.setdefault(video, []).append(frame)
         last = video
     return videos
+
+
+def text_lines(path):
+    """The lines of a text file, bad bytes in them replaced; ValueError where they are absurdly many."""
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path}: more than {MAX_BYTES} bytes are no list.\n  Download or make the list again.")
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
 def is_folder_name(name):

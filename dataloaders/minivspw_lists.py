@@ -8,7 +8,7 @@ import re
 from graphlib import CycleError, TopologicalSorter
 
 from .folds import FOLDS, minivspw_classes
-from .minivspw import MIN_PIXELS, is_folder_name, read_list, write_list
+from .minivspw import MIN_PIXELS, is_folder_name, read_list, text_lines, write_list
 from .vspw_masks import count_labels, silent
 
 SPLITS = {"train": "train", "val": "val", "test": "val"}       # VSPW's own test videos have no public masks
@@ -18,7 +18,7 @@ MASK = re.compile(r"\d{8}\.png")
 
 def find_masks(root, split):
     """The videos of VSPW's train.txt or val.txt, in its order  ->  {video: [mask files, in order]}"""
-    names = (root / f"{split}.txt").read_text(encoding="utf-8", errors="replace").split()
+    names = " ".join(text_lines(root / f"{split}.txt")).split()
     if len(set(names)) < len(names) or not all(map(is_folder_name, names)):
         raise ValueError(f"{root / f'{split}.txt'}: expected one folder name per line, each once.\n"
                          f"  Take the file that comes with VSPW_480p.")

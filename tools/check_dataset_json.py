@@ -8,7 +8,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from dataloaders.annotations import Rle, rle_counts
+from dataloaders.annotations import Rle, fills, rle_counts
+from dataloaders.json_file import MAX_BYTES
 from tools.check_dataset_files import MAX_PIXELS
 from tools.check_dataset_findings import shown
 
@@ -17,8 +18,13 @@ MAX_ID = 2 ** 63 - 1             # of the arrays that the index makes
 
 def read_document(path, lists, shrink):
     """path, names of its lists, a hook of `safely`  ->  the top-level object; ValueError where there is none"""
+    if path.exists() and not path.is_file():                        # reading a pipe would never end
+        raise ValueError(f"{path}: this is no file.\n  Download the annotations again.")
     try:
         with open(path, encoding="utf-8") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_BYTES:
+                raise ValueError(f"{size} bytes, more than {MAX_BYTES}")
             document = json.load(file, object_hook=shrink)
     except (ValueError, RecursionError, MemoryError) as error:      # a JSONDecodeError is a ValueError
         raise ValueError(f"{path}: cannot be read as JSON ({str(error)[:200] or type(error).__name__}).\n"
@@ -58,8 +64,7 @@ def is_size(size):
 
 
 def _fills(rle):
-    counts = rle_counts(np.frombuffer(rle.counts, np.uint8))
-    return len(counts) > 0 and counts.min() >= 0 and counts.sum() == rle.size[0] * rle.size[1]
+    return fills(rle_counts(np.frombuffer(rle.counts, np.uint8)), rle.size[0] * rle.size[1])
 
 
 def records(document, name, keys, findings):

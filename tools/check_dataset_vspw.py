@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from typing import NamedTuple
 
 from dataloaders.folds import FOLDS, MINIVSPW_CLASSES, minivspw_classes
-from dataloaders.minivspw import LINE, MIN_PIXELS, SIDES, is_folder_name
+from dataloaders.minivspw import LINE, MIN_PIXELS, SIDES, is_folder_name, text_lines
 from tools.check_dataset_files import FileTask, check_files, inside
 from tools.check_dataset_findings import check_class_sizes, compare_published, shown
 
@@ -71,7 +71,7 @@ def read_lists(folder, findings):
 def read_lines(path, name, findings):
     """Yields the usable Lines of one list."""
     seen, videos, last = set(), set(), None
-    for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    for number, text in enumerate(text_lines(path), start=1):
         match, where = LINE.fullmatch(text), f"{name}.txt line {number}"
         repair = {"repair": ("leave-out", where)}
         if match is None or not is_folder_name(match["video"]):
@@ -104,7 +104,7 @@ def read_splits(root, data, findings):
         if not (root / name).is_file():
             findings.add("missing_optional", str(root / name), "tools/make_minivspw_lists.py needs it")
             continue
-        for number, text in enumerate((root / name).read_text(encoding="utf-8", errors="replace").split(), start=1):
+        for number, text in enumerate(" ".join(text_lines(root / name)).split(), start=1):
             where = f"{name} number {number}"
             if not is_folder_name(text) or text in videos:
                 findings.add("bad_line", where, f"{shown(text)} is no folder name, or occurs twice")

@@ -66,7 +66,8 @@ def results_of(path, fold, cfg):
     lines = read_json_lines(path)
     folds = sorted({str(line.get("fold")) if isinstance(line, dict) else "?" for line in lines})
     if folds not in [[str(fold)] for fold in ([fold] if fold else FOLDS)]:
-        raise ValueError(f"{path}: its lines are of fold {', '.join(folds) or 'nothing'}, not {fold or 'one fold'}.\n"
+        found = ", ".join(folds)[:200] or "nothing"
+        raise ValueError(f"{path}: its lines are of fold {found}, not {fold or 'one fold'}.\n"
                          f"  Name the results.jsonl of a test of one fold, and no other --fold.")
     note = Path(path).parent / "test.json"
     if note.is_file():

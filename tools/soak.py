@@ -5,8 +5,9 @@
 
 A small model on synthetic videos: first train.py and test.py undisturbed, then the same ended by SIGKILL at random
 moments and resumed, until --kills of each were survived: anywhere from the first import on, between steps, while a
-checkpoint is being written, during validation. Weights, optimiser, generators, progress, log and result lines have to
-be equal, bit for bit. Ends with status 1 where they are not; report.json tells all kills.
+checkpoint is being written, during validation. A run that ends before that is compared, and another one begun. Weights,
+optimiser, generators, progress, log and result lines have to be equal, bit for bit. Ends with status 1 where they are
+not; report.json tells all kills.
 """
 import json
 import os
@@ -91,9 +92,12 @@ def _epoch_is_complete(lines):
     return step > 0 and step % 36 == 0           # 12 classes x 12 samples / 4
 
 
-def torment(arguments, output, lines, moments, kills, rng, log):
-    """Start and kill until `kills` were survived, then to the end  ->  what was done, list of dicts"""
-    done = []
+def torment(arguments, output, lines, moments, kills, rng, log, compare):
+    """Start and kill until `kills` were survived, then to the end; a run that ends before is compared and begun anew.
+
+    compare() gives the names of what differs from the undisturbed run  ->  {kills: list of dicts, runs, different}
+    """
+    done, runs, different = [], 1, []
     while len(done) < kills:
         moment = rng.choice(moments)
         with open(log, "a") as file:
@@ -103,12 +107,16 @@ def torment(arguments, output, lines, moments, kills, rng, log):
             if alive:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        if not alive:
-            return done if process.returncode == 0 else run(arguments, log)
-        done.append({"moment": moment, "lines": lines_in(lines)})
-        print(f"kill {len(done)} of {kills}: {moment}, after {done[-1]['lines']} lines", flush=True)
+        if alive:
+            done.append({"moment": moment, "lines": lines_in(lines), "run": runs})
+            print(f"kill {len(done)} of {kills}: {moment}, after {lines_in(lines)} lines of run {runs}", flush=True)
+            continue
+        run(arguments, log)           # at once, where it was complete; its message, where it had failed
+        different += compare()
+        shutil.rmtree(output)
+        runs += 1
     run(arguments, log)
-    return done
+    return {"kills": done, "runs": runs, "different": different + compare()}
 
 
 # -- what has to be equal -------------------------------------------------------------------------------------------
@@ -139,15 +147,14 @@ def soak(output, kills, seed):
     write_demo_data(data, videos_per_category=3, frames=(10, 10))
     whole, broken = output / "whole", output / "broken"
     run(command("train.py", data, whole), log)
-    trained = torment(command("train.py", data, broken, "--resume"), broken, broken / "log.jsonl", MOMENTS, kills,
-                      rng, log)
-    report = {"torch": torch.__version__, "seed": seed, "training": {
-        "kills": trained, "different": compare_trainings(whole, broken)}}
-    results = "--checkpoint", whole / "last.pth", "--runs", 3
-    run(command("test.py", data, whole / "test", *map(str, results)), log)
-    tested = torment(command("test.py", data, broken / "test", *map(str, results)), broken / "test",
-                     broken / "test" / "results.jsonl", MOMENTS[:2], kills, rng, log)
-    report["test"] = {"kills": tested, "different": compare_tests(whole / "test", broken / "test")}
+    report = {"torch": torch.__version__, "seed": seed}
+    report["training"] = torment(command("train.py", data, broken, "--resume"), broken, broken / "log.jsonl", MOMENTS,
+                                 kills, rng, log, lambda: compare_trainings(whole, broken))
+    more = ["--checkpoint", str(whole / "last.pth"), "--runs", "3"]
+    whole, broken = whole / "test", broken / "test"
+    run(command("test.py", data, whole, *more), log)
+    report["test"] = torment(command("test.py", data, broken, *more), broken, broken / "results.jsonl", MOMENTS[:2],
+                             kills, rng, log, lambda: compare_tests(whole, broken))
     (output / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     return report
 
@@ -161,7 +168,7 @@ def main():
     report = soak(args.output, args.kills, args.seed)
     for name in ("training", "test"):
         different = report[name]["different"]
-        print(f"{name}: {len(report[name]['kills'])} kills survived, "
+        print(f"{name}: {len(report[name]['kills'])} kills in {report[name]['runs']} runs survived, "
               + (f"DIFFERENT: {', '.join(different)}" if different else "equal to the undisturbed run, bit for bit"))
     sys.exit(any(report[name]["different"] for name in ("training", "test")))
 

@@ -76,17 +76,25 @@ def load_checkpoint(path):
                                 "or name the file: --checkpoint FILE")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (*UNREADABLE, OSError) as error:
+    except (*UNREADABLE, OSError, MemoryError) as error:                   # MemoryError: a length that nobody wrote
         if isinstance(error, OSError) and error.errno != errno.EINVAL:     # a cut file can look like a bad argument
             raise
         raise ValueError(_why_unreadable(path, error) + _the_one_before(path)) from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: not a checkpoint: expected a dictionary, found {type(content).__name__}")
     checksum = content.pop(CHECKSUM, None)
-    if checksum not in (None, content_checksum(content)):
+    if checksum is not None and checksum != _checksum_or_none(content):
         raise ValueError(f"{path}: the file is damaged: its content is not what its checksum says. Copy it again"
                          + _the_one_before(path))
     return content
+
+
+def _checksum_or_none(content):
+    """None where there are values that save_checkpoint never writes: sparse tensors, a list within itself."""
+    try:
+        return content_checksum(content)
+    except UNREADABLE:
+        return None
 
 
 def load_newest(path):
@@ -170,11 +178,30 @@ def load_trained(path, fold):
     checkpoint = load_checkpoint(path)
     if "model" not in checkpoint:
         raise ValueError(f"{path}: no entry 'model': expected a checkpoint of train.py or tools/convert_released.py")
+    check_origin(checkpoint, path)
     trained = checkpoint.get("fold")
     if trained not in (fold, None):
         raise ValueError(f"{path} was trained for fold {trained}, so it has seen the test classes of fold {fold}.\n"
                          f"  Test it with --fold {trained}, or name the checkpoint of fold {fold}")
     return checkpoint
+
+
+def check_origin(checkpoint, path):
+    """ValueError where "config" is anything but named plain values in sections, or "fold" no small number."""
+    fold = checkpoint.get("fold")
+    for key, good in (("config", _is_plain_section(checkpoint.get("config", {}))),
+                      ("fold", fold is None or type(fold) is int and 0 <= fold < 100)):
+        if not good:
+            raise ValueError(f"{path}: its entry {key!r} is not what train.py writes.\n"
+                             "  Take a file of train.py or tools/convert_released.py")
+
+
+def _is_plain_section(value, levels=4):
+    if not isinstance(value, dict) or levels == 0:
+        return False
+    return all(type(key) is str and (_is_plain_section(inner, levels - 1) if isinstance(inner, dict) else all(
+        type(one) in (str, int, float, bool, type(None)) for one in (inner if type(inner) is list else [inner])))
+        for key, inner in value.items())
 
 
 def load_weights(module, state_dict, source):
@@ -193,7 +220,11 @@ def load_weights(module, state_dict, source):
         lines = [_listing("missing", missing), _listing("unexpected", unexpected), _listing("of another shape", shapes)]
         raise ValueError(f"{source}: these weights do not fit the model.\n" + "".join(lines)
                          + "  " + _likely_reason(missing, unexpected))
-    module.load_state_dict(state_dict, strict=True)
+    try:
+        module.load_state_dict(state_dict, strict=True)
+    except UNREADABLE as error:          # sparse or quantised tensors, odd metadata
+        raise ValueError(f"{source}: these weights cannot be loaded ({_in_short(error)}).\n"
+                         "  Take a file of train.py or tools/convert_released.py") from error
 
 
 def fingerprint(path):
@@ -227,6 +258,10 @@ def _why_unreadable(path, error):
         return (f"{path}: the file holds Python objects besides weights, which could run code; it is not loaded.\n"
                 "  Save its state_dict() alone, or take a file from a source that does")
     return f"{path}: not a checkpoint, or a damaged one ({type(error).__name__} while reading). Copy it again"
+
+
+def _in_short(error):
+    return f"{type(error).__name__}: {error}"[:300]
 
 
 def _is_whole_zip(path):

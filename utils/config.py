@@ -4,6 +4,7 @@ config/vipmt_ytvis.yaml holds every key and is the schema: names and types come 
 `base:` and the lines they change. All mistakes are found here, before any data or model is touched.
 """
 import difflib
+import math
 import os
 import re
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import yaml
 from easydict import EasyDict
+
+from utils.yaml_file import parse_yaml, read_yaml, shown
 
 SCHEMA = Path(__file__).resolve().parents[1] / "config" / "vipmt_ytvis.yaml"
 
@@ -73,29 +76,9 @@ RANGES = {
     "test.runs": (1, None), "metrics.vc_window": (1, None),
 }
 
+LONGEST_BASE = 1024          # characters
 EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")   # YAML 1.1 reads it as text unless written 5.0e-4
 KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses duplicate keys and reads only true and false as booleans (`amp: off` is text)."""
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if str(key) in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' stands here twice; delete one", key_node.start_mark)
-            seen.add(str(key))
-        return super().construct_mapping(node, deep=deep)
-
-
-BOOLEAN = "tag:yaml.org,2002:bool"
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != BOOLEAN]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver(BOOLEAN, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 def load_config(paths=(), overrides=()):
@@ -107,23 +90,25 @@ def load_config(paths=(), overrides=()):
     """
     schema = _read_schema()
     config = _copy(schema)
-    laid = {SCHEMA}
+    laid = {os.path.realpath(SCHEMA)}
     for path in [paths] if isinstance(paths, str | Path) else paths:
         *bases, last = _chain(Path(path))
-        for file, changes in [*(entry for entry in bases if entry[0].resolve() not in laid), last]:
+        for file, changes in [*(entry for entry in bases if os.path.realpath(entry[0]) not in laid), last]:
             _merge(config, changes, schema, str(file))
-            laid.add(file.resolve())
+            laid.add(os.path.realpath(file))
     for text in overrides:
         _merge(config, _parse_override(text, schema), schema, f"command line, {text}")
     _check_relations(config)
     return EasyDict(config)
 
 
-def apply_overrides(values, overrides=()):
+def apply_overrides(values, overrides=(), source="the saved config"):
     """The values of a saved config, as plain dicts, and `key.sub=value` strings over them  ->  EasyDict, checked"""
+    if not isinstance(values, dict):
+        raise ValueError(f"{source}: expected the keys of a config, got {_describe(values)}")
     schema = _read_schema()
     config = _copy(schema)
-    _merge(config, values, schema, "the saved config")
+    _merge(config, values, schema, source)
     for text in overrides:
         _merge(config, _parse_override(text, schema), schema, f"command line, {text}")
     _check_relations(config)
@@ -147,7 +132,7 @@ def flatten(cfg, prefix=""):
     """{'data': {'shots': 5}}  ->  {'data.shots': 5}"""
     flat = {}
     for key, value in cfg.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat
 
 
@@ -204,12 +189,7 @@ def _read(path):
     if not path.is_file():
         near = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
         raise FileNotFoundError(f"config: no file {path}." + (f"\n  In {path.parent}: {near}" if near else ""))
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)   # a SafeLoader
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file ({error.reason})") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}{_where(error)}") from None
+    content = read_yaml(path)
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -217,22 +197,16 @@ def _read(path):
     return content
 
 
-def _where(error):
-    mark = getattr(error, "problem_mark", None)
-    place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return f"{place}: {getattr(error, 'problem', None) or error}"
-
-
 def _chain(path, children=()):
     """A file and its bases, the lowest first  ->  list of (path, changes)"""
-    if path.resolve() in [child.resolve() for child in children]:
+    if os.path.realpath(path) in map(os.path.realpath, children):   # Path.resolve stops at links in a circle
         circle = " -> ".join(str(p) for p in (*children, path))
         raise ValueError(f"{path}: `base:` leads back to the same file: {circle}; remove one of them")
     changes = _read(path)
     base = changes.pop("base", None)
     if base is None:
         return [(path, changes)]
-    if not isinstance(base, str):
+    if not isinstance(base, str) or len(base) > LONGEST_BASE:
         raise ValueError(f"{path}: base: expected a file name relative to this file, got {_describe(base)}")
     if not (path.parent / base).is_file():
         raise FileNotFoundError(f"{path}: base: no file {path.parent / base}; the name is relative to {path.parent}")
@@ -248,10 +222,7 @@ def _parse_override(text, schema):
         owners = [name for name in flatten(schema) if name.endswith(f".{key}")]
         if owners:
             raise ValueError(f"command line, {text}: unknown key '{key}'; did you mean '{' or '.join(owners)}'?")
-    try:
-        changes = yaml.load(value, Loader=_Loader)   # a SafeLoader
-    except yaml.YAMLError as error:
-        raise ValueError(f"command line, {text}{_where(error)}") from None
+    changes = parse_yaml(value, f"command line, {text}")
     for part in reversed(key.split(".")):
         changes = {part: changes}
     return changes
@@ -274,10 +245,10 @@ def _merge(config, changes, schema, source, prefix=""):
 
 def _unknown(key, schema, source, prefix):
     section = f" {prefix[:-1]}:" if prefix else ""
-    near = difflib.get_close_matches(str(key), schema, n=1)
+    near = difflib.get_close_matches(str(key)[:200], schema, n=1)
     elsewhere = [] if near else [n for n in flatten(_read(SCHEMA)) if n.rpartition(".")[2] == key]
     hint = f"did you mean '{(near or elsewhere)[0]}'?" if near or elsewhere else f"known here: {', '.join(schema)}"
-    return f"{source}:{section} unknown key '{key}'; {hint}"
+    return f"{source}:{section} unknown key '{str(key)[:200]}'; {hint}"
 
 
 def _checked(value, example, name, source):
@@ -289,13 +260,15 @@ def _checked(value, example, name, source):
         return [_checked(v, e, name, source) for v, e in zip(value, example, strict=True)]
     value = _typed(value, type(example), name, source)
     if name in CHOICES and value not in CHOICES[name]:
-        near = difflib.get_close_matches(value, CHOICES[name], n=1)
+        near = difflib.get_close_matches(value[:200], CHOICES[name], n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise ValueError(f"{source}: {name}: expected one of {', '.join(CHOICES[name])}, got '{value}'{hint}")
+        raise ValueError(f"{source}: {name}: expected one of {', '.join(CHOICES[name])}, got {shown(value)}{hint}")
     low, high = RANGES.get(name, (None, None))
     if (low is not None and not value >= low) or (high is not None and not value <= high):   # `not`: NaN fails too
         limit = f"at least {low}" if high is None else f"between {low} and {high}"
         raise ValueError(f"{source}: {name}: expected {limit}, got {value}")
+    if value in (math.inf, -math.inf) or value != value:
+        raise ValueError(f"{source}: {name}: expected a finite number, got {value}")
     return value
 
 
@@ -311,7 +284,7 @@ def _typed(value, kind, name, source):
     elif value is None and kind is str:
         hint = "\n  Write none, as a word, for nothing"
     elif kind is str:
-        hint = f"\n  Put it in quotes: '{value}'"
+        hint = f"\n  Put it in quotes: '{value}'" if len(shown(value)) < 80 else ""
     raise ValueError(f"{source}: {name}: expected {KINDS[kind]}, got {_describe(value)}{hint}")
 
 
@@ -326,8 +299,8 @@ def _describe(value):
     if value is None:
         return "nothing"
     words = {bool: "true or false", int: "integer", float: "number", str: "text", list: "list", dict: "section"}
-    shown = str(value).lower() if isinstance(value, bool) else repr(value)
-    return f"{shown} ({words.get(type(value), type(value).__name__)})"
+    text = str(value).lower() if isinstance(value, bool) else shown(value)
+    return f"{text} ({words.get(type(value), type(value).__name__)})"
 
 
 def _check_relations(config):

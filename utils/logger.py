@@ -16,6 +16,7 @@ from utils.config import save_config
 from utils.distributed import world_size
 
 LOGGERS = ("vipmt", "dataloaders", "models")   # whose information is shown; of all others only warnings
+MAX_BYTES = 2 ** 31          # of a file of JSON lines, which is read as a whole
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pycocotools", "easydict", "PyYAML")
 
 
@@ -81,12 +82,15 @@ def read_json_lines(path):
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; it appears with the first result of a run")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(f"{path}: {size} bytes, more than {MAX_BYTES}, are no log of a run; name another file")
     *lines, _torn = path.read_bytes().split(b"\n")
     entries = []
     for number, line in enumerate(lines, 1):
         try:
             entries.append(json.loads(line))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:       # RecursionError: lists too deep in one another
             raise ValueError(f"{path}, line {number}: not JSON ({error}); delete the line") from None
     return entries
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from utils.checkpoint import atomic_file, load_newest, load_weights, save_checkpoint
+from utils.checkpoint import UNREADABLE, atomic_file, check_origin, load_newest, load_weights, save_checkpoint
 from utils.config import differences, to_dict
 from utils.distributed import gather_objects, is_main, rank, world_size
 from utils.logger import get_logger, read_json_lines
@@ -26,6 +26,15 @@ class Progress:
     validation_due: bool = False   # an epoch is done, its validation is not
     overflows: int = 0             # steps that fp16's loss scaling left out
     typical_loss: float | None = None
+
+
+def read_progress(values):
+    """What a checkpoint says  ->  Progress; ValueError where a count is none."""
+    progress = Progress(**values)
+    counts = (progress.epoch, progress.step, progress.steps, progress.overflows)
+    if any(type(count) is not int or count < 0 for count in counts) or type(progress.best) not in (int, float):
+        raise ValueError(f"progress {str(values)[:200]}")
+    return progress
 
 
 class TrainingState:
@@ -68,15 +77,27 @@ class TrainingState:
         path, state = load_newest(self.output / "last.pth")
         if "progress" not in state:
             raise ValueError(f"{path} holds weights, but no training to continue.\n  Choose another --output.")
+        check_origin(state, path)
+        try:
+            self._continue(path, state)
+        except UNREADABLE as error:
+            if str(path) in str(error) or isinstance(error, torch.OutOfMemoryError):
+                raise
+            what = f"{type(error).__name__}: {error}"[:300]
+            raise ValueError(f"{path}: what it says of its training is damaged ({what}).\n"
+                             "  Restore it from a backup, or choose another --output.") from error
+
+    def _continue(self, path, state):
+        """Take over everything of a checkpoint; what is wrong in it fails somewhere here."""
         changed = {k: v for k, v in differences(state["config"], self.cfg).items() if k not in RESUME_MAY_CHANGE}
         if changed or state["fold"] != self.fold:
             key, (old, new) = next(iter(changed.items()), ("--fold", (state["fold"], self.fold)))
-            raise ValueError(f"{path} was made with {key} = {old}, now it is {new}.\n"
+            raise ValueError(f"{path} was made with {key} = {str(old)[:200]}, now it is {new}.\n"
                              "  Resume with the settings of config.yaml beside it, or choose another --output.")
         load_weights(self.model, state["model"], path)
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.progress = Progress(**state["progress"])
+        self.progress = read_progress(state["progress"])
         if is_main():
             self._forget_lines_after(self.progress)
         self._set_generators(state["rng"], path)

@@ -1,0 +1,164 @@
+"""The files that tools/fuzz.py damages: a sandbox with everything the project reads, correct, and how one is replaced.
+
+A sandbox is a folder with a small data set of every layout, a config, a checkpoint, an episode list and results, which
+nothing may leave; `outside` lies beside it and is where hostile names and links point to.
+"""
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from easydict import EasyDict
+from torch import nn
+
+from dataloaders import build_index, fold_side
+from dataloaders.demo import write_demo_data
+from dataloaders.demo_coco import write_demo_coco
+from dataloaders.demo_minivspw import write_demo_minivspw
+from dataloaders.episode_file import list_text
+from dataloaders.episode_list import drawn_entries, list_header
+from dataloaders.streaming import TestEpisodes
+from utils.config import load_config
+from utils.random_state import seed_generators
+from utils.training_state import TrainingState
+
+ROOT = Path(__file__).resolve().parents[1]
+ANNOTATIONS = {"ytvis": "train.json", "minivspw": "minivspw_lists", "coco": "annotations/instances_train2017.json"}
+CONFIG, OVERRIDE, CHECKPOINT = "config/fuzz.yaml", "override.txt", "last.pth"
+EPISODES, RESULTS = "episodes.json", "results.jsonl"
+SPARSE_BYTES = 2 ** 40
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One input. file: below the sandbox; content: what it holds, None where `special` says what stands there."""
+    kind: str
+    number: int
+    how: str
+    file: str
+    content: bytes = None
+    special: str = None
+
+
+def make_sandbox(folder):
+    """Write `folder`/sandbox and `folder`/outside, everything in them correct  ->  the sandbox"""
+    sandbox, outside = folder / "sandbox", folder / "outside"
+    outside.mkdir(parents=True)
+    cv2.imwrite(str(outside / "secret.jpg"), np.full((48, 48, 3), 200, np.uint8))
+    write_demo_data(sandbox / "ytvis", videos_per_category=1, size=(48, 48), frames=(2, 2))
+    write_demo_minivspw(sandbox / "minivspw", videos_per_category=2, size=(48, 48), frames=(2, 2))
+    write_demo_coco(sandbox / "coco", images_per_category=2, size=(96, 96))
+    images = sandbox / "ytvis" / "JPEGImages"
+    (images / "link_out").symlink_to("../../../outside")
+    (images / "link_file.jpg").symlink_to("../../../outside/secret.jpg")
+    (images / "loop").symlink_to("loop")
+    make_pipe(sandbox)
+    (sandbox / "config").mkdir()
+    for name in ("vipmt_ytvis.yaml", "demo.yaml"):
+        shutil.copy(ROOT / "config" / name, sandbox / "config")
+    (sandbox / "config" / "other.yaml").write_text("base: fuzz.yaml\n")
+    (sandbox / "config" / "loop").symlink_to("loop")
+    (sandbox / CONFIG).write_text((ROOT / "config" / "demo.yaml").read_text())
+    (sandbox / OVERRIDE).write_text("seed=1")
+    training(sandbox).save()
+    write_episodes(sandbox)
+    return sandbox
+
+
+def make_pipe(sandbox):
+    """A frame that never ends, if it is read."""
+    folder = sandbox / "ytvis" / "JPEGImages" / "pipe"
+    if not folder.exists():
+        folder.mkdir()
+        os.mkfifo(folder / "00000.jpg")
+
+
+def make_caches(sandbox):
+    """The caches of the indexes at this place: they do not serve another one."""
+    for dataset in ANNOTATIONS:
+        index = build_index(data_config(sandbox, dataset), sandbox / "cache" / dataset)
+        if dataset == "minivspw":
+            fold_side(index, 1, "train")
+
+
+def network():
+    """As many kinds of weights as a checkpoint holds, in little space."""
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+
+
+def data_config(sandbox, dataset):
+    """What build_index reads of a config."""
+    return EasyDict(data={"dataset": dataset, "root": str(sandbox / dataset), "annotations": ANNOTATIONS[dataset]})
+
+
+def episode_config(sandbox):
+    return load_config([ROOT / "config" / "demo.yaml"], [
+        f"data.root={json.dumps(str(sandbox / 'ytvis'))}", "data.size=[48, 48]", "data.shots=1",
+        "data.few_videos=repeat"])
+
+
+def training(sandbox):
+    """A run that has done one step; its folder is the sandbox."""
+    seed_generators(0)                              # their states are in the checkpoint, too
+    state = TrainingState(network(), demo_config(), 1, sandbox, torch.device("cpu"))
+    state.model(torch.ones(2, 3)).sum().backward()
+    state.optimizer.step()
+    return state
+
+
+def demo_config():
+    return load_config([ROOT / "config" / "demo.yaml"])
+
+
+def write_episodes(sandbox):
+    """A list of the episodes of a test, and such results as the test would write."""
+    cfg = episode_config(sandbox)
+    index, novel = fold_side(build_index(cfg), 1, "test")
+    entries = list(drawn_entries(TestEpisodes(index, novel, cfg, run=0)))
+    (sandbox / EPISODES).write_text(list_text(list_header(cfg, index, 1), entries))
+    lines = [{**entry, "fold": 1, "support_frames": [support["frame"] for support in entry.pop("supports")],
+              "j": [0.5] * len(entry["frames"])} for entry in entries]
+    (sandbox / RESULTS).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def place(mutant, sandbox):
+    """Put the mutant where its file belongs."""
+    path = sandbox / mutant.file
+    remove(path)
+    if mutant.special is None:
+        path.write_bytes(mutant.content.replace(b"{outside}", os.fsencode(sandbox.parent / "outside")))
+    elif mutant.special == "folder":
+        path.mkdir()
+    elif mutant.special == "pipe":
+        os.mkfifo(path)
+    elif mutant.special == "sparse":
+        with open(path, "wb") as file:
+            file.truncate(SPARSE_BYTES)
+    elif mutant.special != "missing":
+        path.symlink_to(path.name if mutant.special == "loop" else mutant.special.removeprefix("link "))
+
+
+def remove(path):
+    """Whatever stands there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def restore(mutant, sandbox, original):
+    """The correct file again."""
+    remove(sandbox / mutant.file)
+    shutil.copy2(original / mutant.file, sandbox / mutant.file)
+
+
+def copy_sandbox(source, target):
+    """With the times of the files, which caches look at; without what cannot be copied."""
+    shutil.rmtree(target / "sandbox", ignore_errors=True)
+    shutil.copytree(source / "sandbox", target / "sandbox", symlinks=True, ignore=shutil.ignore_patterns("pipe"))
+    for folder in (source, target):
+        make_pipe(folder / "sandbox")
