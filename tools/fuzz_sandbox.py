@@ -66,6 +66,7 @@ def make_sandbox(folder):
     (sandbox / OVERRIDE).write_text("seed=1")
     training(sandbox).save()
     write_episodes(sandbox)
+    write_supports(sandbox / "support")
     return sandbox
 
 
@@ -123,6 +124,26 @@ def write_episodes(sandbox):
     lines = [{**entry, "fold": 1, "support_frames": [support["frame"] for support in entry.pop("supports")],
               "j": [0.5] * len(entry["frames"])} for entry in entries]
     (sandbox / RESULTS).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def write_supports(folder):
+    """The same image with its mask in each form that a support folder may have."""
+    image = np.random.default_rng(0).integers(0, 255, (48, 48, 3), np.uint8)
+    mask = np.zeros((48, 48), np.uint8)
+    mask[10:30, 5:40] = 255
+    corners = [[5, 10], [40, 10], [40, 30], [5, 30]]
+    for form in ("png", "labelme", "coco"):
+        (folder / form).mkdir(parents=True)
+        cv2.imwrite(str(folder / form / "dog.jpg"), image)
+    cv2.imwrite(str(folder / "png" / "dog.png"), mask)
+    (folder / "labelme" / "dog.json").write_text(json.dumps({
+        "imageHeight": 48, "imageWidth": 48, "imagePath": "dog.jpg",
+        "shapes": [{"label": "dog", "shape_type": "polygon", "points": corners},
+                   {"label": "dog", "shape_type": "circle", "points": [[9, 9], [12, 9]]}]}))
+    (folder / "coco" / "all.json").write_text(json.dumps({
+        "images": [{"id": 1, "file_name": "dog.jpg", "height": 48, "width": 48}],
+        "categories": [{"id": 1, "name": "dog"}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "segmentation": [sum(corners, [])]}]}))
 
 
 def place(mutant, sandbox):

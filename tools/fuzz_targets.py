@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dataloaders import build_index, build_listed_runs, fold_side
 from dataloaders.episode_file import read_episode_list
 from dataloaders.episode_list import result_entries
+from dataloaders.support_folder import read_supports
 from tools import fuzz_mutations as mutations
 from tools import fuzz_sandbox as files
 from tools.check_dataset import CHECKS
@@ -41,7 +42,7 @@ class Mutator:
         file, mutate = KINDS[kind].file, KINDS[kind].mutate
         if callable(file):
             file = rng.choice(file(self.sandbox))
-        odd = SPECIAL + (LINKS if kind in ("jpeg", "mask") else ())
+        odd = SPECIAL + (LINKS if kind in ("jpeg", "mask", "support") else ())
         if kind != "override" and rng.random() < 0.06:
             special = rng.choice(odd)
             return Mutant(kind, number, special, file, special=special)
@@ -61,6 +62,10 @@ def masks(sandbox):
 
 def lists(sandbox):
     return below(sandbox, sandbox.glob("minivspw/minivspw_lists/*_[01].txt"))
+
+
+def supports(sandbox):
+    return below(sandbox, sandbox.glob("support/*/*"))
 
 
 def caches(sandbox):
@@ -100,6 +105,13 @@ def mutate_coco(rng, data):
         how, segmentation = mutations.any_rle(rng, full)
     annotation["segmentation"] = segmentation
     return how, mutations.dumps(document)
+
+
+def mutate_support(rng, data):
+    """An image, a mask or JSON, as its beginning says"""
+    if data.startswith(b"{"):
+        return mutate_json(rng, data) if b"shapes" in data or rng.random() < 0.5 else mutate_coco(rng, data)
+    return (any_jpeg if data.startswith(b"\xff\xd8") else any_png)(rng, data)
 
 
 def mutate_lines(rng, data):
@@ -188,6 +200,10 @@ def use_check(sandbox, mutant):
     findings.text().encode()
 
 
+def use_support(sandbox, mutant):
+    read_supports((sandbox / mutant.file).parent)
+
+
 def use_config(sandbox, mutant):
     for name in ("fuzz.yaml", "other.yaml"):
         cfg = load_config([sandbox / "config" / name])
@@ -247,5 +263,6 @@ KINDS = {
     "check ytvis": Kind("ytvis/train.json", mutate_any_annotations, use_check),
     "check coco": Kind("coco/" + files.ANNOTATIONS["coco"], mutate_coco, use_check),
     "check vspw": Kind(lists, mutations.any_list, use_check),
+    "support": Kind(supports, mutate_support, use_support),
     "cache": Kind(caches, mutations.any_bytes, use_cache),
 }
