@@ -122,7 +122,8 @@ def explain(args, cfg):
     rng = rng_for(cfg.seed, "memory", episode.run, episode.class_id, episode.video)
     segmenter = method.VideoSegmenter(model, episode.support_images, episode.support_masks, memory=cfg.memory, rng=rng,
                                       amp=prepare_runtime(cfg.speed, torch.device(args.device)))
-    view = capture(model, episode, segmenter, args.clip, partial(tqdm, total=clips, desc=episode.id, unit="clip", disable=None))
+    progress = partial(tqdm, total=clips, desc=episode.id, unit="clip", disable=None)
+    view = capture(model, episode, segmenter, args.clip, progress)
     if model.iou_net is not None and not view.detail.memory:
         get_logger().warning("clip %d:%s", view.detail.number, why_without_memory(view.detail, cfg))
     supports = list(zip(denormalise(episode.support_images), episode.support_masks.numpy(), episode.support_frames,

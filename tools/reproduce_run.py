@@ -134,7 +134,8 @@ class Scheduler:
 
     def run(self):
         """Until nothing is left that can be run  ->  {name: message} of the steps that failed or had to be left"""
-        with tqdm(total=len(self.missing), desc="steps", unit="step", disable=None if self.missing else True) as self.bar:
+        hidden = None if self.missing else True      # None: where there is no terminal
+        with tqdm(total=len(self.missing), desc="steps", unit="step", disable=hidden) as self.bar:
             try:
                 while self.waiting or self.running:
                     self._leave_blocked()
