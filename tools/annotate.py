@@ -1,0 +1,83 @@
+"""Mark supports in the browser: polygons or a brush on a few frames, saved as a support folder for segment.py.
+
+    python tools/annotate.py photos/ --output output/annotate/birds
+    python tools/annotate.py clip.mp4 --checkpoint output/demo/fold1/last.pth
+    python tools/annotate.py photos/ --video clip.mp4 --checkpoint FILE -- --every 5 --device cuda
+
+IMAGES is a folder of JPEG or PNG images, or a video whose frames a slider picks. The page is on this machine's own
+address only (127.0.0.1) and loads nothing from the internet. OUTPUT/support gets name.jpg and name.png (the mask, at
+the image's own size) for every frame saved; a frame that was saved before shows its mask again. With a checkpoint the
+page runs segment.py on the video and shows its film, kept in OUTPUT/result, OUTPUT/result_2, ... What follows `--`
+goes to segment.py as it stands. The page needs Gradio: pip install -r requirements-annotate.txt
+"""
+import importlib.util
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tools.annotate_frames import open_source, safe_stem  # noqa: E402
+from tools.annotate_run import Job  # noqa: E402
+from utils.command_line import Parser  # noqa: E402
+from utils.config import user_errors  # noqa: E402
+
+# Read by Gradio and what it brings as they are imported: no reports, no look for newer versions, no files elsewhere.
+QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1",
+         "GRADIO_SHARE": "False", "GRADIO_NUM_WORKERS": "0", "GRADIO_MCP_SERVER": "False"}
+
+
+def parse_arguments(arguments):
+    """Command line  ->  its values; `options`: what stands behind `--`, for segment.py"""
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    parser = Parser(__doc__, usage="%(prog)s IMAGES [options] [-- options of segment.py]")
+    parser.add_argument("images", type=Path, metavar="IMAGES", help="a folder of images, or a video file")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="default: output/annotate/NAME of IMAGES")
+    parser.add_argument("--video", type=Path, metavar="FILE", help="what to segment, file or folder; default: IMAGES")
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="the trained network; without: marking only")
+    parser.add_argument("--port", type=int, metavar="N", help="default: the first free one from 7860 on")
+    args = parser.parse_args(arguments[:cut])
+    args.options = tuple(arguments[cut + 1:])
+    if args.port is not None and not 1 <= args.port <= 65535:
+        raise ValueError(f"--port {args.port}: give a number from 1 to 65535, or leave it out")
+    for flag, path in (("--video", args.video), ("--checkpoint", args.checkpoint)):
+        if path is not None and not path.exists():
+            raise FileNotFoundError(f"{flag} {path}: there is nothing of this name; check its spelling")
+    return args
+
+
+def prepare_gradio():
+    """Settings for its import  ->  the folder of its temporary files; ValueError where it is not installed"""
+    if importlib.util.find_spec("gradio") is None:
+        raise ValueError("tools/annotate.py needs Gradio, which is not installed here.\n"
+                         f"  Install it: {sys.executable} -m pip install -r requirements-annotate.txt")
+    os.environ.update(QUIET)
+    for name in ("NO_PROXY", "no_proxy"):                # Gradio calls its own page once, never through a proxy
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
+    os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="annotate_")
+    return Path(os.environ["GRADIO_TEMP_DIR"])
+
+
+def main(arguments):
+    """Open the page and stay until Ctrl-C or SIGTERM."""
+    args = parse_arguments(arguments)
+    source = open_source(args.images)
+    folder = args.output or Path("output", "annotate", safe_stem(args.images.resolve().stem))
+    job = Job((args.video or args.images).resolve(), args.checkpoint and args.checkpoint.resolve(), args.options)
+    temporary = prepare_gradio()
+    try:
+        from tools.annotate_page import Page, serve  # here, since it needs Gradio and takes seconds to import
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        serve(Page(source, folder.resolve(), job), args.port)
+    except KeyboardInterrupt:
+        print("The page is closed; what was saved stays.")
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    with user_errors():
+        main(sys.argv[1:])
