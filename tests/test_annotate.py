@@ -451,6 +451,15 @@ class PageInBrowser:
     def wait(self, text):
         return self.until(lambda: text in self.find("#status").text, text)
 
+    def settled(self, css):
+        """The element once the page has stopped moving it: a click that is aimed before that lands beside it."""
+        def look():
+            before = self.find(css).rect
+            time.sleep(0.5)
+            element = self.find(css)
+            return element if element.rect == before else None
+        return self.until(look, f"{css} at rest")
+
     def press(self, name):
         self.find(f"#{name}").click()
 
@@ -467,8 +476,8 @@ class PageInBrowser:
     def click_corners(self, size, corners):
         """corners (x, y) in pixels of the image (H, W), which the page fits into the picture's box"""
         for count, (x, y) in enumerate(corners, 1):
-            box = self.find("#picture img")
-            scale = min(box.size["width"] / size[1], box.size["height"] / size[0])
+            box = self.settled("#picture img")
+            scale = min(box.size["width"] / size[1], box.size["height"] / size[0], 1)
             away = [round((place + 0.5 - length / 2) * scale) for place, length in ((x, size[1]), (y, size[0]))]
             self.mouse().move_to_element_with_offset(box, *away).click().perform()
             self.wait(f"{count} corners")
@@ -542,7 +551,7 @@ def test_mistakes_are_told_and_nothing_comes_from_elsewhere(page, address):
     assert "3 to" in page.find(".toast-body").text
     requests = [json.loads(line["message"])["message"] for line in page.browser.get_log("performance")]
     asked = {m["params"]["request"]["url"] for m in requests if m["method"] == "Network.requestWillBeSent"}
-    own = (address, f"blob:{address}", "data:", "chrome:")
+    own = (address, f"blob:{address}", "data:", "chrome")     # the browser's own pages are chrome:...
     assert any(url.startswith(address) for url in asked) and not [url for url in asked if not url.startswith(own)]
     foreign = urllib.request.Request(address, headers={"Host": "example.org"})
     with pytest.raises(urllib.error.HTTPError, match="400"):

@@ -366,3 +366,10 @@ def test_runs_over_one_video_give_a_line_each_in_their_order(cfg):
     times = ("seconds", "data_seconds")
     assert {k: v for k, v in lines[1].items() if k not in times} == {k: v for k, v in alone.items() if k not in times}
     assert lines[0]["j"] == [1.0] * 8 and lines[1]["j"][0] < 0.9
+
+
+def test_damaged_note_of_a_test_is_named(tmp_path):
+    (tmp_path / "results.jsonl").write_text("{}\n")
+    (tmp_path / "test.json").write_text('{"torn')
+    with pytest.raises(ValueError, match="test.json: damaged, so nobody knows what results.jsonl was measured with"):
+        open_results(tmp_path, {})

@@ -38,8 +38,9 @@ HOSTS = ["127.0.0.1", "localhost"]
 POLICY = ("default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; worker-src 'self' blob:; "
           "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
           "font-src 'self' data:; connect-src 'self' data: blob:; frame-ancestors 'none'")
+# scale-down: Gradio takes small pictures for unscaled when it says where a click was.
 STYLE = """footer {display: none !important}
-#picture img {cursor: crosshair; width: 100%; height: 100%; object-fit: contain}
+#picture img {cursor: crosshair; width: 100%; height: 100%; object-fit: scale-down}
 #saved .grid-wrap, #pictures .grid-wrap {min-height: 0; height: auto; max-height: none}
 #saved .grid-container {grid-template-columns: repeat(6, 1fr)}
 #pictures .grid-container {grid-template-columns: repeat(3, 1fr)}
@@ -101,7 +102,8 @@ class Page:
     def go(self, session, editor, number):
         """Show another frame; where it cannot be read, the one before stays."""
         self.take_strokes(session, editor)
-        before, session.number = session.number, min(max(int(number or 0), 0), len(self.source) - 1)
+        before = session.number
+        session.number = before if number is None else min(max(int(number), 0), len(self.source) - 1)
         try:
             shown = self.show(session)
         except (ValueError, OSError):
@@ -239,6 +241,14 @@ def build(page):
     return blocks
 
 
+class FrameSlider(gr.Slider):
+    """Gradio's slider, whose number may be empty while somebody types another one: then it is None."""
+    is_template = True             # drawn as its parent
+
+    def preprocess(self, payload):
+        return None if payload is None else super().preprocess(payload)
+
+
 @dataclass(frozen=True)
 class View:
     """The components that show a frame."""
@@ -251,8 +261,8 @@ class View:
 def _view(page):
     last = len(page.source) - 1
     with gr.Row():
-        slider = gr.Slider(0, max(last, 1), value=0, step=1, label=f"Frame, 0 to {last}", visible=last > 0, scale=3,
-                           elem_id="frame", buttons=[])
+        slider = FrameSlider(0, max(last, 1), value=0, step=1, label=f"Frame, 0 to {last}", visible=last > 0, scale=3,
+                             elem_id="frame", buttons=[])
         tool = gr.Radio([POLYGON, BRUSH], value=POLYGON, label="Tool", scale=1, elem_id="tool")
     picture = gr.Image(interactive=False, format="jpeg", label="Click the corners of the object", elem_id="picture",
                        height=VIEW_HEIGHT, buttons=["fullscreen"])

@@ -129,7 +129,11 @@ def _collect(output, order=None):
 
 def _refuse_another_test(note, lines, header, output):
     if note.is_file() and lines.is_file():
-        changed = _changed(json.loads(note.read_text()), header)
+        try:
+            changed = _changed(json.loads(note.read_text()), header)
+        except (ValueError, RecursionError, AttributeError) as error:
+            raise ValueError(f"{note}: damaged, so nobody knows what {lines.name} was measured with ({error}).\n"
+                             f"  Choose another --output, or delete {output}") from None
         if changed:
             raise ValueError(f"{lines} belongs to another test: {'; '.join(changed)}.\n"
                              f"  Choose another --output, or delete {output}")

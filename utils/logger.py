@@ -167,7 +167,9 @@ def _git_state():
     """Commit and whether tracked or new files differ from it; None outside a git checkout."""
     def git(*arguments):
         root = Path(__file__).resolve().parents[1]
-        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20)
+        # Without its lock, which a run that is killed meanwhile would leave behind.
+        command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=20)
     try:
         commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain")
     except (OSError, subprocess.TimeoutExpired):
