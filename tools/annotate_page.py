@@ -241,14 +241,6 @@ def build(page):
     return blocks
 
 
-class FrameSlider(gr.Slider):
-    """Gradio's slider, whose number may be empty while somebody types another one: then it is None."""
-    is_template = True             # drawn as its parent
-
-    def preprocess(self, payload):
-        return None if payload is None else super().preprocess(payload)
-
-
 @dataclass(frozen=True)
 class View:
     """The components that show a frame."""
@@ -261,9 +253,11 @@ class View:
 def _view(page):
     last = len(page.source) - 1
     with gr.Row():
-        slider = FrameSlider(0, max(last, 1), value=0, step=1, label=f"Frame, 0 to {last}", visible=last > 0, scale=3,
-                             elem_id="frame", buttons=[])
+        slider = gr.Slider(0, max(last, 1), value=0, step=1, label=f"Frame, 0 to {last}", visible=last > 0, scale=3,
+                           elem_id="frame", buttons=[])
         tool = gr.Radio([POLYGON, BRUSH], value=POLYGON, label="Tool", scale=1, elem_id="tool")
+    check = slider.preprocess      # the number is empty while somebody types another one
+    slider.preprocess = lambda number: None if number is None else check(number)
     picture = gr.Image(interactive=False, format="jpeg", label="Click the corners of the object", elem_id="picture",
                        height=VIEW_HEIGHT, buttons=["fullscreen"])
     red = "#{:02x}{:02x}{:02x}".format(*MASK_COLOUR)
