@@ -175,14 +175,16 @@ def test_context_is_the_first_frame_and_the_last_n(monkeypatch):
 # The segmenter
 
 def test_first_frame_is_the_models_and_clips_may_be_cut_anywhere():
-    model, (supports, images) = built(), inputs()
+    """In double precision: in single, batches of other sizes round otherwise, and the k best may change place."""
+    model, ((pictures, masks), images) = built().double(), inputs()
+    supports, images = (pictures.double(), masks), images.double()
     half_is_object(model, supports, images)
     whole = segment(model, supports, images, clip_length=7)
     alone = segmenter(model, supports, method=vipmt)(images[:1]).margins
     torch.testing.assert_close(whole[:1], alone)
     assert whole.shape == (7, *SIZE) and whole.dtype == torch.float32 and 0.2 < (whole[0] > 0).float().mean() < 0.8
     for clip_length in (1, 3):
-        torch.testing.assert_close(segment(model, supports, images, clip_length), whole, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(segment(model, supports, images, clip_length), whole)
 
 
 def test_later_frames_do_not_ask_the_model_again(monkeypatch):
