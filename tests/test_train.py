@@ -203,7 +203,7 @@ def test_training_changes_what_it_should_and_logs_it(run):
     config = json.loads((folder / "run.json").read_text())
     assert config["seed"] == 42 and (folder / "config.yaml").is_file() and (folder / "curves.png").stat().st_size > 1000
     line = read_json_lines(folder / "log.jsonl")[-1]
-    assert set(line["losses"]) == {"final", "initial", "aux_query", "aux_support", "ccds", "iou_net"}
+    assert set(line["losses"]) == {"final", "initial", "aux_query", "aux_support", "cross_entropy", "ccds", "iou_net"}
     assert 0 <= line["iou"] <= 1 and line["samples_per_s"] > 0 and line["data_s"] >= 0
     torch.manual_seed(42)
     untrained = train.get_method("vipmt").build(train.load_config(["config/demo.yaml"], TINY)).state_dict()
