@@ -71,3 +71,11 @@ def test_earlier_starts_stay_in_the_record(tmp_path):
 def test_a_folder_without_a_run_is_named(tmp_path, runs):
     with pytest.raises(FileNotFoundError, match="no run.json"):
         compare_runs.compare(runs[0], tmp_path)
+
+
+def test_what_a_test_was_made_of_is_named(runs):
+    for folder, test in zip(runs, ({"sha256": "a", "episodes": None, "iou_net": None},
+                                   {"sha256": "b", "episodes": "c", "iou_net": {"sha256": "d"}}), strict=True):
+        (folder / "test.json").write_text(json.dumps(test))
+    assert compare_runs.compare(*runs)["set-up"] == [
+        "checkpoint.sha256: a | b", "episodes: None | c", "iou_net.sha256: None | d"]

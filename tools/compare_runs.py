@@ -29,6 +29,15 @@ def read_record(folder):
     file = folder / "run.json"
     if not file.is_file():
         raise FileNotFoundError(f"{folder}: no run.json: name the output folder of train.py or test.py")
+    record = _read_json(file)
+    if (folder / "test.json").is_file():       # what a test's numbers depend on beside its config
+        test = _read_json(folder / "test.json")
+        record |= {"checkpoint.sha256": test.get("sha256"), "episodes": test.get("episodes"),
+                   "iou_net.sha256": (test.get("iou_net") or {}).get("sha256")}
+    return record
+
+
+def _read_json(file):
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
