@@ -25,7 +25,7 @@ from models.iou_training.build import load_judge  # noqa: E402
 from models.iou_training.mask_noise import KINDS  # noqa: E402
 from models.vipmt.losses import mask_iou  # noqa: E402
 from utils.command_line import Parser  # noqa: E402
-from utils.config import add_config_arguments, load_config, user_errors  # noqa: E402
+from utils.config import add_config_arguments, load_config, split_overrides, user_errors  # noqa: E402
 from utils.logger import read_json_lines  # noqa: E402
 
 EPOCH = -1                    # training counts from 0: none of its episodes is drawn here
@@ -177,11 +177,14 @@ def parse_arguments():
     add_config_arguments(parser)
     parser.add_argument("--fold", type=int, required=True, choices=(1, 2, 3, 4))
     parser.add_argument("--checkpoint", help="of train.py, with an IoUNet")
-    parser.add_argument("--results", type=Path, nargs="+", default=[], help="results.jsonl of test.py, one or more")
+    parser.add_argument("--results", nargs="+", default=[], help="results.jsonl of test.py, one or more")
     parser.add_argument("--batches", type=int, default=50, help="held-out batches that noise is drawn for")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    return parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args()
+    files, more = split_overrides(args.results)      # keys that follow a list
+    args.results, args.overrides = [Path(file) for file in files], [*args.overrides, *more]
+    return args
 
 
 if __name__ == "__main__":

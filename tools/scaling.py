@@ -25,7 +25,7 @@ import torch.distributed as dist  # noqa: E402
 from tools.benchmark_setup import Bench  # noqa: E402
 from tools.benchmark_training import OurTraining, training_batches  # noqa: E402
 from utils.command_line import Parser  # noqa: E402
-from utils.config import add_config_arguments, user_errors  # noqa: E402
+from utils.config import add_config_arguments, split_overrides, user_errors  # noqa: E402
 from utils.distributed import processes  # noqa: E402
 from utils.training_state import AMP  # noqa: E402
 
@@ -93,12 +93,18 @@ def table(rows, batch):
 def parse_arguments():
     parser = Parser(__doc__)
     add_config_arguments(parser)
-    parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4], help="each divides train.batch_size")
+    parser.add_argument("--processes", nargs="+", metavar="N", default=["1", "2", "4"],
+                        help="each divides train.batch_size")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--bandwidth", type=float, help="GB/s between processes, where theirs is not this machine's")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--all-reduce", type=int, help=argparse.SUPPRESS)
-    return parser.parse_intermixed_args()
+    args = parser.parse_intermixed_args()
+    numbers, more = split_overrides(args.processes)      # keys that follow a list
+    if not all(number.isdecimal() for number in numbers):
+        raise ValueError(f"--processes {' '.join(numbers)}: expected numbers of processes, such as 1 2 4")
+    args.processes, args.overrides = [int(number) for number in numbers], [*args.overrides, *more]
+    return args
 
 
 def main():
