@@ -11,6 +11,17 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest  # noqa: E402
 
 
+@pytest.fixture
+def exact():
+    """Double precision, without gradients, from one seed: for comparisons with loops written from the equations."""
+    import torch
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    with torch.no_grad():
+        yield
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.fixture(scope="session")
 def demo_root(tmp_path_factory):
     """A small synthetic data set: 16 categories, 2 videos made for each, 8 frames of 48 x 80."""

@@ -23,14 +23,7 @@ IPMT = ["config/vipmt_ytvis.yaml", "config/ablation/ipmt_baseline.yaml"]
 TINY = ["backbone.name=tiny", "backbone.width=8", "backbone.weights=none", f"model.dim={C}", f"model.layers={LAYERS}",
         "model.heads=2", "model.ffn_dim=24"]
 
-
-@pytest.fixture(autouse=True)
-def exact():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    with torch.no_grad():
-        yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("exact")
 
 
 # Section 3.2, written from the equations

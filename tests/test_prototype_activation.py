@@ -24,14 +24,7 @@ from models.vipmt.prototype_activation import (
 B, T, H, W, DIM = 2, 3, 4, 5, 8
 CHANNELS = {"c3": 4, "c4": 6, "c5": 20}
 
-
-@pytest.fixture(autouse=True)
-def exact():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    with torch.no_grad():
-        yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("exact")
 
 
 def close(found, expected):
