@@ -13,25 +13,25 @@ $(BIN)/ready: requirements.txt
 # Maps of 9 x 15 are too small to share: on busy cores two threads took five times as long as one.
 demo: export OMP_NUM_THREADS = 1
 demo: $(BIN)/ready
-	$(BIN)/python tools/make_demo_data.py --output output/demo_data
-	test -f $(DEMO)/done || $(BIN)/python train.py --config config/demo.yaml --fold 1 --resume
+	$(BIN)/python -m tools.make_demo_data --output output/demo_data
+	test -f $(DEMO)/done || $(BIN)/python train.py --config config/demo/ytvis.yaml --fold 1 --resume
 	touch $(DEMO)/done
-	$(BIN)/python test.py --config config/demo.yaml --fold 1 --save-masks $(DEMO)/masks --save-overlays $(DEMO)/overlays
-	$(BIN)/python tools/baselines.py --config config/demo.yaml --fold 1 --checkpoint $(DEMO)/last.pth
-	$(BIN)/python tools/make_demo_data.py --layout clip --output output/demo_clip
+	$(BIN)/python test.py --config config/demo/ytvis.yaml --fold 1 --save-masks $(DEMO)/masks --save-overlays $(DEMO)/overlays
+	$(BIN)/python -m tools.workshop.baselines --config config/demo/ytvis.yaml --fold 1 --checkpoint $(DEMO)/last.pth
+	$(BIN)/python -m tools.make_demo_data --layout clip --output output/demo_clip
 	$(BIN)/python segment.py --support output/demo_clip/support --video output/demo_clip/video.* \
 		--checkpoint $(DEMO)/last.pth --output output/demo_clip/result
 	@echo "Overlays to look at: $(DEMO)/overlays; curves: $(DEMO)/curves.png; masks: $(DEMO)/masks"
 
 test: $(BIN)/ready
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 lint: $(BIN)/ready
 	$(BIN)/ruff check .
 
 parity: $(BIN)/ready
-	$(BIN)/python tools/check_parity.py tests/parity --dtype float32
+	$(BIN)/python -m tools.workshop.check_parity tests/parity --dtype float32
 
 clean-demo:
 	rm -rf output/demo output/demo_data output/demo_clip

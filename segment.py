@@ -27,24 +27,24 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from dataloaders.fewshot.sampling import rng_for
+from dataloaders.own.supports import read_supports
+from dataloaders.own.video import Frame, as_frames, clips_of, open_video
 from dataloaders.picture import as_mask, as_picture
-from dataloaders.sampling import rng_for
-from dataloaders.support_folder import read_supports
 from dataloaders.transforms import TestTransform, undo_letterbox
-from dataloaders.video_file import Frame, as_frames, clips_of, open_video
 from models import get_method
 from models.vipmt.memory import NEEDS_TRUTH
 from utils.checkpoint import atomic_file, fingerprint, load_checkpoint, load_weights
 from utils.command_line import Parser, bar_hidden
 from utils.config import apply_overrides, load_config, user_errors
-from utils.evaluator import warn_of_other_config
+from utils.evaluation.evaluate import warn_of_other_config
 from utils.logger import get_logger, setup_logger
-from utils.result_folder import ResultFolder
+from utils.pictures.result_folder import ResultFolder
 from utils.runtime import prepare_runtime
 
 GET_CHECKPOINT = """`make demo` trains a small one within minutes, for its synthetic videos: output/demo/fold1/last.pth.
-  For real ones train on YouTube-VIS (python train.py --config config/vipmt_ytvis.yaml --fold 1), or convert the weights
-  of the released code: python tools/convert_released.py model_best.pth ours.pth --fold 1"""
+  For real ones train on YouTube-VIS (python train.py --config config/vipmt/ytvis.yaml --fold 1), or convert the weights
+  of the released code: python -m tools.convert_released model_best.pth ours.pth --fold 1"""
 
 
 @dataclass(eq=False)
@@ -53,7 +53,7 @@ class FramePrediction:
 
     index: its number in the video; mask (H, W) bool and margin (H, W) float32, object minus background logit, at the
     frame's own size; iou: predicted by IoUNet, None without one; remembered: whether later clips may read it from
-    memory; frame: dataloaders.video_file.Frame, with its time and image
+    memory; frame: dataloaders.own.video.Frame, with its time and image
     """
     index: int
     mask: np.ndarray

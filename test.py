@@ -1,6 +1,6 @@
 """Every test episode of a fold through a trained model: results.jsonl, and J, F and VC7 as a table.
 
-    python test.py --config config/vipmt_ytvis.yaml --fold 1
+    python test.py --config config/vipmt/ytvis.yaml --fold 1
     python test.py --fold all --checkpoint fold1.pth fold2.pth fold3.pth fold4.pth --output output/table1
     python test.py --episodes episodes.json --checkpoint fold1.pth --output output/replayed   (see tools/episodes.py)
     torchrun --nproc_per_node=4 test.py --fold 1            shares the videos among four GPUs
@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from dataloaders import build_index, build_listed_runs, build_runs_loader, data_fingerprint
-from dataloaders.episode_file import EpisodeList, read_episode_list
-from dataloaders.sampling import rng_for
+from dataloaders.fewshot.episode_file import EpisodeList, read_episode_list
+from dataloaders.fewshot.sampling import rng_for
 from dataloaders.transforms import undo_letterbox
 from models import get_method
 from models.vipmt.build import read_iou_net, with_iou_net
@@ -26,12 +26,19 @@ from utils.checkpoint import load_trained, load_weights
 from utils.command_line import Parser
 from utils.config import add_config_arguments, load_config, split_overrides, user_errors
 from utils.distributed import is_main, processes, rank, world_size
-from utils.evaluator import collect_results, describe_test, evaluate, key_of, open_results, warn_of_other_config
+from utils.evaluation.evaluate import (
+    collect_results,
+    describe_test,
+    evaluate,
+    key_of,
+    open_results,
+    warn_of_other_config,
+)
+from utils.evaluation.tables import FOLDS, class_table, paper_table, summary
 from utils.logger import describe_run, get_logger, setup_logger
+from utils.pictures.overlay import recording
 from utils.runtime import prepare_runtime
-from utils.stopping import STOPPED, Stopped, StopRequest
-from utils.tables import FOLDS, class_table, paper_table, summary
-from utils.visualise import recording
+from utils.training.stopping import STOPPED, Stopped, StopRequest
 
 
 @dataclass

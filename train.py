@@ -1,9 +1,9 @@
 """Train on one fold: config -> data -> method -> epochs -> validate -> checkpoint.
 
-    python train.py --config config/demo.yaml --fold 1
-    python train.py --config config/vipmt_ytvis.yaml --config config/ablation/clip.yaml --fold 1 train.batch_size=8
-    python train.py --config config/vipmt_ytvis.yaml --fold 1 [--output DIR] [--resume] [key.sub=value ...]
-    torchrun --nproc_per_node=4 train.py --config config/vipmt_ytvis.yaml --fold 1 --resume
+    python train.py --config config/demo/ytvis.yaml --fold 1
+    python train.py --config config/vipmt/ytvis.yaml --config config/vipmt/ablation/clip.yaml --fold 1 data.shots=1
+    python train.py --config config/vipmt/ytvis.yaml --fold 1 [--output DIR] [--resume] [key.sub=value ...]
+    torchrun --nproc_per_node=4 train.py --config config/vipmt/ytvis.yaml --fold 1 --resume
 
 SIGTERM or Ctrl-C: the step is finished, a checkpoint is written, the exit status is 75; --resume continues exactly
 there. A second Ctrl-C stops at once.
@@ -18,7 +18,7 @@ from easydict import EasyDict
 from tqdm import tqdm
 
 from dataloaders import build_index, build_train_loader, build_validation_loader, data_fingerprint
-from dataloaders.sampling import rng_for
+from dataloaders.fewshot.sampling import rng_for
 from models import get_method
 from models.vipmt.build import check_iou_net
 from tools.report import refresh_report
@@ -26,15 +26,15 @@ from utils.checkpoint import older_checkpoints, remove_leftovers
 from utils.command_line import Parser, bar_hidden
 from utils.config import add_config_arguments, load_config, user_errors
 from utils.distributed import gather_objects, in_parallel, is_main, processes, rank, world_size
-from utils.evaluator import evaluate
-from utils.events import TrainingLog
+from utils.evaluation.evaluate import evaluate
+from utils.evaluation.metrics import aggregate
 from utils.logger import describe_run, get_logger, plot_curves, setup_logger
-from utils.metrics import aggregate
-from utils.optimising import note_spike, optimise
-from utils.random_state import seed_generators
 from utils.runtime import prepare_runtime
-from utils.stopping import STOPPED, Stopped, StopRequest
-from utils.training_state import TrainingState
+from utils.seeds import seed_generators
+from utils.training.log import TrainingLog
+from utils.training.state import TrainingState
+from utils.training.step import note_spike, optimise
+from utils.training.stopping import STOPPED, Stopped, StopRequest
 
 
 class Run:

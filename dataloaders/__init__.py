@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from .coco20i import Coco20iIndex
-from .episode import collate
-from .episode_list import check_header, replay
-from .folds import split_classes
-from .minivspw import MiniVSPWIndex
-from .sampling import DistinctClassBatchSampler, TrainEpisodes, holdout_videos
-from .streaming import EpisodeStream, RunsTogether, TestEpisodes, use_one_thread
-from .ytvis import YouTubeVISIndex
+from dataloaders.datasets.coco20i import Coco20iIndex
+from dataloaders.datasets.folds import split_classes
+from dataloaders.datasets.minivspw import MiniVSPWIndex
+from dataloaders.datasets.ytvis import YouTubeVISIndex
+from dataloaders.episode import collate
+from dataloaders.fewshot.episode_list import check_header, replay
+from dataloaders.fewshot.sampling import DistinctClassBatchSampler, TrainEpisodes, holdout_videos
+from dataloaders.fewshot.streaming import EpisodeStream, RunsTogether, TestEpisodes, use_one_thread
 
 log = logging.getLogger(__name__)
 

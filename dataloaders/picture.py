@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 
-from .image_file import PNG_START, bad_image, check_size, decode, read_bytes
+from dataloaders.images import PNG_START, bad_image, check_size, decode, read_bytes
 
 PICTURES = (".jpg", ".jpeg", ".png")
 

@@ -1,7 +1,7 @@
 """Backbone (left of Figure 2): frames in, the feature maps X_1..X_4 (c2..c5) out.
 
 A dilated ResNet after Section 5.1: c2 at 1/4 of the input, c3, c4 and c5 at 1/8. It is frozen, so each frame
-needs encoding only once. `tiny` is a small encoder of ours that is trained with the rest (config/demo.yaml).
+needs encoding only once. `tiny` is a small encoder of ours that is trained with the rest (config/demo/ytvis.yaml).
 """
 import copy
 from collections import OrderedDict

@@ -1,4 +1,4 @@
-"""The project root on the path, two threads, no display: what every test needs."""
+"""The project root on the path, one thread, no display: what every test needs."""
 import os
 import sys
 from pathlib import Path
@@ -7,6 +7,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 os.chdir(ROOT)      # paths in config files are relative to the root
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("OMP_NUM_THREADS", "1")     # two processes of one thread each: waiting threads would spin
 
 import pytest  # noqa: E402
 
@@ -25,7 +26,7 @@ def exact():
 @pytest.fixture(scope="session")
 def demo_root(tmp_path_factory):
     """A small synthetic data set: 16 categories, 2 videos made for each, 8 frames of 48 x 80."""
-    from dataloaders.demo import write_demo_data
+    from tools.demo_data.ytvis import write_demo_data
     root = tmp_path_factory.mktemp("demo") / "data"
     write_demo_data(root, videos_per_category=2, size=(48, 80), frames=(8, 8))
     return root

@@ -57,7 +57,7 @@ class FakeIndex:
 
 def small_config(**data):
     """The main config with 24 x 32 images and no workers; data: changes of its section."""
-    cfg = EasyDict(yaml.safe_load((ROOT / "config" / "vipmt_ytvis.yaml").read_text()))
+    cfg = EasyDict(yaml.safe_load((ROOT / "config" / "vipmt" / "ytvis.yaml").read_text()))
     cfg.data.update(size=[24, 32], workers=0, **data)
     return cfg
 

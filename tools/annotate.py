@@ -1,8 +1,8 @@
 """Mark supports in the browser: polygons or a brush on a few frames, saved as a support folder for segment.py.
 
-    python tools/annotate.py photos/ --output output/annotate/birds
-    python tools/annotate.py clip.mp4 --checkpoint output/demo/fold1/last.pth
-    python tools/annotate.py photos/ --video clip.mp4 --checkpoint FILE -- --every 5 --device cuda
+    python -m tools.annotate photos/ --output output/annotate/birds
+    python -m tools.annotate clip.mp4 --checkpoint output/demo/fold1/last.pth
+    python -m tools.annotate photos/ --video clip.mp4 --checkpoint FILE -- --every 5 --device cuda
 
 IMAGES is a folder of JPEG or PNG images, or a video whose frames a slider picks. The page is on this machine's own
 address only (127.0.0.1) and loads nothing from the internet. OUTPUT/support gets name.jpg and name.png (the mask, at
@@ -18,12 +18,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from tools.annotate_frames import open_source, safe_stem  # noqa: E402
-from tools.annotate_run import Job  # noqa: E402
-from utils.command_line import Parser  # noqa: E402
-from utils.config import user_errors  # noqa: E402
+from tools.annotation.frames import open_source, safe_stem
+from tools.annotation.run import Job
+from utils.command_line import Parser
+from utils.config import user_errors
 
 # Read by Gradio and what it brings as they are imported: no reports, no look for newer versions, no files elsewhere.
 QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1",
@@ -69,7 +67,7 @@ def main(arguments):
     job = Job((args.video or args.images).resolve(), args.checkpoint and args.checkpoint.resolve(), args.options)
     temporary = prepare_gradio()
     try:
-        from tools.annotate_page import Page, serve  # here, since it needs Gradio and takes seconds to import
+        from tools.annotation.page import Page, serve  # here, since it needs Gradio and takes seconds to import
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         serve(Page(source, folder.resolve(), job), args.port)
     except KeyboardInterrupt:

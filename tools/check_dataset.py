@@ -1,8 +1,8 @@
 """Find everything that is wrong with a data set before a long run does, and say what to do about it.
 
-    python tools/check_dataset.py ytvis data/Youtube-VOS/train                     existence, headers, annotations
-    python tools/check_dataset.py vspw data/VSPW_480p --deep                       and every image and mask decoded
-    python tools/check_dataset.py coco data/coco --report report.json --fix-list repair.txt
+    python -m tools.check_dataset ytvis data/Youtube-VOS/train                     existence, headers, annotations
+    python -m tools.check_dataset vspw data/VSPW_480p --deep                       and every image and mask decoded
+    python -m tools.check_dataset coco data/coco --report report.json --fix-list repair.txt
 
 Exit code: 0 nothing wrong (warnings may be printed), 1 problems, 2 it cannot be read at all, 130 interrupted.
 --fix-list has one line per file to download again and per annotation, video or list line to leave out, each with the
@@ -13,14 +13,13 @@ import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from tools import check_dataset_coco, check_dataset_ytvis  # noqa: E402  (the project root has to be on the path first)
-from tools.check_dataset_findings import ERROR, WARNING, Findings, table, write_report  # noqa: E402
-from tools.check_dataset_json import write_clean  # noqa: E402
-from tools.check_dataset_vspw import check_vspw  # noqa: E402
-from utils.command_line import Parser  # noqa: E402
-from utils.config import user_errors  # noqa: E402
+from tools.dataset_check import coco as check_dataset_coco
+from tools.dataset_check import ytvis as check_dataset_ytvis
+from tools.dataset_check.findings import ERROR, WARNING, Findings, table, write_report
+from tools.dataset_check.json_records import write_clean
+from tools.dataset_check.vspw import check_vspw
+from utils.command_line import Parser
+from utils.config import user_errors
 
 CHECKS = {"ytvis": check_dataset_ytvis.check_ytvis, "vspw": check_vspw, "coco": check_dataset_coco.check_coco}
 ANNOTATIONS = {"ytvis": "train.json", "vspw": "minivspw_lists", "coco": "annotations/instances_train2017.json"}

@@ -1,7 +1,7 @@
 """What two runs differ in: set-up (config, code, versions, hardware, data) and result (scores, losses, weights).
 
-    python tools/compare_runs.py output/vipmt_ytvis/fold1 output/clip_frame/fold1
-    python tools/compare_runs.py A/test B/test
+    python -m tools.compare_runs output/vipmt_ytvis/fold1 output/clip_frame/fold1
+    python -m tools.compare_runs A/test B/test
 
 A and B are folders of train.py or test.py. Videos that both have tested with the same supports are compared one by one.
 Ends with status 0 where set-up and result are the same, else with 1.
@@ -11,14 +11,12 @@ import sys
 from pathlib import Path
 from statistics import mean, stdev
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from utils.checkpoint import content_checksum, load_checkpoint  # noqa: E402
-from utils.command_line import Parser  # noqa: E402
-from utils.config import differences, load_config, user_errors  # noqa: E402
-from utils.evaluator import key_of  # noqa: E402
-from utils.logger import read_json_lines  # noqa: E402
-from utils.tables import summary  # noqa: E402
+from utils.checkpoint import content_checksum, load_checkpoint
+from utils.command_line import Parser
+from utils.config import differences, load_config, user_errors
+from utils.evaluation.evaluate import key_of
+from utils.evaluation.tables import summary
+from utils.logger import read_json_lines
 
 ALWAYS_OTHER = ("started", "command", "folder", "earlier", "name", "seed")     # name and seed stand in the config
 METRICS = {"j": "J", "f": "F", "vc": "VC"}

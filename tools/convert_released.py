@@ -1,19 +1,15 @@
 """A released VIPMT checkpoint into ours, and back: only the names of the tensors change.
 
-    python tools/convert_released.py model_best.pth output/converted.pth
-    python tools/convert_released.py --back output/vipmt_ytvis/fold1/last.pth released_names.pth
+    python -m tools.convert_released model_best.pth output/converted.pth
+    python -m tools.convert_released --back output/vipmt_ytvis/fold1/last.pth released_names.pth
 """
 import re
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import torch
 
-import torch  # noqa: E402
-
-from utils.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from utils.command_line import Parser  # noqa: E402
-from utils.config import load_config, to_dict, user_errors  # noqa: E402
+from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.command_line import Parser
+from utils.config import load_config, to_dict, user_errors
 
 ATTENTION = {"q_fc": "to_q", "k_fc": "to_k", "v_fc": "to_v", "proj": "proj"}
 FFN = {"layers.0.0": "expand", "layers.1": "contract"}
@@ -100,7 +96,7 @@ def check_complete(state, source):
     """ValueError unless the converted state_dict is exactly that of the released configuration."""
     from models import get_method
     from utils.checkpoint import load_weights
-    cfg = load_config(["config/released.yaml"], ["backbone.weights=none"])
+    cfg = load_config(["config/vipmt/released.yaml"], ["backbone.weights=none"])
     with torch.device("meta"):
         model = get_method(cfg.model.method).build(cfg)
     load_weights(model.to_empty(device="cpu"), state, source)

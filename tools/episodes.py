@@ -1,8 +1,8 @@
 """Write the episodes of a test as a JSON file, so that two methods can be compared on the very same ones.
 
-    python tools/episodes.py --config config/vipmt_ytvis.yaml --fold 1 --output episodes.json
-    python tools/episodes.py --config config/vipmt_ytvis.yaml --from-results results.jsonl --output episodes.json
-    python test.py --config config/vipmt_ytvis.yaml --episodes episodes.json
+    python -m tools.episodes --config config/vipmt/ytvis.yaml --fold 1 --output episodes.json
+    python -m tools.episodes --config config/vipmt/ytvis.yaml --from-results results.jsonl --output episodes.json
+    python test.py --config config/vipmt/ytvis.yaml --episodes episodes.json
 
 The first draws what test.py would draw (test.runs, test.protocol, data.shots, seed); the second takes the episodes of a
 finished test from its results.jsonl, with protocol and seed from test.json where that lies beside it. test.py replays
@@ -32,23 +32,20 @@ too small to be seen at input size (data.size) is replaced already. A run, class
 are ignored.
 """
 import json
-import sys
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from tqdm import tqdm
 
-from tqdm import tqdm  # noqa: E402
-
-from dataloaders import build_index, fold_side  # noqa: E402
-from dataloaders.episode_file import list_text, parse_episode_list  # noqa: E402
-from dataloaders.episode_list import drawn_entries, list_header, replay, result_entries  # noqa: E402
-from dataloaders.streaming import TestEpisodes  # noqa: E402
-from utils.checkpoint import atomic_file  # noqa: E402
-from utils.command_line import Parser  # noqa: E402
-from utils.config import add_config_arguments, load_config, user_errors  # noqa: E402
-from utils.logger import read_json_lines, setup_logger  # noqa: E402
-from utils.tables import FOLDS  # noqa: E402
+from dataloaders import build_index, fold_side
+from dataloaders.fewshot.episode_file import list_text, parse_episode_list
+from dataloaders.fewshot.episode_list import drawn_entries, list_header, replay, result_entries
+from dataloaders.fewshot.streaming import TestEpisodes
+from utils.checkpoint import atomic_file
+from utils.command_line import Parser
+from utils.config import add_config_arguments, load_config, user_errors
+from utils.evaluation.tables import FOLDS
+from utils.logger import read_json_lines, setup_logger
 
 
 def draw(cfg, index, class_ids):

@@ -1,8 +1,8 @@
 """One HTML page about one test episode: what VIPMT attends to, believes and remembers, beside Figures 2 and 3.
 
-    python tools/explain.py --config config/demo.yaml --fold 1 --video demo_0000
-    python tools/explain.py --config config/vipmt_ytvis.yaml --fold 1 [--checkpoint FILE] [--episode N]
-    python tools/explain.py --config config/demo.yaml --fold 1 --video NAME [--class NAME] [--run R] [--clip N]
+    python -m tools.explain --config config/demo/ytvis.yaml --fold 1 --video demo_0000
+    python -m tools.explain --config config/vipmt/ytvis.yaml --fold 1 [--checkpoint FILE] [--episode N]
+    python -m tools.explain --config config/demo/ytvis.yaml --fold 1 --video NAME [--class NAME] [--run R] [--clip N]
 
 The whole video is segmented just as test.py does it, with the supports and memory draws of that run; one clip is shown
 in full: attention of the support, clip, memory and frame prototypes, prior, masks of every iteration, similarity maps.
@@ -11,29 +11,26 @@ replaces an older one of the same clip, whatever that was made with: to compare 
 """
 import difflib
 import re
-import sys
 from functools import partial
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import torch
+from tqdm import tqdm
 
-import torch  # noqa: E402
-from tqdm import tqdm  # noqa: E402
-
-from dataloaders import build_index, fold_side  # noqa: E402
-from dataloaders.sampling import rng_for  # noqa: E402
-from dataloaders.streaming import EpisodeStream, TestEpisodes  # noqa: E402
-from models import get_method  # noqa: E402
-from models.vipmt.build import with_iou_net  # noqa: E402
-from tools.explain_capture import capture  # noqa: E402
-from tools.explain_page import build_page, why_without_memory  # noqa: E402
-from utils.checkpoint import atomic_file, fingerprint, load_trained, load_weights  # noqa: E402
-from utils.command_line import Parser  # noqa: E402
-from utils.config import add_config_arguments, load_config, user_errors  # noqa: E402
-from utils.evaluator import warn_of_other_config  # noqa: E402
-from utils.logger import get_logger  # noqa: E402
-from utils.runtime import prepare_runtime  # noqa: E402
-from utils.visualise import denormalise  # noqa: E402
+from dataloaders import build_index, fold_side
+from dataloaders.fewshot.sampling import rng_for
+from dataloaders.fewshot.streaming import EpisodeStream, TestEpisodes
+from models import get_method
+from models.vipmt.build import with_iou_net
+from tools.explanation.capture import capture
+from tools.explanation.page import build_page, why_without_memory
+from utils.checkpoint import atomic_file, fingerprint, load_trained, load_weights
+from utils.command_line import Parser
+from utils.config import add_config_arguments, load_config, user_errors
+from utils.evaluation.evaluate import warn_of_other_config
+from utils.logger import get_logger
+from utils.pictures.overlay import denormalise
+from utils.runtime import prepare_runtime
 
 # -- which episode --------------------------------------------------------------------------------------------------
 
@@ -106,7 +103,7 @@ def facts_of(cfg, args, file, episode, number):
     return {
         "episode": f"{episode.class_name} in video {episode.video}",
         "number": f"{number} of fold {args.fold}, run {episode.run}, protocol {cfg.test.protocol}",
-        "config": changed or "config/vipmt_ytvis.yaml",
+        "config": changed or "config/vipmt/ytvis.yaml",
         "checkpoint": f"{file}, SHA-256 {fingerprint(file)[:12]}",
         **({"IoUNet": f"{args.iou_net}, SHA-256 {fingerprint(args.iou_net)[:12]}"} if args.iou_net else {}),
         "input": f"{' x '.join(map(str, cfg.data.size))}, {cfg.data.shots} shots, clips of {cfg.data.clip_length}",

@@ -1,29 +1,26 @@
 """Write a synthetic demo data set into a folder, in the layout of one of the data sets of the paper.
 
-    python tools/make_demo_data.py --output output/demo_data
-    python tools/make_demo_data.py --layout minivspw --output output/demo_minivspw_data
-    python tools/make_demo_data.py --layout coco --output output/demo_coco_data
-    python tools/make_demo_data.py --layout clip --output output/demo_clip
+    python -m tools.make_demo_data --output output/demo_data
+    python -m tools.make_demo_data --layout minivspw --output output/demo_minivspw_data
+    python -m tools.make_demo_data --layout coco --output output/demo_coco_data
+    python -m tools.make_demo_data --layout clip --output output/demo_clip
 
-ytvis: videos of 16 categories (dataloaders/demo.py). minivspw: videos of MiniVSPW's 25 classes, where the object may be
-absent, with its lists (demo_minivspw.py). coco: still images of 22 classes, for IoUNet (demo_coco.py). clip:
-a support folder and a film of a category that fold 1 does not train on, for segment.py (demo_clip.py).
+ytvis: videos of 16 categories (demo_data/ytvis.py). minivspw: videos of MiniVSPW's 25 classes, where the object
+may be absent, with its lists. coco: still images of 22 classes, for IoUNet. clip: a support folder and a film of a
+category that fold 1 does not train on, for segment.py.
 """
-import sys
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from dataloaders.demo import write_demo_data  # noqa: E402  (the project root has to be on the path first)
-from dataloaders.demo_clip import write_demo_clip  # noqa: E402
-from dataloaders.demo_coco import write_demo_coco  # noqa: E402
-from dataloaders.demo_minivspw import write_demo_minivspw  # noqa: E402
-from utils.command_line import Parser  # noqa: E402
-from utils.config import user_errors  # noqa: E402
-from utils.film import Film  # noqa: E402
+from tools.demo_data.clip import write_demo_clip
+from tools.demo_data.coco import write_demo_coco
+from tools.demo_data.minivspw import write_demo_minivspw
+from tools.demo_data.ytvis import write_demo_data
+from utils.command_line import Parser
+from utils.config import user_errors
+from utils.pictures.film import Film
 
 LAYOUTS = {                    # what writes it, its name for --videos, what is said of the summary
     "ytvis": (write_demo_data, "videos_per_category",

@@ -1,8 +1,8 @@
 """The lists of MiniVSPW, made from VSPW_480p by the published rule, and compared with published ones.
 
-    python tools/make_minivspw_lists.py data/VSPW_480p --output data/VSPW_480p/minivspw_lists
-    python tools/make_minivspw_lists.py data/VSPW_480p --check PUBLISHED
-    python tools/make_minivspw_lists.py --check PUBLISHED
+    python -m tools.make_minivspw_lists data/VSPW_480p --output data/VSPW_480p/minivspw_lists
+    python -m tools.make_minivspw_lists data/VSPW_480p --check PUBLISHED
+    python -m tools.make_minivspw_lists --check PUBLISHED
 
 The rule: of the videos of VSPW's train.txt (training lists) or val.txt (validation and test lists), the frames in which
 at least one class of the list covers more than 100 pixels. Lists are named train_0.txt to test_3.txt, folds from 0.
@@ -14,11 +14,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from dataloaders.minivspw import read_list  # noqa: E402  (the project root has to be on the path first)
-from dataloaders.minivspw_lists import NAMES, compare, contradictions, make_lists, write_lists  # noqa: E402
-from utils.command_line import Parser  # noqa: E402
+from dataloaders.datasets.minivspw import read_list
+from dataloaders.datasets.minivspw_lists import NAMES, compare, contradictions, make_lists, write_lists
+from utils.command_line import Parser
 
 
 def published_lists(folder):

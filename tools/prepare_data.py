@@ -1,12 +1,12 @@
 """Get the data: what to download from where, unpack it into place, check it; or bring videos of your own.
 
-    python tools/prepare_data.py explain ytvis
-    python tools/prepare_data.py arrange ytvis --archives downloads --output data/Youtube-VOS/train
-    python tools/prepare_data.py check ytvis data/Youtube-VOS/train
-    python tools/prepare_data.py check weights pretrain_model/resnet50_v2.pth
-    python tools/prepare_data.py from-davis DAVIS --categories davis_semantics.json --output data/davis
-    python tools/prepare_data.py from-frames my_videos --output data/mine
-    python tools/prepare_data.py from-frames my_videos --write-table objects.csv
+    python -m tools.prepare_data explain ytvis
+    python -m tools.prepare_data arrange ytvis --archives downloads --output data/Youtube-VOS/train
+    python -m tools.prepare_data check ytvis data/Youtube-VOS/train
+    python -m tools.prepare_data check weights pretrain_model/resnet50_v2.pth
+    python -m tools.prepare_data from-davis DAVIS --categories davis_semantics.json --output data/davis
+    python -m tools.prepare_data from-frames my_videos --output data/mine
+    python -m tools.prepare_data from-frames my_videos --write-table objects.csv
 
 Data sets: ytvis, vspw, minivspw, coco2014, coco2017, weights. Nothing is downloaded: `explain` names official pages.
 `arrange` and `from-*` write into --output only, never over another file; interrupted, the same command continues.
@@ -18,17 +18,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from tools import check_dataset  # noqa: E402  (the project root has to be on the path first)
-from tools.check_dataset_findings import Findings, table  # noqa: E402
-from tools.prepare_archives import arrange  # noqa: E402
-from tools.prepare_categories import Table, assign_ids, category_of, tested_in, write_table  # noqa: E402
-from tools.prepare_lists import check_lists  # noqa: E402
-from tools.prepare_sources import SOURCES  # noqa: E402
-from tools.prepare_videos import add_video, copy_frames, find_davis, find_frames, scan, write_document  # noqa: E402
-from utils.command_line import Parser  # noqa: E402
-from utils.config import user_errors  # noqa: E402
+from tools import check_dataset
+from tools.dataset_check.findings import Findings, table
+from tools.dataset_preparation.archives import arrange
+from tools.dataset_preparation.categories import Table, assign_ids, category_of, tested_in, write_table
+from tools.dataset_preparation.lists import check_lists
+from tools.dataset_preparation.sources import SOURCES
+from tools.dataset_preparation.videos import add_video, copy_frames, find_davis, find_frames, scan, write_document
+from utils.command_line import Parser
+from utils.config import user_errors
 
 COMPLETE = 0
 PAPER_SHOTS = 5
@@ -44,8 +42,8 @@ def explain(args):
     source = SOURCES[args.dataset]
     print(f"{source.title}\nPage: {source.page}\n\n{source.about}\n\nThen:")
     if source.rules:
-        print(f"    python tools/prepare_data.py arrange {args.dataset} --archives DOWNLOADS --output {source.root}")
-    print(f"    python tools/prepare_data.py check {args.dataset} {source.root}")
+        print(f"    python -m tools.prepare_data arrange {args.dataset} --archives DOWNLOADS --output {source.root}")
+    print(f"    python -m tools.prepare_data check {args.dataset} {source.root}")
     return COMPLETE
 
 
@@ -58,13 +56,13 @@ def check(args):
     options = check_dataset.parse([*CHECKS[args.dataset], str(args.root)])
     if not (args.root / options.annotations).exists() and args.dataset != "vspw":
         raise FileNotFoundError(f"{SOURCES[args.dataset].title}: no {options.annotations} in {args.root}.\n  What to "
-                                f"download, and where it belongs: python tools/prepare_data.py explain {args.dataset}")
+                                f"download, and where it belongs: python -m tools.prepare_data explain {args.dataset}")
     deep = ["--deep", *(["--workers", str(args.workers)] if args.workers else [])] if args.deep else []
     return check_dataset.main([*CHECKS[args.dataset], str(args.root), *deep])
 
 
 def check_weight_files(args):
-    from tools.prepare_weights import check_weights, find_weights  # here, since it takes seconds to import
+    from tools.dataset_preparation.weights import check_weights, find_weights  # here, since it takes seconds to import
     for path in find_weights(args.root):
         digest, keys = check_weights(path, args.sha256)
         print(f"{path}: loads strictly\n  SHA-256 {digest}\n  backbone.weights={path} "
@@ -82,7 +80,7 @@ def arrange_archives(args):
           f"needed" + "".join(f"\n    not needed: {example}" for example in done.examples[:6]))
     if not done.written + done.kept:
         raise ValueError(f"--archives {args.archives}: nothing of {source.title} is in there.\n  What to download: "
-                         f"python tools/prepare_data.py explain {args.dataset}")
+                         f"python -m tools.prepare_data explain {args.dataset}")
     args.root = args.output
     return COMPLETE if args.no_check else check(args)
 
@@ -157,11 +155,11 @@ def advice(rows, args):
                      f"use segment.py, which needs no fold.")
     for fold in folds if len(folds) > 1 else ():
         tested = ", ".join(row["class"] for row in rows if tested_in(row["id"]) == fold)
-        lines.append(f"fold {fold} tests {tested}:\n    python test.py --config config/vipmt_ytvis.yaml --fold {fold} "
+        lines.append(f"fold {fold} tests {tested}:\n    python test.py --config config/vipmt/ytvis.yaml --fold {fold} "
                      f"--output output/own/fold{fold} data.root={args.output}{few}")
     if len(folds) > 1:
         lines.append(f"train on the others (here fold {folds[0]}):\n    python train.py --config "
-                     f"config/vipmt_ytvis.yaml --fold {folds[0]} --output output/own/fold{folds[0]} "
+                     f"config/vipmt/ytvis.yaml --fold {folds[0]} --output output/own/fold{folds[0]} "
                      f"data.root={args.output}{few}")
     return "\n".join(lines)
 
@@ -191,7 +189,7 @@ def command(commands, name, run, words, example):
 def parse(arguments=None):
     parser = Parser(__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    tool = "python tools/prepare_data.py"
+    tool = "python -m tools.prepare_data"
     one = command(commands, "explain", explain, "what to download, from where, for what", f"{tool} explain vspw")
     one.add_argument("dataset", choices=SOURCES)
     one = command(commands, "check", check, "find what is wrong with data in its place",

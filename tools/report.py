@@ -1,42 +1,31 @@
 """One HTML page about a run of train.py or test.py: results, films, curves, memory, config, machine and time.
 
-    python tools/report.py output/vipmt_ytvis/fold1                 training, and its test where there is one
-    python tools/report.py output/vipmt_ytvis                       all folds below it
-    python tools/report.py output/replayed --films overlays         films that test.py --save-overlays kept elsewhere
-    python tools/report.py output/vipmt_ytvis/fold1 --segment       no films were kept: six videos are segmented again
+    python -m tools.report output/vipmt_ytvis/fold1                 training, and its test where there is one
+    python -m tools.report output/vipmt_ytvis                       all folds below it
+    python -m tools.report output/replayed --films overlays         films that test.py --save-overlays kept elsewhere
 
 Writes RUN/report.html, or --output. Runs may be unfinished: the page says how far they are. It needs nothing but
 itself: no network, no script; a browser opens it from the disk. train.py and test.py write it on their own.
 """
-import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import torch  # noqa: E402
-
-from tools.report_data import read_parts  # noqa: E402
-from tools.report_films import kept_by  # noqa: E402
-from tools.report_page import build_page  # noqa: E402
-from utils.checkpoint import atomic_file  # noqa: E402
-from utils.command_line import Parser  # noqa: E402
-from utils.config import user_errors  # noqa: E402
-from utils.logger import get_logger  # noqa: E402
+from utils.checkpoint import atomic_file
+from utils.command_line import Parser
+from utils.config import user_errors
+from utils.logger import get_logger
+from utils.report.films import kept_by
+from utils.report.page import build_page
+from utils.report.read import read_parts
 
 NAME = "report.html"
 
 
-def write_report(folder, output=None, films=None, masks=None, segment=None):
+def write_report(folder, output=None, films=None, masks=None):
     """The page about the run in `folder`  ->  its path
 
-    films, masks: where test.py kept them, or None; segment: cpu | cuda to make films of the videos that are shown
+    films, masks: where test.py kept them, or None
     """
     parts = read_parts(folder)
-    if segment:
-        from tools.report_segment import segment_chosen  # here, since no run needs it for its own report
-        for part in parts:
-            if part.results:
-                segment_chosen(part, segment)
     page = build_page(parts, {part.folder: kept_by(part.folder, films, masks) for part in parts if part.is_test})
     path = Path(output or Path(folder) / NAME)
     with atomic_file(path) as file:
@@ -52,7 +41,7 @@ def refresh_report(folder, films=None, masks=None):
         try:
             write_report(place, films=films, masks=masks)
         except Exception as error:      # a picture of the run must not cost the run
-            get_logger().warning("no report of %s: %s: %s\n  The run goes on; python tools/report.py %s tries it again",
+            get_logger().warning("no report of %s: %s: %s\n  The run goes on; python -m tools.report %s tries it again",
                                  place, type(error).__name__, error, place)
 
 
@@ -63,9 +52,6 @@ def parse_arguments():
                                                                    "RUN/overlays, or beside RUN where it is test/")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="the same of --save-masks: films are made of them")
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: RUN/{NAME}")
-    parser.add_argument("--segment", action="store_true", help="segment the best, median and worst videos again, with "
-                                                               "the test's own weights, and keep films of them")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args()
     for flag in ("films", "masks"):
         given = getattr(args, flag)
@@ -78,5 +64,4 @@ def parse_arguments():
 if __name__ == "__main__":
     with user_errors():
         arguments = parse_arguments()
-        print(write_report(arguments.run, arguments.output, arguments.films, arguments.masks,
-                           arguments.device if arguments.segment else None))
+        print(write_report(arguments.run, arguments.output, arguments.films, arguments.masks))

@@ -1,9 +1,9 @@
 """Every table of the paper from one command: plan its runs, skip what is done, run the rest, print the table.
 
-    python tools/reproduce.py --table 4 --dry-run                        # the commands, ready for a shell
-    python tools/reproduce.py --table 4 --fold 1                         # on YouTube-VIS, at the paper's sizes
-    python tools/reproduce.py --table all --preset demo --jobs 2         # all tables on generated data, on a CPU
-    python tools/reproduce.py --table 1 2 --seeds 42 7 1 ytvis:data.root=FOLDER minivspw:data.root=FOLDER
+    python -m tools.reproduce --table 4 --dry-run                        # the commands, ready for a shell
+    python -m tools.reproduce --table 4 --fold 1                         # on YouTube-VIS, at the paper's sizes
+    python -m tools.reproduce --table all --preset demo --jobs 2         # all tables on generated data, on a CPU
+    python -m tools.reproduce --table 1 2 --seeds 42 7 1 ytvis:data.root=FOLDER minivspw:data.root=FOLDER
 
 Trainings that several tables need are run once. Interrupted or failed, the same command continues. In DIR (--output,
 default: output/reproduce/PRESET): tableN.md, .csv and .tex, tables.md with all that were asked for, a log of every step
@@ -18,16 +18,14 @@ from datetime import date
 from importlib import metadata
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from tools.reproduce_plan import MODELS, PRESETS, Planner, check_overrides  # noqa: E402
-from tools.reproduce_run import Records, Scheduler, alone_in, shell_script, what_is_missing  # noqa: E402
-from tools.reproduce_tables import table_specs  # noqa: E402
-from utils.checkpoint import load_checkpoint  # noqa: E402
-from utils.command_line import Parser  # noqa: E402
-from utils.config import user_errors  # noqa: E402
-from utils.logger import read_json_lines  # noqa: E402
-from utils.tables import FOLDS, comparison_by_fold, comparison_table, shares  # noqa: E402
+from tools.reproduction.plan import MODELS, PRESETS, Planner, check_overrides
+from tools.reproduction.run import Records, Scheduler, alone_in, shell_script, what_is_missing
+from tools.reproduction.tables import table_specs
+from utils.checkpoint import load_checkpoint
+from utils.command_line import Parser
+from utils.config import user_errors
+from utils.evaluation.tables import FOLDS, comparison_by_fold, comparison_table, shares
+from utils.logger import read_json_lines
 
 # Keys that may differ from the preset without making a number another experiment's.
 HARMLESS = ("data.root", "data.annotations", "data.workers", "backbone.weights", "backbone.cache_frames", "train.amp",

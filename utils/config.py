@@ -1,6 +1,6 @@
 """YAML files and the command line in, one checked EasyDict out.
 
-config/vipmt_ytvis.yaml holds every key and is the schema: names and types come from it. Other files hold
+config/vipmt/ytvis.yaml holds every key and is the schema: names and types come from it. Other files hold
 `base:` and the lines they change. All mistakes are found here, before any data or model is touched.
 """
 import difflib
@@ -17,9 +17,9 @@ from easydict import EasyDict
 
 from utils.yaml_file import parse_yaml, read_yaml, shown
 
-SCHEMA = Path(__file__).resolve().parents[1] / "config" / "vipmt_ytvis.yaml"
+SCHEMA = Path(__file__).resolve().parents[1] / "config" / "vipmt" / "ytvis.yaml"
 
-# The alternatives in the schema's comments; tests/test_config.py compares the two.
+# The alternatives in the schema's comments; tests/utils/test_config.py compares the two.
 CHOICES = {
     "data.dataset": ("ytvis", "minivspw", "coco20i", "coco20i_minivspw", "coco"),
     "data.mask_resize": ("nearest", "released"),
@@ -145,7 +145,7 @@ def differences(first, second):
 def add_config_arguments(parser):
     """--config FILE (repeatable) and key.sub=value ...; use parser.parse_intermixed_args()."""
     parser.add_argument("--config", action="append", default=[], metavar="FILE",
-                        help="YAML file; repeat it to lay one over the other (none: config/vipmt_ytvis.yaml)")
+                        help="YAML file; repeat it to lay one over the other (none: config/vipmt/ytvis.yaml)")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="changes one key, e.g. train.lr=1.0e-4")
 
 

@@ -10,7 +10,7 @@ from utils.config import to_dict
 
 SEGMENTS_NOTHING = """model.method: iounet trains IoUNet and segments nothing.
   Set validate.classes=none in its training, use its checkpoint as iou_net.weights of a VIPMT, and measure IoUNet itself
-  with tools/iou_study.py."""
+  with tools/workshop/iou_study.py."""
 
 
 def build(cfg, pretrained=False):

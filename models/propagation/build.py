@@ -3,8 +3,8 @@ from models import vipmt
 from models.propagation.plug import find_factory
 
 NOTHING_TO_TRAIN = """model.method: propagation trains nothing: its first frames come from a checkpoint of IPMT.
-  Train that with --config config/vipmt_ytvis.yaml --config config/ablation/ipmt_baseline.yaml, and name this method in
-  tests only (config/ablation/ipmt_propagation.yaml)."""
+  Train that with --config config/vipmt/ytvis.yaml --config config/vipmt/ablation/ipmt_baseline.yaml, and name this
+  method in tests only (config/vipmt/ablation/ipmt_propagation.yaml)."""
 
 
 def build(cfg, pretrained=False):

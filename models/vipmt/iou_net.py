@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.layers import convolve_together
+from models.vipmt.layers import convolve_together
 from models.vipmt.prototype_activation import (
     EPS,
     as_full_precision,

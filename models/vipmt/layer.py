@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from models.layers import FFN, Fuse, ReducedSelfAttention, ResidualConvs, sine_position
+from models.vipmt.layers import FFN, Fuse, ReducedSelfAttention, ResidualConvs, sine_position
 
 
 @dataclass

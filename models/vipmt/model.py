@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from models.backbone import Features
-from models.layers import LearnedUpsample, ResidualConvs, mask_classifier
 from models.vipmt.initialisation import initialise
 from models.vipmt.iou_net import structural_similarity_maps
 from models.vipmt.layer import MaskGeneration, VIPMTLayer, positions
+from models.vipmt.layers import LearnedUpsample, ResidualConvs, mask_classifier
 from models.vipmt.prototype_activation import (
     Activation,
     PrototypeActivation,

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.layers import Fuse, ResidualConvs, convolve_together, mask_classifier
+from models.vipmt.layers import Fuse, ResidualConvs, convolve_together, mask_classifier
 
 STRIDE = 8                 # of c3, c4 and c5
 EPS = 1e-7                 # of every similarity, as released

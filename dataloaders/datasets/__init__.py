@@ -1,0 +1,1 @@
+"""What is on disk: one index per data set, one rule per file format."""

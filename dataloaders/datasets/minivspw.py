@@ -1,0 +1,242 @@
+"""MiniVSPWIndex: what is on disk. Which classes, in which videos, in which frames; images and masks on request.
+
+In: VSPW_480p (data/<video>/origin/*.jpg and mask/*.png) and the lists of MiniVSPW, one per fold and side, which name
+its frames; tools/make_minivspw_lists.py makes them. Out: as `ytvis.YouTubeVISIndex`. Unlike there the lists do not say
+what a frame shows: the masks are read once (vspw_masks.py), and only those of the side that is asked for.
+"""
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dataloaders.datasets.folds import FOLDS, MINIVSPW_CLASSES, check_fold, minivspw_classes
+from dataloaders.datasets.vspw_masks import count_labels, read_image, read_labels
+from dataloaders.images import MAX_BYTES, real_path
+
+SIDES = ("train", "test")
+MIN_PIXELS = 100             # more of a class puts a frame on the list, and makes it good for training and supports
+FIRST_TEST_ID = 1_000_000    # ids of test videos start here, so that an id tells its side
+LINE = re.compile(r"(?P<video>\S+) (?P=video)/mask/(?P<frame>\d{8})\.png", re.ASCII)
+
+
+class MiniVSPWIndex:
+    """MiniVSPW, seen by one fold: base classes in the videos of its training list, novel ones in its test list's.
+
+    root: the folder of VSPW_480p; annotations: the folder with train_0.txt to test_3.txt, relative to root;
+    cache_dir: keeps what the masks show, None = no cache. Without a fold it only offers `of_fold`.
+
+    Every class is told from all other labels, void (255) included. A test video belongs to a class if any of its listed
+    frames has a single pixel of it. Training and supports need more than MIN_PIXELS: a support must show something.
+    """
+
+    def __init__(self, root, annotations="minivspw_lists", cache_dir=None, fold=None):
+        self.root = Path(root)
+        self.path = self.root / annotations
+        for path, key in ((self.root / "data", "data.root"), (self.path, "data.annotations")):
+            if not path.is_dir():
+                raise FileNotFoundError(
+                    f"MiniVSPW: no folder {path} ({key}).\n  Set data.root to the folder of VSPW_480p with data/, "
+                    f"and data.annotations to its lists: {_command(self.root, self.path)}")
+        self.cache_dir, self.fold = cache_dir, fold
+        self._folds, self._lists = {}, {}
+
+    def of_fold(self, fold):
+        """The index as the fold sees it; the same one for the same fold."""
+        check_fold(fold)
+        if self.fold == fold:
+            return self
+        if fold not in self._folds:
+            self._folds[fold] = MiniVSPWIndex(self.root, self.path.absolute(), self.cache_dir, fold)
+        return self._folds[fold]
+
+    def classes(self, side):
+        """Sorted ids of the classes of one side, train or test, that its list shows; ValueError if there is none."""
+        listed = self._list(side)
+        shown = [class_id for class_id in listed.large if self.videos(class_id)]
+        if not shown:
+            raise ValueError(f"{listed.path}: its {len(listed.names)} videos show no {side} class of fold {self.fold}."
+                             f"\n  Take another fold, or make the lists again: {_command(self.root, self.path)}")
+        return shown
+
+    @property
+    def class_ids(self):
+        """Sorted ids of the base and novel classes that at least one video shows."""
+        return sorted(c for side in SIDES for c in self._list(side).large if self.videos(c))
+
+    def class_name(self, class_id):
+        """person, ship_or_boat, ..."""
+        return MINIVSPW_CLASSES[class_id]
+
+    def videos(self, class_id):
+        """Ids of the videos that belong to the class, in the order of the list."""
+        if class_id in minivspw_classes(self._known_fold(), "test"):
+            return [FIRST_TEST_ID + row for row in self._list("test").shown[class_id]]
+        return self.support_videos(class_id)
+
+    def support_videos(self, class_id):
+        """Those of `videos` in which a frame shows enough of the class to be a support."""
+        sides = [side for side in SIDES if class_id in minivspw_classes(self._known_fold(), side)]
+        return [row + (FIRST_TEST_ID if side == "test" else 0)
+                for side in sides for row in self._list(side).large[class_id]]
+
+    def frames(self, video_id, class_id):
+        """Positions of the listed frames that show enough of the class, (frames,) int64, ascending.
+
+        In a test video without such frames, all that show the class at all.
+        """
+        side, row = self._row(video_id)
+        large, shown = (table.get(class_id, {}) for table in (self._list(side).large, self._list(side).shown))
+        return large.get(row, shown.get(row, np.zeros(0, np.int64)))
+
+    def scored_frames(self, video_id, class_id):
+        """Positions of the frames that a test segments and scores: all listed ones, also those without the class."""
+        return np.arange(self.length(video_id))
+
+    def length(self, video_id):
+        """Number of listed frames of the video."""
+        side, row = self._row(video_id)
+        return len(self._list(side).numbers[row])
+
+    def file_name(self, video_id, frame):
+        """Image of the frame, below data/."""
+        return self._file(video_id, frame, "origin", "jpg")
+
+    def video_name(self, video_id):
+        """Folder of the video: its name in results, and in the key of its random draws."""
+        side, row = self._row(video_id)
+        return self._list(side).names[row]
+
+    def size(self, video_id):
+        """(rows, columns) of the video's frames."""
+        side, row = self._row(video_id)
+        return tuple(self._list(side).sizes[row].tolist())
+
+    def read_image(self, video_id, frame):
+        """One frame: (H, W, 3) uint8, RGB."""
+        return self._read(read_image, video_id, self.file_name(video_id, frame))
+
+    def read_mask(self, video_id, frame, class_id):
+        """The class in one frame: (H, W) bool."""
+        return self._read(read_labels, video_id, self._file(video_id, frame, "mask", "png")) == class_id
+
+    def _read(self, read, video_id, name):
+        path = self._inside(name)
+        pixels, (rows, cols) = read(path), self.size(video_id)
+        if pixels.shape[:2] != (rows, cols):
+            raise ValueError(f"{path} has {pixels.shape[0]} x {pixels.shape[1]} pixels, but the first mask of its "
+                             f"video has {rows} x {cols}.\n  Unpack the video again.")
+        return pixels
+
+    def _inside(self, name):
+        """Name of a file below data/  ->  its path; links that leave the folder are refused."""
+        folder = real_path(self.root / "data")
+        path = real_path(folder / name)
+        if not path.is_relative_to(folder):
+            raise ValueError(f"{self.path}: {name}: {path} lies outside {folder}.\n  Move the video into that folder.")
+        return path
+
+    def _file(self, video_id, frame, folder, suffix):
+        side, row = self._row(video_id)
+        numbers, name = self._list(side).numbers[row], self._list(side).names[row]
+        if not 0 <= frame < len(numbers):
+            raise IndexError(f"video {name} has {len(numbers)} listed frames, none at {frame}")
+        return f"{name}/{folder}/{numbers[frame]:08d}.{suffix}"
+
+    def _list(self, side):
+        """The FoldList of train or test, read when it is first asked for."""
+        if side not in self._lists:
+            path = self.path / f"{side}_{self._known_fold() - 1}.txt"             # files count from 0
+            if not path.is_file():
+                raise FileNotFoundError(f"MiniVSPW: no list {path} (data.annotations).\n"
+                                        f"  Make it by the published rule: {_command(self.root, self.path)}")
+            self._lists[side] = load_list(path, self._inside, minivspw_classes(self.fold, side), self.cache_dir)
+        return self._lists[side]
+
+    def _known_fold(self):
+        if self.fold is None:
+            raise ValueError(f"{self.path}: MiniVSPW has other lists in every fold.\n"
+                             f"  Ask the index of one: index.of_fold(1), up to {FOLDS}.")
+        return self.fold
+
+    @staticmethod
+    def _row(video_id):
+        """Video id  ->  side, row in its list"""
+        return ("test", video_id - FIRST_TEST_ID) if video_id >= FIRST_TEST_ID else ("train", video_id)
+
+
+@dataclass
+class FoldList:
+    """One list and what its masks show.
+
+    names, numbers, sizes: of every video its folder, its frame numbers (frames,) int32, its rows and columns
+    shown: class id -> {row of the video: positions of the frames that show the class (frames,) int64}
+    large: the same of the frames with more than MIN_PIXELS of it
+    """
+    path: Path
+    names: list
+    numbers: list
+    sizes: np.ndarray
+    shown: dict
+    large: dict
+
+
+def load_list(path, locate, classes, cache_dir=None):
+    """path of a list, locate(name below data/) -> path, the side's classes, folder of the cache  ->  FoldList"""
+    videos = read_list(path)
+    names, numbers = list(videos), [np.array(frames, np.int32) for frames in videos.values()]
+    start = np.cumsum([0, *map(len, numbers)])
+    folders = [locate(f"{name}/mask") for name in names]
+    masks = [folder / f"{frame:08d}.png" for folder, frames in zip(folders, numbers, strict=True) for frame in frames]
+    areas = count_labels(masks, cache_dir)
+    sizes = np.stack([areas.rows, areas.cols], axis=1)[start[:-1]]
+    shown, large = ({class_id: _by_video(areas.showing(class_id, more_than), start) for class_id in classes}
+                    for more_than in (0, MIN_PIXELS))
+    return FoldList(path, names, numbers, sizes, shown, large)
+
+
+def _by_video(frames, start):
+    """Frames as positions in the whole list, ascending; start (videos + 1,)  ->  {row: positions in the video}"""
+    rows = np.searchsorted(start, frames, side="right") - 1
+    return {int(row): frames[rows == row] - start[row] for row in np.unique(rows)}
+
+
+def read_list(path):
+    """A list of MiniVSPW, `<video> <video>/mask/<8 digits>.png` per line  ->  {video: [frame numbers]}, as listed"""
+    videos, last = {}, None
+    for number, line in enumerate(text_lines(path), start=1):
+        match = LINE.fullmatch(line)
+        if match is None or not is_folder_name(match["video"]):
+            raise _bad_line(path, number, line, "expected <video> <video>/mask/<8 digits>.png")
+        video, frame = match["video"], int(match["frame"])
+        if video in videos and (video != last or frame <= videos[video][-1]):
+            raise _bad_line(path, number, line, "frames of a video follow one another, in ascending order and once")
+        videos.setdefault(video, []).append(frame)
+        last = video
+    return videos
+
+
+def text_lines(path):
+    """The lines of a text file, bad bytes in them replaced; ValueError where they are absurdly many."""
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path}: more than {MAX_BYTES} bytes are no list.\n  Download or make the list again.")
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()
+
+
+def is_folder_name(name):
+    """Whether a name from a file can only be a folder directly below data/."""
+    return bool(re.fullmatch(r"[\w.-]+", name, re.ASCII)) and name not in (".", "..")
+
+
+def write_list(path, videos):
+    """{video: [frame numbers]}  ->  a list that `read_list` reads, with the bytes of the published ones."""
+    lines = [f"{video} {video}/mask/{frame:08d}.png\n" for video, frames in videos.items() for frame in frames]
+    path.write_text("".join(lines), encoding="utf-8")
+
+
+def _bad_line(path, number, line, what):
+    return ValueError(f"{path}: line {number}: {what}, got {line[:200]!r}.\n  Download or make the list again.")
+
+
+def _command(root, lists):
+    return f"python -m tools.make_minivspw_lists {root} --output {lists}"

@@ -1,0 +1,1 @@
+"""The few-shot task: episodes of supports and query clips."""

@@ -1,0 +1,275 @@
+"""Streaming: test episodes, one clip after the other, so that the length of a video is no matter of memory.
+
+In: an index and the config. Out: TestEpisodes whose clips are read while the network works on earlier ones, also across
+videos. What is tested with which supports follows from the seed, the run and the pair alone (`TestEpisodes`), or from a
+file (episode_list.py); how it is read ahead changes nothing (`EpisodeStream`).
+"""
+from collections import deque
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from dataloaders.episode import Clip, TestEpisode
+from dataloaders.fewshot.sampling import (
+    check_videos,
+    draw_supports,
+    file_names,
+    load_supports,
+    read_frames,
+    rng_for,
+    share_video,
+)
+from dataloaders.transforms import TestTransform
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a test episode shows, before any image is opened."""
+    class_id: int
+    video: int
+    frames: tuple          # positions of all frames of the video that are scored
+    supports: tuple        # K pairs (video id, frame)
+
+
+class PlannedEpisodes(Dataset):
+    """Test episodes of one run, as they are read. What they show is for a subclass to say: it fills `pairs`, the (class
+    id, video id) of each, and has `frames`, `plan` and `load`.
+
+    Each is read in items small enough for a loader to keep some ahead: its supports, and each of its clips.
+    """
+
+    def __init__(self, index, cfg, run):
+        self.index, self.data, self.run, self.pairs = index, cfg.data, run, []
+        self.keep_original = cfg.test.resolution == "original"
+        self.transform = TestTransform(cfg.data.size, cfg.data.mask_resize)
+
+    def frames(self, i):
+        """Positions of the frames of the i-th query video that are segmented and scored, (frames,) int64."""
+        raise NotImplementedError
+
+    def plan(self, i):
+        """i  ->  the Plan of the i-th episode"""
+        raise NotImplementedError
+
+    def load(self, plan):
+        """Plan  ->  its supports: images (K, 3, H, W), masks (K, H, W), [(video id, frame)]"""
+        raise NotImplementedError
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def key(self, i):
+        """(class id, name of the video): what identifies the pair in results."""
+        class_id, video = self.pairs[i]
+        return class_id, self.index.video_name(video)
+
+    def num_runs(self, i):
+        return 1
+
+    def num_clips(self, i):
+        """Clips of the i-th episode, the last one perhaps short."""
+        return -(-len(self.frames(i)) // self.data.clip_length)
+
+    def episode(self, i):
+        """i  ->  TestEpisode with its supports, without clips"""
+        plan, index = self.plan(i), self.index
+        images, masks, supports = self.load(plan)
+        return TestEpisode(
+            support_images=images, support_masks=masks, class_id=plan.class_id,
+            class_name=index.class_name(plan.class_id), video=index.video_name(plan.video),
+            frames=file_names(index, [(plan.video, frame) for frame in plan.frames]),
+            support_frames=file_names(index, supports), original_size=index.size(plan.video), run=self.run,
+            supports_share_video=share_video(supports, plan.video))
+
+    def clip(self, i, number):
+        """The `number`-th clip of the i-th episode  ->  Clip"""
+        class_id, video = self.pairs[i]
+        first = number * self.data.clip_length
+        shown = self.frames(i)[first:first + self.data.clip_length].tolist()
+        frames, masks = read_frames(self.index, class_id, [(video, frame) for frame in shown])
+        return Clip(*self.transform(frames, masks), torch.from_numpy(np.stack(masks)) if self.keep_original else None)
+
+    def __getitem__(self, key):
+        return read_item(self, key)
+
+
+class TestEpisodes(PlannedEpisodes):
+    """Every (class, video) pair once, in fixed order; all frames of the video that show the class.
+
+    Protocol II: supports drawn for every query video, from K other videos of the class. Protocol I: once per class and
+    run; the query videos are the others. Either way a pair's supports depend on the seed, the run and the pair only.
+
+    MiniVSPW's index has two more methods. `scored_frames`: all listed frames of a video are tested, also those without
+    the class. `support_videos`: some videos are tested, but show too little of the class for a support.
+
+    exclude: ids of videos that give no supports; only: ids the query videos are restricted to (None: all not excluded).
+    """
+    __test__ = False       # not a pytest class
+
+    def __init__(self, index, class_ids, cfg, run, exclude=frozenset(), only=None):
+        super().__init__(index, cfg, run)
+        self.seed, self.protocol = cfg.seed, cfg.test.protocol
+        self.scored_frames = getattr(index, "scored_frames", index.frames)
+        candidates = getattr(index, "support_videos", index.videos)
+        self.support_videos, self.class_supports = {}, {}
+        for class_id in class_ids:
+            queries = [v for v in index.videos(class_id) if (v not in exclude if only is None else v in only)]
+            if queries:
+                self._add_class(class_id, queries, [v for v in candidates(class_id) if v not in exclude])
+
+    def _add_class(self, class_id, queries, candidates):
+        overlap = bool(set(queries) & set(candidates))
+        check_videos(self.index, class_id, len(candidates), self.data.shots + overlap, self.data.few_videos)
+        self.support_videos[class_id] = candidates
+        if self.protocol == "I":
+            self.class_supports[class_id] = supports = self._draw_for_class(class_id, candidates, overlap)
+            used = {video for video, _ in supports}
+            queries = [v for v in queries if v not in used] or (queries if len(candidates) == 1 else [])
+        self.pairs += [(class_id, video) for video in queries]
+
+    def _draw_for_class(self, class_id, candidates, overlap):
+        """Protocol I. In a class with too few videos one of them at least stays free to be the query."""
+        rng = rng_for(self.seed, "test", self.run, class_id)
+        free = len(candidates) - 1 if overlap and 1 < len(candidates) <= self.data.shots else len(candidates)
+        chosen = [candidates[i] for i in rng.permutation(len(candidates))[:free]]
+        return draw_supports(self.index, class_id, chosen, self.data.shots, rng)
+
+    def frames(self, i):
+        class_id, video = self.pairs[i]
+        return self.scored_frames(video, class_id)
+
+    def plan(self, i):
+        """The i-th episode without its images. Loading replaces a support that is too small to be seen (rare)."""
+        class_id, video = self.pairs[i]
+        supports = self.class_supports.get(class_id)
+        if supports is None:
+            rng = rng_for(self.seed, "test", self.run, class_id, self.index.video_name(video))
+            others = [v for v in self.support_videos[class_id] if v != video] or [video]
+            supports = draw_supports(self.index, class_id, others, self.data.shots, rng)
+        return Plan(class_id, video, tuple(self.frames(i).tolist()), tuple(supports))
+
+    def load(self, plan):
+        return load_supports(
+            self.index, plan.class_id, plan.supports, self.transform, self.transform, self.seed)
+
+
+class RunsTogether(Dataset):
+    """The TestEpisodes of several runs as one: a video comes once, with the supports of all runs that test it.
+
+    What depends on the video alone (reading, the backbone) is then done once for all runs. runs: list of TestEpisodes
+    or ListedEpisodes; skip: (run, class id, video name) that are left out.
+    """
+
+    def __init__(self, runs, skip=frozenset()):
+        groups = {}
+        for episodes in runs:
+            for i in range(len(episodes)):
+                if (episodes.run, *episodes.key(i)) not in skip:
+                    shown = episodes.pairs[i], tuple(episodes.frames(i).tolist())    # a list may differ in the frames
+                    groups.setdefault(shown, []).append((episodes, i))
+        self.groups = [groups[shown] for shown in sorted(groups)]
+
+    def __len__(self):
+        return len(self.groups)
+
+    def frames(self, i):
+        episodes, number = self.groups[i][0]
+        return episodes.frames(number)
+
+    def keys(self):
+        """(run, class id, video name) of every result, in the order of the episodes."""
+        return [(episodes.run, *episodes.key(i)) for group in self.groups for episodes, i in group]
+
+    def num_runs(self, i):
+        return len(self.groups[i])
+
+    def num_clips(self, i):
+        episodes, number = self.groups[i][0]
+        return episodes.num_clips(number)
+
+    def episode(self, i):
+        """i  ->  TestEpisode of the first run, the others in it"""
+        first, *others = (episodes.episode(number) for episodes, number in self.groups[i])
+        return replace(first, other_runs=others)
+
+    def clip(self, i, clip_number):
+        episodes, number = self.groups[i][0]
+        return episodes.clip(number, clip_number)
+
+    def __getitem__(self, key):
+        return read_item(self, key)
+
+
+def read_item(episodes, key):
+    """(i, None)  ->  the TestEpisode; (i, number)  ->  the Clip
+
+    Files that cannot be read come back as the error itself: raised by a worker it would go up with the worker's
+    traceback as its message.
+    """
+    i, number = key
+    try:
+        return episodes.episode(i) if number is None else episodes.clip(i, number)
+    except (OSError, ValueError) as error:
+        return error
+
+
+class EpisodeStream:
+    """The TestEpisodes numbered in `order`, each with its clips, all of them read by one loader without a pause.
+
+    episodes: TestEpisodes, ListedEpisodes or RunsTogether.
+    workers: processes that read ahead, two items each; 0 reads on demand. pin_memory: for asynchronous copies to a GPU.
+
+    An episode's clips may be left where they are: what is not taken is passed over when the next episode is asked for.
+    A file that cannot be read raises when its own clip is due.
+    """
+
+    def __init__(self, episodes, order, workers=0, pin_memory=False):
+        self.episodes, self.order = episodes, list(order)
+        self.workers, self.pin_memory = workers, pin_memory
+
+    def __len__(self):
+        return len(self.order)
+
+    @property
+    def frames(self):
+        """Frames of all videos together, counted in every run."""
+        return sum(len(self.episodes.frames(i)) * self.episodes.num_runs(i) for i in self.order)
+
+    @property
+    def results(self):
+        """Videos, counted in every run."""
+        return sum(map(self.episodes.num_runs, self.order))
+
+    def __iter__(self):
+        items = iter(self._loader())
+        for i in self.order:
+            episode = _or_raise(next(items))
+            rest = islice(items, self.episodes.num_clips(i))
+            yield replace(episode, clips=map(_or_raise, rest))
+            deque(rest, maxlen=0)
+
+    def _loader(self):
+        """Supports, clip, clip, ..., supports, clip, ... Its generator: see `build_train_loader`."""
+        keys = [(i, number) for i in self.order for number in (None, *range(self.episodes.num_clips(i)))]
+        return DataLoader(self.episodes, batch_size=None, sampler=keys, num_workers=self.workers,
+                          pin_memory=self.pin_memory, worker_init_fn=use_one_thread, generator=torch.Generator())
+
+
+def use_one_thread(worker_id):
+    """Loader processes are parallel already; threads within them only fight for the cores."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def _or_raise(item):
+    """An item of the loader, unless it is the error that reading it gave."""
+    try:
+        if isinstance(item, Exception):
+            raise item
+        return item
+    finally:
+        del item     # an error that its own traceback holds is freed late, and so is the loader with its workers

@@ -1,0 +1,1 @@
+"""The user's own files: a video, and supports to look for."""

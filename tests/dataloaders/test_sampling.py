@@ -1,0 +1,457 @@
+"""Sampling: the released windows, no leak into memory, supports that follow from their key alone."""
+import copy
+import itertools
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from fake_index import FakeIndex, small_config, video_of, with_few_videos
+
+import dataloaders
+from dataloaders.fewshot.sampling import (
+    DistinctClassBatchSampler,
+    TrainEpisodes,
+    draw_memory,
+    draw_supports,
+    draw_windows,
+    holdout_videos,
+    rng_for,
+    training_windows,
+)
+from dataloaders.fewshot.streaming import TestEpisodes
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = ROOT.parent / "shared"
+MINI = SHARED / "data" / "mini_ytvis" / "train"
+GOLDEN = SHARED / "parity" / "preprocess_golden.json"
+
+needs_mini = pytest.mark.skipif(not MINI.is_dir(), reason="needs the mini data set in ../shared/data/mini_ytvis")
+needs_golden = pytest.mark.skipif(not GOLDEN.is_file(), reason="needs the golden numbers in ../shared/parity")
+
+
+@pytest.fixture
+def cfg():
+    return small_config()
+
+
+@pytest.fixture
+def mini_cfg(cfg):
+    cfg.data.update(root=str(MINI), annotations="train_merged.json", few_videos="repeat", samples_per_class=2)
+    return cfg
+
+
+# -- random draws
+
+def test_draw_follows_from_its_key_alone():
+    """A fixed number: the same on any machine and in any process; strings and integers are told apart."""
+    assert rng_for(42, "test", 0, 1, "v1").integers(1 << 30, size=3).tolist() == [638153713, 1058274392, 916578503]
+    streams = {tuple(rng_for(*key).integers(1 << 30, size=4)) for key in
+               [(1,), ("1",), (1, 0), (0, 1), (1, 0, 0), (10,), ("1", "0"), (-1,), (1 << 40,), ("test", 1)]}
+    assert len(streams) == 10
+    assert rng_for(np.int64(3), "a").random() == rng_for(3, "a").random()
+
+
+def test_global_generators_are_left_alone(cfg):
+    np.random.seed(0)
+    torch.manual_seed(0)
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()
+    episodes = TrainEpisodes(FakeIndex({1: 7}), [1], cfg)
+    first = episodes[0, 0, 1]
+    np.testing.assert_array_equal(np.random.get_state()[1], before[0])
+    assert torch.equal(torch.get_rng_state(), before[1])
+    np.random.seed(1)
+    assert torch.equal(episodes[0, 0, 1].query_images, first.query_images)
+
+
+# -- windows and memory
+
+@needs_golden
+def test_repeated_windows_are_the_released_ones():
+    table = json.loads(GOLDEN.read_text())["training_windows"]["table"]
+    assert {"1", "5", "6", "10", "11", "15", "16", "21"} <= table.keys()
+    for n, row in table.items():
+        windows = training_windows(int(n), 5, 3, "repeat")
+        distinct = sorted({tuple(w) for w in windows})
+        assert [list(w) for w in distinct] == row["windows"]
+        assert len(windows) == max(3, len(distinct))
+        assert len(set(itertools.combinations([tuple(w) for w in windows], 3))) == row["n_triples"]
+
+
+@pytest.mark.parametrize("clip_length, clips", [(5, 3), (1, 2), (3, 4), (4, 1)])
+def test_distinct_windows_never_repeat(clip_length, clips):
+    for n in range(1, 30):
+        windows = training_windows(n, clip_length, clips, "distinct")
+        if n < clip_length + clips - 1:
+            assert windows == []
+        elif n < 1 + clips * clip_length:
+            assert windows == [[s + t for t in range(clip_length)] for s in range(n - clip_length + 1)]
+        else:
+            assert windows == training_windows(n, clip_length, clips, "repeat")
+            assert len({t for w in windows for t in w}) == len(windows) * clip_length
+        assert len({tuple(w) for w in windows}) == len(windows)
+
+
+@pytest.mark.parametrize("mode", ["distinct", "repeat"])
+def test_clips_come_in_temporal_order(mode):
+    for n in range(7, 40):
+        for seed in range(5):
+            drawn = draw_windows(n, 5, 3, mode, rng_for(seed, n))
+            assert len(drawn) == 3 and drawn == sorted(drawn)
+            if mode == "distinct":
+                assert len({tuple(w) for w in drawn}) == 3
+
+
+def test_every_triple_of_windows_is_drawn():
+    rng = rng_for(0)
+    seen = {tuple(w[0] for w in draw_windows(21, 5, 3, "repeat", rng)) for _ in range(200)}
+    assert seen == set(itertools.combinations([1, 6, 11, 16], 3))
+
+
+def test_memory_never_holds_a_frame_of_the_clip_itself():
+    for n in range(7, 30):
+        for seed in range(10):
+            windows = draw_windows(n, 5, 3, "distinct", rng_for(seed, n))
+            shown = [frame for window in windows for frame in window]
+            memory = draw_memory(windows, 5, "distinct", rng_for(seed))
+            assert len(memory) == 2
+            for clip, positions in enumerate(memory, start=1):
+                earlier = {frame for window in windows[:clip] for frame in window} - set(windows[clip])
+                frames = [shown[p] for p in positions]
+                assert len(positions) == 5 and max(positions) < 5 * clip and set(frames) <= earlier
+                assert len(set(frames)) == min(5, len(earlier))
+
+
+def test_released_memory_takes_all_of_the_first_clip_then_five_of_ten():
+    windows = [[1, 2, 3, 4, 5]] * 3
+    seen = set()
+    for seed in range(30):
+        second, third = draw_memory(windows, 5, "repeat", rng_for(seed))
+        assert second == (0, 1, 2, 3, 4)
+        assert list(third) == sorted(set(third)) and max(third) < 10
+        seen |= set(third)
+    assert seen == set(range(10))
+
+
+def test_too_few_memory_frames_are_repeated_in_turn():
+    assert draw_memory([[0, 1, 2], [1, 2, 3]], 4, "distinct", rng_for(0)) == ((0, 0, 0, 0),)
+    assert draw_memory([[0, 1], [5, 6]], 5, "distinct", rng_for(0)) == ((0, 1, 0, 1, 0),)
+
+
+def test_no_memory_where_none_is_asked_for(cfg):
+    assert draw_memory([[0, 1], [5, 6]], 0, "distinct", rng_for(0)) == ()
+    cfg.model.memory_prototype = False
+    assert TrainEpisodes(FakeIndex({1: 7}), [1], cfg)[0, 0, 1].memory_index == ()
+
+
+# -- supports
+
+def test_supports_come_from_distinct_videos():
+    index = FakeIndex({1: 9})
+    for seed in range(20):
+        supports = draw_supports(index, 1, index.videos(1), 5, rng_for(seed))
+        assert len({video for video, _ in supports}) == 5
+        assert all(frame in index.frames(video, 1) for video, frame in supports)
+
+
+@pytest.mark.parametrize("videos, length, shots, distinct", [(2, 20, 5, 5), (1, 3, 5, 3), (3, 1, 5, 3), (2, 2, 4, 4)])
+def test_shared_videos_give_distinct_frames_as_far_as_possible(videos, length, shots, distinct):
+    index = FakeIndex({1: videos}, length=length)
+    supports = draw_supports(index, 1, index.videos(1), shots, rng_for(1))
+    assert len(supports) == shots and len(set(supports)) == distinct
+    assert len({video for video, _ in supports}) == videos
+
+
+# -- training episodes
+
+def test_training_episode_has_the_promised_shapes(cfg):
+    index = FakeIndex({1: 7})
+    episode = TrainEpisodes(index, [1], cfg)[0, 3, 1]
+    assert episode.support_images.shape == (5, 3, 24, 32) and episode.support_masks.shape == (5, 24, 32)
+    assert episode.query_images.shape == (15, 3, 24, 32) and episode.query_masks.shape == (15, 24, 32)
+    assert episode.query_images.dtype == torch.float32 and episode.query_masks.dtype == torch.bool
+    assert episode.class_id == 1 and episode.class_name == "class1" and episode.original_size == (48, 64)
+    assert len(episode.frames) == 15 and len(episode.support_frames) == 5 and len(episode.memory_index) == 2
+    assert {video_of(f) for f in episode.frames} == {episode.video}
+    assert len({video_of(f) for f in episode.support_frames} | {episode.video}) == 6
+    assert not episode.supports_share_video
+    assert len(index.read) == len(set(index.read)) == 20           # only what was drawn, and nothing twice
+
+
+def test_images_belong_to_the_frames_named(cfg):
+    cfg.data.augmentation = "none"
+    episode = TrainEpisodes(FakeIndex({1: 7}), [1], cfg)[1, 2, 1]
+    for images, names in ((episode.query_images, episode.frames), (episode.support_images, episode.support_frames)):
+        values = (images[:, 0, 12, 16] * 0.229 + 0.485) * 255
+        assert values.round().int().tolist() == [int(name[-9:-4]) for name in names]
+
+
+def test_supports_avoid_the_query_video_unless_asked_otherwise(cfg):
+    index = FakeIndex({1: 6})
+
+    def overlaps(config):
+        episodes = TrainEpisodes(index, [1], config)
+        drawn = [episodes[0, n, 1] for n in range(12)]
+        return [e.video in {video_of(f) for f in e.support_frames} for e in drawn], drawn
+
+    assert not any(overlaps(cfg)[0])
+    released = copy.deepcopy(cfg)
+    released.data.support_from_query_video = True
+    overlap, drawn = overlaps(released)
+    assert any(overlap) and not all(overlap)
+    assert [e.supports_share_video for e in drawn] == overlap
+
+
+def test_episode_depends_on_its_key_only(cfg):
+    index = FakeIndex({1: 8, 2: 8})
+    a, b = TrainEpisodes(index, [1, 2], cfg), TrainEpisodes(index, [1], cfg)
+    _ = a[0, 5, 2]
+    assert torch.equal(a[3, 7, 1].query_images, b[3, 7, 1].query_images)
+    assert a[3, 7, 1].support_frames == b[3, 7, 1].support_frames
+    assert a[3, 7, 1].frames != a[4, 7, 1].frames or a[3, 7, 1].support_frames != a[4, 7, 1].support_frames
+
+
+def test_memory_and_augmentation_change_no_frame(cfg):
+    index = FakeIndex({1: 8})
+    other = copy.deepcopy(cfg)
+    other.memory.length, other.data.augmentation = 3, "released"
+    for n in range(5):
+        a, b = TrainEpisodes(index, [1], cfg)[0, n, 1], TrainEpisodes(index, [1], other)[0, n, 1]
+        assert a.frames == b.frames and a.support_frames == b.support_frames
+
+
+def test_held_out_videos_are_never_seen(cfg):
+    index = FakeIndex({1: 9})
+    held = {100, 104}
+    episodes = TrainEpisodes(index, [1], cfg, exclude=held)
+    for n in range(30):
+        _ = episodes[0, n, 1]
+    assert not held & {video for video, _ in index.read}
+
+
+def test_class_with_too_few_videos_stops_the_run(cfg):
+    with pytest.raises(ValueError, match="class1 .id 1. has 5 usable videos, .*need 6") as error:
+        TrainEpisodes(FakeIndex({1: 5}), [1], cfg)
+    assert "data.few_videos=repeat" in str(error.value)
+    cfg.data.support_from_query_video = True
+    TrainEpisodes(FakeIndex({1: 5}), [1], cfg)
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_few_videos_may_share_supports_and_say_so(cfg, count):
+    episodes = TrainEpisodes(FakeIndex({1: count}), [1], with_few_videos(cfg))
+    for n in range(6):
+        episode = episodes[0, n, 1]
+        assert episode.supports_share_video and len(set(episode.support_frames)) == 5
+        assert (episode.video in {video_of(f) for f in episode.support_frames}) == (count == 1)
+
+
+def test_short_video_gives_supports_but_no_query(cfg):
+    index = FakeIndex({1: 8})
+    index.frames = lambda video, class_id: np.arange(6 if video == 100 else 20)
+    episodes = TrainEpisodes(index, [1], cfg)
+    drawn = [episodes[0, n, 1] for n in range(40)]
+    assert "v100" not in {e.video for e in drawn}
+    assert "v100" in {video_of(f) for e in drawn for f in e.support_frames}
+
+
+def test_class_with_only_short_videos_stops_the_run(cfg):
+    index = FakeIndex({1: 8}, length=6)
+    with pytest.raises(ValueError, match="no video of class class1 .* in 7 frames") as error:
+        TrainEpisodes(index, [1], cfg)
+    assert "data.short_video=repeat" in str(error.value)
+    assert TrainEpisodes(index, [1], with_few_videos(cfg, short_video="repeat"))[0, 0, 1].query_images.shape[0] == 15
+
+
+def test_support_that_loses_its_object_is_taken_without_augmentation(cfg, monkeypatch):
+    from dataloaders.transforms import TrainTransform
+
+    def lose_the_object(self, frames, masks, rng):
+        images, out = self.clean(frames, masks)
+        out[1] = False
+        return images + 9, out
+
+    clean = copy.deepcopy(cfg)
+    clean.data.augmentation = "none"
+    wanted = TrainEpisodes(FakeIndex({1: 7}), [1], clean)[0, 0, 1]
+    monkeypatch.setattr(TrainTransform, "__call__", lose_the_object)
+    episode = TrainEpisodes(FakeIndex({1: 7}), [1], cfg)[0, 0, 1]
+    assert episode.support_frames == wanted.support_frames and episode.support_masks.flatten(1).any(1).all()
+    assert torch.equal(episode.support_images[1], wanted.support_images[1])
+    assert torch.equal(episode.support_images[0], wanted.support_images[0] + 9)
+
+
+@pytest.mark.parametrize("kind", ["train", "test"])
+def test_support_too_small_for_the_input_is_replaced_by_a_frame_of_its_video(cfg, kind):
+    cfg.data.augmentation = "none"
+
+    def first_episode(index):
+        if kind == "test":
+            return TestEpisodes(index, [1], cfg, run=0).episode(0)
+        return TrainEpisodes(index, [1], cfg)[0, 0, 1]
+
+    before = first_episode(FakeIndex({1: 7}))
+    video, frame = int(video_of(before.support_frames[2])[1:]), int(before.support_frames[2][-9:-4])
+    episode = first_episode(FakeIndex({1: 7}, tiny=[(video, frame)]))
+    assert episode.support_masks.flatten(1).any(1).all()
+    assert video_of(episode.support_frames[2]) == f"v{video}" and episode.support_frames[2] != before.support_frames[2]
+    assert [episode.support_frames[k] for k in (0, 1, 3, 4)] == [before.support_frames[k] for k in (0, 1, 3, 4)]
+    again = first_episode(FakeIndex({1: 7}, tiny=[(video, frame)]))
+    assert again.support_frames == episode.support_frames
+
+
+def test_object_too_small_everywhere_is_an_error(cfg):
+    tiny = [(video, frame) for video in range(100, 107) for frame in range(2, 22)]
+    with pytest.raises(ValueError, match="class class1 in video v10. is too small to be a support"):
+        TrainEpisodes(FakeIndex({1: 7}, tiny=tiny), [1], cfg)[0, 0, 1]
+
+
+# -- batches
+
+def test_every_batch_has_distinct_classes_and_every_class_its_share():
+    for classes, size in ((30, 4), (7, 3), (4, 4), (5, 4), (6, 1)):
+        sampler = DistinctClassBatchSampler(range(10, 10 + classes), 20, size, seed=1, epoch=0)
+        batches = list(sampler)
+        assert len(batches) == len(sampler) == classes * 20 // size
+        assert all(len({c for _, _, c in batch}) == size for batch in batches)
+        counts = np.bincount([c for batch in batches for _, _, c in batch])[10:]
+        assert counts.min() >= 19 and counts.max() <= 20 and len(counts) == classes
+
+
+def test_keys_number_the_samples_of_an_epoch():
+    batches = list(DistinctClassBatchSampler([1, 2, 3], 10, 2, seed=1, epoch=4))
+    assert [key[:2] for batch in batches for key in batch] == [(4, n) for n in range(30)]
+
+
+def test_order_follows_from_seed_and_epoch():
+    def order(seed, epoch):
+        return [c for batch in DistinctClassBatchSampler(range(8), 5, 4, seed, epoch) for _, _, c in batch]
+    assert order(1, 0) == order(1, 0)
+    assert order(1, 0) != order(1, 1) and order(1, 0) != order(2, 0)
+
+
+def test_start_skips_the_first_batches_only():
+    whole = list(DistinctClassBatchSampler(range(6), 10, 4, 0, 2))
+    assert list(DistinctClassBatchSampler(range(6), 10, 4, 0, 2, start=7)) == whole[7:]
+    assert list(DistinctClassBatchSampler(range(6), 10, 4, 0, 2, start=15)) == []
+
+
+def test_batch_larger_than_the_classes_is_refused():
+    with pytest.raises(ValueError, match="train.batch_size is 4, but the fold trains on 3 classes.*\n.*batch_size=3"):
+        DistinctClassBatchSampler([1, 2, 3], 10, 4, 0, 0)
+
+
+# -- hold-out
+
+def test_holdout_takes_its_share_and_leaves_every_class_usable(cfg):
+    counts = {1: 40, 2: 100, 3: 6, 4: 7, 5: 12}
+    index = FakeIndex(counts)
+    held = holdout_videos(index, index.class_ids, 0.05, 42, cfg.data)
+    taken = {c: len(held & set(index.videos(c))) for c in counts}
+    assert taken == {1: 2, 2: 5, 3: 0, 4: 1, 5: 1}
+    assert held == holdout_videos(index, index.class_ids, 0.05, 42, cfg.data)
+    assert held != holdout_videos(index, index.class_ids, 0.05, 43, cfg.data)
+    assert not holdout_videos(index, index.class_ids, 0, 42, cfg.data)
+    everything = holdout_videos(index, index.class_ids, 1.0, 42, cfg.data)
+    assert all(counts[c] - len(everything & set(index.videos(c))) == 6 for c in counts)
+    TrainEpisodes(index, index.class_ids, cfg, exclude=everything)
+
+
+def test_holdout_spares_classes_that_share_a_video(cfg):
+    """All but one of class 2's videos also show class 1: holding them out for class 1 must not use up class 2."""
+    index = FakeIndex({1: 20, 2: 7})
+    index.videos = {1: list(range(20)), 2: [*range(6), 50]}.__getitem__
+    for seed in range(10):
+        held = holdout_videos(index, [1, 2], 0.9, seed, cfg.data)
+        assert len(set(range(20)) - held) >= 6 and len({*range(6), 50} - held) >= 6
+
+
+def test_holdout_leaves_a_query_in_training(cfg):
+    index = FakeIndex({1: 10})
+    index.frames = lambda video, class_id: np.arange(20 if video == 103 else 6)
+    for seed in range(10):
+        assert 103 not in holdout_videos(index, [1], 0.4, seed, cfg.data)
+
+
+# -- loaders
+
+def test_unknown_dataset_lists_what_exists():
+    with pytest.raises(ValueError, match="'davis'.\n.*Choose one of: ytvis"):
+        dataloaders.build_index(SimpleNamespace(data=SimpleNamespace(dataset="davis")))
+
+
+def summary(batch):
+    return batch.ids, batch.class_ids, batch.query_images.sum().item(), [m.tolist() for m in batch.memory_index]
+
+
+@needs_mini
+def test_workers_change_nothing(mini_cfg):
+    index = dataloaders.build_index(mini_cfg)
+    alone = list(dataloaders.build_train_loader(mini_cfg, index, 1, epoch=3))
+    tested = [e.support_frames for e in itertools.islice(dataloaders.build_test_loader(mini_cfg, index, 1, 0), 3)]
+    mini_cfg.data.workers = 2
+    together = list(dataloaders.build_train_loader(mini_cfg, index, 1, epoch=3))
+    assert [summary(b) for b in alone] == [summary(b) for b in together] and len(alone) == 3
+    again = [e.support_frames for e in itertools.islice(dataloaders.build_test_loader(mini_cfg, index, 1, 0), 3)]
+    assert tested == again
+
+
+@needs_mini
+def test_resumed_epoch_continues_where_it_stopped(mini_cfg):
+    index = dataloaders.build_index(mini_cfg)
+    whole = [summary(b) for b in dataloaders.build_train_loader(mini_cfg, index, 2, epoch=0)]
+    rest = [summary(b) for b in dataloaders.build_train_loader(mini_cfg, index, 2, epoch=0, start=1)]
+    assert rest == whole[1:] and len(whole) == 3
+
+
+@needs_mini
+def test_train_batches_show_base_classes_and_fit_together(mini_cfg):
+    index = dataloaders.build_index(mini_cfg)
+    for batch in dataloaders.build_train_loader(mini_cfg, index, 1, epoch=0):
+        assert len(set(batch.class_ids)) == 4 and not {1, 5} & set(batch.class_ids)
+        assert batch.query_images.shape == (4, 15, 3, 24, 32) and batch.support_masks.shape == (4, 5, 24, 32)
+        assert [m.shape for m in batch.memory_index] == [(4, 5), (4, 5)] and torch.isfinite(batch.query_images).all()
+        assert batch.support_masks.flatten(2).any(2).all()
+
+
+@needs_mini
+def test_test_loader_leaves_out_what_is_done(mini_cfg):
+    index = dataloaders.build_index(mini_cfg)
+    loader = dataloaders.build_test_loader(mini_cfg, index, 1, run=0)
+    done = frozenset(loader.episodes.key(i) for i in range(19))
+    rest = list(dataloaders.build_test_loader(mini_cfg, index, 1, run=0, skip=done))
+    assert len(loader) == 21 and [(e.class_id, e.video) for e in rest] == [loader.episodes.key(i) for i in (19, 20)]
+    assert rest[0].support_frames == loader.episodes.episode(19).support_frames
+
+
+@needs_mini
+def test_validation_uses_held_out_videos_only_as_queries(mini_cfg):
+    index = dataloaders.build_index(mini_cfg)
+    base, _ = dataloaders.split_classes(index.class_ids, 1)
+    held = {index.video_name(v) for v in dataloaders.held_out(mini_cfg, index, base)}
+    episodes = list(dataloaders.build_validation_loader(mini_cfg, index, 1))
+    assert {e.video for e in episodes} == held and len(held) > 0
+    assert not held & {video_of(f) for e in episodes for f in e.support_frames}
+    trained = dataloaders.build_train_loader(mini_cfg, index, 1, 0).dataset.videos.values()
+    assert not held & {index.video_name(v) for videos in trained for v in videos}
+
+
+@needs_mini
+def test_validation_on_novel_classes_is_spread_evenly(mini_cfg):
+    mini_cfg.validate.update(classes="novel", episodes=5)
+    index = dataloaders.build_index(mini_cfg)
+    loader = dataloaders.build_validation_loader(mini_cfg, index, 1)
+    assert loader.order == [0, 5, 10, 15, 20] and {c for c, _ in loader.episodes.pairs} == {1, 5}
+    assert dataloaders.held_out(mini_cfg, index, [2, 3]) == frozenset()
+
+
+@needs_mini
+def test_no_validation_where_none_is_wanted_or_possible(mini_cfg, caplog):
+    index = dataloaders.build_index(mini_cfg)
+    mini_cfg.validate.classes = "none"
+    assert dataloaders.build_validation_loader(mini_cfg, index, 1) is None
+    mini_cfg.validate.update(classes="base_holdout", holdout=0)
+    assert dataloaders.build_validation_loader(mini_cfg, index, 1) is None
+    assert "no validation" in caplog.text

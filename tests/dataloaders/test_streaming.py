@@ -1,0 +1,352 @@
+"""Streaming: supports that follow from their key alone, clips that come in order, few at a time, and errors in turn."""
+import copy
+import itertools
+import multiprocessing
+import time
+
+import pytest
+import torch
+from fake_index import FakeIndex, small_config, video_of, with_few_videos
+
+from dataloaders.episode import Clip
+from dataloaders.fewshot.sampling import read_frames, rng_for
+from dataloaders.fewshot.streaming import EpisodeStream, RunsTogether, TestEpisodes
+from models import get_method
+from utils.config import load_config
+from utils.evaluation.evaluate import evaluate
+
+WORKERS = pytest.mark.parametrize("workers", [0, 2])
+
+
+@pytest.fixture
+def cfg():
+    return small_config()
+
+
+@pytest.fixture
+def two_shots(cfg):
+    cfg.data.shots = 2
+    return cfg
+
+
+def frames_of(clip):
+    """The frame numbers, which FakeIndex paints into its images."""
+    return ((clip.images[:, 0, 12, 16] * 0.229 + 0.485) * 255).round().int().tolist()
+
+
+class Watched(FakeIndex):
+    """Counts the images that are read, by whatever process; those of `broken` cannot be."""
+
+    def __init__(self, *arguments, broken=(), **settings):
+        super().__init__(*arguments, **settings)
+        self.broken, self.count = set(broken), multiprocessing.Value("i", 0)
+
+    def read_image(self, video, frame):
+        with self.count.get_lock():
+            self.count.value += 1
+        if (video, frame) in self.broken:
+            raise FileNotFoundError(f"no image {self.file_name(video, frame)}.\n  Unpack the images again")
+        return super().read_image(video, frame)
+
+
+# -- what is tested, with which supports
+
+def test_every_pair_is_tested_once_with_all_its_frames(cfg):
+    index = FakeIndex({1: 7, 5: 6}, length=9)
+    episodes = TestEpisodes(index, [1, 5], cfg, run=2)
+    assert episodes.pairs == [(1, v) for v in index.videos(1)] + [(5, v) for v in index.videos(5)]
+    assert episodes.key(8) == (5, "v501") and len(episodes) == 13
+    episode, clips = episodes.episode(8), [episodes.clip(8, n) for n in range(episodes.num_clips(8))]
+    assert episode.frames == [f"v501/{t:05d}.jpg" for t in range(2, 11)] and episode.run == 2
+    assert [frames_of(clip) for clip in clips] == [[2, 3, 4, 5, 6], [7, 8, 9, 10]]
+    assert clips[1].images.shape == (4, 3, 24, 32) and clips[1].masks.shape == (4, 24, 32)
+    assert clips[1].images.dtype == torch.float32 and clips[1].masks.dtype == torch.bool
+    assert clips[1].original_masks is None
+
+
+def test_plan_opens_no_image_and_is_what_is_loaded(cfg):
+    index = FakeIndex({1: 8})
+    episodes = TestEpisodes(index, [1], cfg, run=0)
+    plans = [episodes.plan(i) for i in range(len(episodes))]
+    assert index.read == []
+    for i in (0, 7):
+        assert [index.file_name(*s) for s in plans[i].supports] == episodes.episode(i).support_frames
+        assert [index.file_name(plans[i].video, f) for f in plans[i].frames] == episodes.episode(i).frames
+
+
+def test_protocol_two_draws_supports_for_every_query_video(cfg):
+    episodes = TestEpisodes(FakeIndex({1: 12}), [1], cfg, run=0)
+    plans = [episodes.plan(i) for i in range(12)]
+    for plan in plans:
+        videos = {video for video, _ in plan.supports}
+        assert len(videos) == 5 and plan.video not in videos
+    assert len({plan.supports for plan in plans}) == 12
+
+
+def test_protocol_one_draws_supports_once_per_class_and_run(cfg):
+    cfg.test.protocol = "I"
+    index = FakeIndex({1: 12, 5: 8})
+    episodes = TestEpisodes(index, [1, 5], cfg, run=0)
+    for class_id, count in ((1, 12), (5, 8)):
+        plans = [episodes.plan(i) for i in range(len(episodes)) if episodes.pairs[i][0] == class_id]
+        assert len({plan.supports for plan in plans}) == 1
+        used = {video for video, _ in plans[0].supports}
+        assert len(used) == 5 and [p.video for p in plans] == [v for v in index.videos(class_id) if v not in used]
+        assert len(plans) == count - 5
+    assert TestEpisodes(index, [1, 5], cfg, run=1).plan(0).supports != episodes.plan(0).supports
+
+
+@pytest.mark.parametrize("protocol", ["I", "II"])
+def test_supports_depend_on_seed_run_and_pair_only(cfg, protocol):
+    """Not on memory, clips, augmentation, workers, other classes or which other pairs are tested."""
+    cfg.test.protocol = protocol
+    index = FakeIndex({1: 9, 5: 9})
+    episodes = TestEpisodes(index, [1, 5], cfg, run=3)
+    supports = {episodes.pairs[i]: episodes.plan(i).supports for i in range(len(episodes))}
+    other = copy.deepcopy(cfg)
+    other.memory.update(length=1, min_iou=0.1)
+    other.model.memory_prototype = False
+    other.data.update(workers=3, augmentation="released", clip_length=2)
+    last = list(supports)[-1]
+    alone = TestEpisodes(index, [5], other, run=3, only={last[1]})
+    assert alone.pairs == [last] and alone.plan(0).supports == supports[last]
+    assert TestEpisodes(index, [1, 5], cfg, run=4).plan(0).supports != episodes.plan(0).supports
+    other.seed = 43
+    assert TestEpisodes(index, [1, 5], other, run=3).plan(0).supports != episodes.plan(0).supports
+
+
+def test_test_class_with_too_few_videos_stops_the_run(cfg):
+    with pytest.raises(ValueError, match="has 5 usable videos"):
+        TestEpisodes(FakeIndex({1: 5}), [1], cfg, run=0)
+
+
+@pytest.mark.parametrize("protocol, count", [*itertools.product(["I", "II"], [1, 2, 4, 5])])
+def test_few_videos_leave_a_query_in_the_test(cfg, protocol, count):
+    cfg.test.protocol = protocol
+    episodes = TestEpisodes(FakeIndex({1: count}), [1], with_few_videos(cfg), run=0)
+    assert len(episodes) == (count if protocol == "II" else 1)
+    for i in range(len(episodes)):
+        episode = episodes.episode(i)
+        videos = {video_of(f) for f in episode.support_frames}
+        assert episode.supports_share_video and len(set(episode.support_frames)) == 5
+        assert (episode.video in videos) == (count == 1) and len(videos) == max(1, count - 1)
+
+
+def test_original_masks_come_on_request(cfg):
+    cfg.test.resolution = "original"
+    clip = TestEpisodes(FakeIndex({1: 7}, length=4), [1], cfg, run=0).clip(0, 0)
+    assert clip.original_masks.shape == (4, 48, 64) and clip.original_masks.dtype == torch.bool
+    assert clip.original_masks[0, 12:36, 16:48].all() and clip.original_masks[0].sum() == 24 * 32
+
+
+# -- the stream
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_episodes_and_clips_come_in_order_whatever_the_workers(two_shots, workers):
+    episodes = TestEpisodes(FakeIndex({1: 4, 2: 3}, length=12), [1, 2], two_shots, run=1)
+    stream, order = EpisodeStream(episodes, [5, 0, 2], workers), [5, 0, 2]
+    assert len(stream) == 3 and stream.frames == 36
+    for i, episode in zip(order, stream, strict=True):
+        alone = episodes.episode(i)
+        assert (episode.id, episode.frames, episode.support_frames) == (alone.id, alone.frames, alone.support_frames)
+        assert torch.equal(episode.support_images, alone.support_images) and episode.support_masks.any()
+        assert [frames_of(clip) for clip in episode.clips] == [[2, 3, 4, 5, 6], [7, 8, 9, 10, 11], [12, 13]]
+
+
+def test_clips_laid_end_to_end_are_the_whole_video(two_shots):
+    two_shots.test.resolution = "original"
+    index = FakeIndex({1: 3}, length=11)
+    episodes = TestEpisodes(index, [1], two_shots, run=0)
+    clips = list(next(iter(EpisodeStream(episodes, [1]))).clips)
+    frames, masks = read_frames(index, 1, [(101, frame) for frame in range(2, 13)])
+    images, input_masks = episodes.transform(frames, masks)
+    assert torch.equal(torch.cat([clip.images for clip in clips]), images) and len(images) == 11
+    assert torch.equal(torch.cat([clip.masks for clip in clips]), input_masks)
+    assert torch.cat([clip.original_masks for clip in clips]).numpy().tolist() == [mask.tolist() for mask in masks]
+
+
+@WORKERS
+def test_clips_nobody_took_are_passed_over(two_shots, workers):
+    episodes = TestEpisodes(FakeIndex({1: 4}, length=12), [1], two_shots, run=0)
+    for taken, episode in zip((1, 0, 3, 2), EpisodeStream(episodes, range(4), workers), strict=True):
+        clips = [frames_of(clip) for clip in itertools.islice(episode.clips, taken)]
+        assert clips == [[2, 3, 4, 5, 6], [7, 8, 9, 10, 11], [12, 13]][:taken]
+        assert episode.video == f"v10{[1, 0, 3, 2].index(taken)}"
+
+
+def shown_until_error(stream):
+    """[(video, frames of a clip)] and the message of the error in the end"""
+    seen = []
+    try:
+        for episode in stream:
+            for clip in episode.clips:
+                seen.append((episode.video, frames_of(clip)))
+    except FileNotFoundError as error:      # not kept: its traceback would keep the loader's workers
+        return seen, str(error)
+    raise AssertionError(f"no error after {seen}")
+
+
+@WORKERS
+def test_a_file_that_cannot_be_read_raises_when_its_clip_is_due(two_shots, workers):
+    """With its own message, and no worker's traceback around it."""
+    index = Watched({1: 4}, length=12, broken=[(101, 8)])
+    episodes = TestEpisodes(index, [1], two_shots, run=0)
+    order = [i for i in range(4) if (101, 8) not in episodes.plan(i).supports and i != 1]
+    seen, message = shown_until_error(EpisodeStream(episodes, [*order, 1, 0], workers))
+    videos = [*(f"v10{i}" for i in order for _ in range(3)), "v101"]
+    assert [video for video, _ in seen] == videos and seen[-1][1] == [2, 3, 4, 5, 6]
+    assert message == "no image v101/00008.jpg.\n  Unpack the images again"
+
+
+@WORKERS
+def test_a_support_that_cannot_be_read_raises_after_the_videos_before_it(two_shots, workers):
+    episodes = TestEpisodes(FakeIndex({1: 5}, length=6), [1], two_shots, run=0)
+    *before, last = (set(episodes.plan(i).supports) for i in range(5))
+    video, frame = min(last - set().union(*before))
+    episodes.index = Watched({1: 5}, length=6, broken=[(video, frame)])
+    order = [i for i in range(5) if i != video - 100]        # it is not among the queries
+    seen, message = shown_until_error(EpisodeStream(episodes, order, workers))
+    assert [name for name, _ in seen] == [f"v10{i}" for i in order[:-1] for _ in range(2)]
+    assert message.startswith(f"no image v{video}/{frame:05d}.jpg")
+
+
+@WORKERS
+def test_reading_stays_a_few_items_ahead_of_a_long_video(two_shots, workers):
+    index = Watched({1: 3}, length=400)
+    episodes = TestEpisodes(index, [1], two_shots, run=0)
+    ahead = (2 * workers + 1) * two_shots.data.clip_length if workers else 0
+    for number, episode in enumerate(EpisodeStream(episodes, [0, 1], workers)):
+        shown = number * 402 + two_shots.data.shots
+        for clip in episode.clips:
+            shown += len(clip.images)
+            assert shown <= index.count.value <= shown + ahead
+        assert shown == (number + 1) * 402
+
+
+def test_reading_goes_on_across_videos_while_nobody_asks(two_shots):
+    index = Watched({1: 3}, length=10)
+    stream = iter(EpisodeStream(TestEpisodes(index, [1], two_shots, run=0), [0, 1], workers=2))
+    list(next(stream).clips)
+    patience = time.monotonic() + 60
+    while index.count.value < 2 * 12 and time.monotonic() < patience:      # both videos with their two supports
+        time.sleep(0.01)
+    assert index.count.value == 2 * 12
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@WORKERS
+def test_images_for_a_gpu_are_pinned(two_shots, workers):
+    episodes = TestEpisodes(FakeIndex({1: 3}, length=7), [1], two_shots, run=0)
+    episode = next(iter(EpisodeStream(episodes, [1], workers, pin_memory=True)))
+    assert episode.support_images.is_pinned()
+    for number, clip in enumerate(episode.clips):
+        assert clip.images.is_pinned() and torch.equal(clip.images, episodes.clip(1, number).images)
+
+
+# -- K from 1 to 10, five runs
+
+@pytest.mark.parametrize("protocol, shots", [*itertools.product(["I", "II"], range(1, 11))])
+def test_one_to_ten_shots_in_five_runs_that_all_differ(cfg, protocol, shots):
+    cfg.test.protocol, cfg.data.shots = protocol, shots
+    index, drawn = FakeIndex({1: 14, 5: 11}, length=30), set()
+    for run in range(5):
+        episodes = TestEpisodes(index, [1, 5], cfg, run)
+        plans = [episodes.plan(i) for i in range(len(episodes))]
+        for plan in plans:
+            videos = {video for video, _ in plan.supports}
+            assert len(plan.supports) == len(videos) == shots and plan.video not in videos
+            assert all(video // 100 == plan.class_id for video in videos)
+        of_first = [plan.supports for plan in plans if plan.class_id == 1]
+        assert len(of_first) == 14 - shots * (protocol == "I")
+        assert (len(set(of_first)) == 1) == (protocol == "I") or len(of_first) == 1
+        drawn.add(tuple(of_first))
+    assert len(drawn) == 5
+    loaded = next(iter(EpisodeStream(episodes, [0])))
+    assert loaded.support_images.shape == (shots, 3, 24, 32) and loaded.support_masks.flatten(1).any(dim=1).all()
+    assert loaded.support_frames == [index.file_name(*support) for support in plans[0].supports]
+
+
+def tiny_method(shots):
+    """The demo's config, smaller, and its method with a model in eval mode."""
+    cfg = load_config(["config/demo/ytvis.yaml"], [
+        f"data.shots={shots}", "data.size=[48, 80]", "backbone.width=8", "model.dim=16", "model.heads=2",
+        "model.ffn_dim=16", "iou_net.dim=4", "iou_net.hidden=8", "memory.min_iou=0.0", "test.runs=2"])
+    method = get_method(cfg.model.method)
+    torch.manual_seed(0)
+    return cfg, method, method.build(cfg).eval()
+
+
+@pytest.mark.parametrize("shots", [1, 10])
+def test_one_and_ten_shots_go_through_network_memory_and_metrics(shots):
+    cfg, method, model = tiny_method(shots)
+    index = FakeIndex({1: 11}, length=3, size=(48, 80))
+    runs = [TestEpisodes(index, [1], cfg, run, only={100, 107}) for run in range(cfg.test.runs)]
+
+    def start(episode):
+        assert episode.support_images.shape == (shots, 3, 48, 80)
+        return method.VideoSegmenter(model, episode.support_images, episode.support_masks, memory=cfg.memory,
+                                     rng=rng_for(0)).shared
+
+    lines = evaluate(start, EpisodeStream(RunsTogether(runs), range(2)), cfg, 1, lambda line: None)
+    assert [(line["run"], line["video"]) for line in lines] == [(0, "v100"), (1, "v100"), (0, "v107"), (1, "v107")]
+    for line in lines:
+        assert len(line["support_frames"]) == len({video_of(f) for f in line["support_frames"]}) == shots
+        assert len(line["j"]) == len(line["pred_iou"]) == 3 and all(line["remembered"])
+    assert lines[0]["support_frames"] != lines[1]["support_frames"]
+
+
+def test_ten_copies_of_a_support_say_what_one_says():
+    """Averages over supports, nothing that grows with K: prototype, prior, similarity maps and IoUNet."""
+    cfg, method, model = tiny_method(1)
+    image, clip = torch.randn(1, 3, 48, 80), Clip(torch.randn(4, 3, 48, 80), torch.zeros(4, 48, 80, dtype=torch.bool))
+    mask = torch.rand(1, 48, 80) > 0.6
+    one, ten = (method.VideoSegmenter(model.double(), image.repeat(k, 1, 1, 1).double(), mask.repeat(k, 1, 1),
+                                      memory=cfg.memory, rng=rng_for(0)) for k in (1, 10))
+    for part in (clip.images[:2], clip.images[2:]):
+        a, b = one(part.double()), ten(part.double())
+        assert torch.allclose(a.margins, b.margins, atol=1e-6) and torch.allclose(a.ious, b.ious, atol=1e-9)
+        assert a.margins.std() > 0
+
+
+# Several runs over one video
+
+@pytest.mark.parametrize("protocol", ["I", "II"])
+def test_runs_together_hold_every_episode_of_every_run_once(cfg, protocol):
+    cfg.test.protocol = protocol
+    runs = [TestEpisodes(FakeIndex({1: 12, 5: 8}), [1, 5], cfg, run) for run in (0, 1, 2)]
+    together = RunsTogether(runs)
+    found = [(episodes.run, number) for group in together.groups for episodes, number in group]
+    assert sorted(found) == [(e.run, i) for e in runs for i in range(len(e))]
+    for group in together.groups:
+        assert len({episodes.pairs[number] for episodes, number in group}) == 1
+        assert [episodes.run for episodes, _ in group] == sorted(episodes.run for episodes, _ in group)
+
+
+def test_what_is_done_already_is_left_out_run_by_run(cfg):
+    runs = [TestEpisodes(FakeIndex({1: 7}), [1], cfg, run) for run in (0, 1)]
+    done = {(0, 1, "v100"), (0, 1, "v101"), (1, 1, "v101")}
+    together = RunsTogether(runs, done)
+    rest = {(e.run, *e.key(i)) for group in together.groups for e, i in group}
+    assert rest == {(run, 1, f"v{100 + n}") for run in (0, 1) for n in range(7)} - done
+    assert len(together) == 6         # v101 is complete
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_video_is_read_once_for_all_runs(two_shots, workers):
+    index = FakeIndex({1: 4}, length=7)
+    runs = [TestEpisodes(index, [1], two_shots, run) for run in (0, 1, 2)]
+    stream = EpisodeStream(RunsTogether(runs), range(4), workers)
+    assert stream.frames == 3 * 28 and stream.results == 3 * 4 and len(stream) == 4
+    for number, episode in enumerate(stream):
+        assert [run.run for run in episode.runs] == [0, 1, 2] and episode.video == f"v{100 + number}"
+        for run, episodes in zip(episode.runs, runs, strict=True):
+            alone = episodes.episode(number)
+            assert run.support_frames == alone.support_frames
+            assert torch.equal(run.support_images, alone.support_images)
+        assert sum(len(clip.masks) for clip in episode.clips) == 7
+    if workers == 0:
+        supports = [name for i in range(4) for e in runs for name in e.episode(i).support_frames]
+        index.read.clear()
+        list(map(list, (episode.clips for episode in stream)))
+        assert len(index.read) == 28 + len(supports)

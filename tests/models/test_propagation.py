@@ -1,0 +1,429 @@
+"""Table 3's protocol: the first frame by the model, the others by a plug; our own matching against a slow loop."""
+import json
+import math
+import sys
+import textwrap
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+import test as test_script
+from dataloaders.episode import Clip
+from models import get_method, propagation, vipmt
+from models.propagation import matching
+from models.propagation.matching import FeatureMatching, follow, to_labels, to_pixels
+from utils.checkpoint import save_checkpoint
+from utils.config import load_config, user_errors
+
+IPMT = ["config/demo/ytvis.yaml", "config/vipmt/ablation/ipmt_baseline.yaml"]
+BOTH = [*IPMT, "config/vipmt/ablation/ipmt_propagation.yaml"]
+TINY = ["backbone.width=8", "model.dim=16", "model.layers=2", "model.heads=2", "model.ffn_dim=24"]
+SIZE = (44, 56)      # rows are no multiple of 8
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+def built(*overrides):
+    return propagation.build(load_config(BOTH, [*TINY, *overrides])).eval()
+
+
+def inputs(frames=7, shots=2):
+    supports = torch.randn(shots, 3, *SIZE), torch.rand(shots, *SIZE) > 0.5
+    return supports, torch.randn(frames, 3, *SIZE)
+
+
+def segmenter(model, supports, method=propagation):
+    memory = load_config(BOTH, TINY).memory
+    return method.VideoSegmenter(model, *supports, memory=memory, rng=np.random.default_rng(0))
+
+
+def segment(model, supports, images, clip_length=3):
+    run = segmenter(model, supports)
+    return torch.cat([run(clip).margins for clip in images.split(clip_length)])
+
+
+def half_is_object(model, supports, images):
+    """Shifts the final classifier, so that an untrained model's first mask is neither empty nor full."""
+    with torch.no_grad():
+        model.final_classifier[-1].bias[1] -= segment(model, supports, images[:1]).median()
+
+
+# Matching
+
+def slow_follow(frame, context, labels, top_k, temperature, radius):
+    """The definition, position by position: the k best of the cosines that may be seen, their softmax, the mean."""
+    _, h, w = frame.shape
+    found = torch.zeros(h, w, dtype=frame.dtype)
+    for i in range(h):
+        for j in range(w):
+            seen = []
+            for m in range(len(context)):
+                for a in range(h):
+                    for b in range(w):
+                        if m == 0 or max(abs(a - i), abs(b - j)) <= radius:
+                            u, v = frame[:, i, j], context[m, :, a, b]
+                            seen.append((float(u @ v / (u.norm() * v.norm())), float(labels[m, a, b])))
+            best = sorted(seen, reverse=True)[:top_k]
+            weights = [math.exp(cosine / temperature) for cosine, _ in best]
+            found[i, j] = sum(w * label for w, (_, label) in zip(weights, best, strict=True)) / sum(weights)
+    return found
+
+
+@pytest.mark.parametrize(("contexts", "top_k", "radius"), [(1, 3, 1), (3, 5, 1), (3, 1, 0), (2, 1000, 2), (3, 7, 50)])
+@pytest.mark.parametrize("scores", [2 ** 24, 50])
+def test_matching_equals_a_loop_over_positions(monkeypatch, contexts, top_k, radius, scores):
+    monkeypatch.setattr(matching, "SCORES", scores)       # a few rows of the affinity at a time, or all
+    context = torch.randn(contexts, 6, 4, 5, dtype=torch.float64)
+    frame, labels = torch.randn(6, 4, 5, dtype=torch.float64), torch.rand(contexts, 4, 5, dtype=torch.float64)
+    top_k = min(top_k, 20)         # of the first frame alone there are 20: never more are averaged
+    found = follow(*(torch.nn.functional.normalize(x, dim=-3) for x in (frame, context)), labels,
+                   top_k=top_k, temperature=0.1, radius=radius)
+    torch.testing.assert_close(found, slow_follow(frame, context, labels, top_k, 0.1, radius))
+
+
+@pytest.mark.parametrize("size", [(24, 40), (17, 30), (8, 5)])
+def test_labels_are_the_share_of_object_around_a_position(size):
+    mask = torch.rand(*size) > 0.5
+    expected = [[mask[max(0, 8 * i - 4):8 * i + 5, max(0, 8 * j - 4):8 * j + 5].double().mean()
+                 for j in range(math.ceil(size[1] / 8))] for i in range(math.ceil(size[0] / 8))]
+    torch.testing.assert_close(to_labels(mask.double()), torch.tensor(expected))
+
+
+@pytest.mark.parametrize("size", [(24, 40), (17, 30), (8, 5)])
+def test_pixels_are_interpolated_between_the_positions(size):
+    labels = torch.rand(2, *(math.ceil(n / 8) for n in size), dtype=torch.float64)
+    found = to_pixels(labels, size)
+    for y in range(size[0]):
+        for x in range(size[1]):
+            i, j = (min(v / 8, n - 1) for v, n in zip((y, x), labels.shape[1:], strict=True))
+            corners = [(a, b, (1 - abs(a - i)) * (1 - abs(b - j))) for a in {math.floor(i), math.ceil(i)}
+                       for b in {math.floor(j), math.ceil(j)}]
+            expected = sum(weight * labels[:, a, b] for a, b, weight in corners)
+            torch.testing.assert_close(found[:, y, x], expected)
+
+
+def moving_square(frames, step, size=(96, 160), side=40):
+    """A textured square over another texture, `step` columns per frame  ->  images (T, 3, H, W), masks (T, H, W)"""
+    def texture(*size):
+        coarse = torch.randn(1, 3, *(n // 8 for n in size))
+        return torch.nn.functional.interpolate(coarse, size=size, mode="bicubic")[0]
+    background, square = texture(*size), texture(side, side) + torch.tensor([2.0, 0.0, -2.0])[:, None, None]
+    images, masks = background.repeat(frames, 1, 1, 1), torch.zeros(frames, *size, dtype=torch.bool)
+    for t in range(frames):
+        images[t, :, 30:30 + side, 20 + step * t:20 + step * t + side] = square
+        masks[t, 30:30 + side, 20 + step * t:20 + step * t + side] = True
+    return images, masks
+
+
+def colours(images):
+    """What a position sees around its pixel (8 i, 8 j), as simple features: four colours, the mean and around it."""
+    def around(n):
+        return torch.nn.functional.avg_pool2d(images, n, 8, padding=n // 2, count_include_pad=False)
+    return SimpleNamespace(c4=torch.cat([around(3), around(9), around(17)], dim=1)[None])
+
+
+@pytest.mark.parametrize("step", [3, 8])
+def test_a_moved_square_is_followed_without_drift(step):
+    drifts = []
+    for _ in range(4):
+        images, masks = moving_square(10, step)
+        plug = FeatureMatching(level="c4", frames=3, top_k=5, temperature=0.05, radius=3)
+        frames = plug.encode(images, partial(colours, images))
+        plug.begin(frames[0], masks[0])
+        found, truth, stays = plug.propagate(frames[1:]) > 0, masks[1:], masks[:1].expand(9, -1, -1)
+        iou, still = ((x & truth).sum((1, 2)) / (x | truth).sum((1, 2)) for x in (found, stays))
+        assert iou.min() > 0.5 and iou[-1] > still[-1] + 0.2
+        drifts.append(centres(found) - centres(truth))
+    assert torch.cat(drifts).mean(dim=0).abs().max() < 2       # labels of whole blocks would drift by half of one, 4
+
+
+def centres(masks):
+    return torch.stack([mask.nonzero().double().mean(dim=0) for mask in masks])
+
+
+@pytest.mark.parametrize("value", [False, True])
+@torch.no_grad()
+def test_empty_and_full_first_masks_stay_as_they_are(value):
+    model, plug = built(), FeatureMatching(level="c3", frames=2, top_k=5, temperature=0.1, radius=2)
+    images = torch.randn(5, 3, *SIZE)
+    frames = plug.encode(images, lambda: model.encode(images[None]))
+    plug.begin(frames[0], torch.full(SIZE, value))
+    margins = plug.propagate(frames[1:])
+    torch.testing.assert_close(margins, torch.full_like(margins, 1.0 if value else -1.0))
+
+
+@torch.no_grad()
+def test_context_is_the_first_frame_and_the_last_n(monkeypatch):
+    plug, seen = FeatureMatching(level="c4", frames=2, top_k=2, temperature=0.1, radius=1), []
+
+    def record(frame, context, labels, **rule):
+        seen.append([float(x.flatten()[0]) for x in context])
+        return follow(frame, context, labels, **rule)
+    monkeypatch.setattr(matching, "follow", record)
+    frames = torch.arange(6.0)[:, None, None, None].expand(6, 4, 2, 3)
+    plug.begin(frames[0], torch.ones(16, 24, dtype=torch.bool))
+    plug.propagate(frames[1:])
+    assert seen == [[0], [0, 1], [0, 1, 2], [0, 2, 3], [0, 3, 4]]      # so memory does not grow with the video
+
+
+# The segmenter
+
+def test_first_frame_is_the_models_and_clips_may_be_cut_anywhere():
+    """In double precision: in single, batches of other sizes round otherwise, and the k best may change place."""
+    model, ((pictures, masks), images) = built().double(), inputs()
+    supports, images = (pictures.double(), masks), images.double()
+    half_is_object(model, supports, images)
+    whole = segment(model, supports, images, clip_length=7)
+    alone = segmenter(model, supports, method=vipmt)(images[:1]).margins
+    torch.testing.assert_close(whole[:1], alone)
+    assert whole.shape == (7, *SIZE) and whole.dtype == torch.float32 and 0.2 < (whole[0] > 0).float().mean() < 0.8
+    for clip_length in (1, 3):
+        torch.testing.assert_close(segment(model, supports, images, clip_length), whole)
+
+
+def test_later_frames_do_not_ask_the_model_again(monkeypatch):
+    model, (supports, images) = built(), inputs()
+    run, calls = segmenter(model, supports), []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    for clip in images.split(2):
+        said = run(clip)
+        assert said.ious is None and not said.remembered.any() and len(said.remembered) == len(clip)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("amp", [None, torch.bfloat16])
+def test_runs_that_share_features_give_the_same_masks_and_encode_each_frame_once(amp):
+    model, (first, images), (second, _) = built(), inputs(), inputs(shots=3)
+    half_is_object(model, first, images)
+
+    def runs():
+        return [propagation.VideoSegmenter(model, *s, memory=load_config(BOTH).memory, rng=None, amp=amp)
+                for s in (first, second)]
+    alone = [torch.cat([run(clip).margins for clip in images.split(3)]) for run in runs()]
+    together, encoded = runs(), []
+    model.backbone.register_forward_hook(lambda module, inputs, output: encoded.extend(inputs[0].flatten(0, 1)))
+    found = [[], []]
+    for part in images.split(3):
+        clip = Clip(images=part, masks=None)
+        for run, margins in zip(together, found, strict=True):
+            margins.append(run.shared(clip).margins)
+    assert len(encoded) == 7 and all(torch.equal(a, b) for a, b in zip(encoded, images, strict=True))
+    for a, b in zip(found, alone, strict=True):
+        assert torch.equal(torch.cat(a), b) and torch.isfinite(b).all()
+    assert not torch.equal(*alone)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_gpu_gives_the_cpus_masks():
+    (supports, images), found = inputs(), {}
+    model = built()
+    half_is_object(model, supports, images)
+    for device in ("cpu", "cuda"):
+        model.to(device)
+        found[device] = segment(model, supports, images).cpu()
+    assert ((found["cpu"] > 0) == (found["cuda"] > 0)).float().mean() > 0.99      # ties of cosines may fall otherwise
+
+
+def test_ipmt_checkpoint_fits():
+    names = vipmt.build(load_config(IPMT, TINY)).state_dict().keys()
+    assert built().state_dict().keys() == names
+
+
+def test_training_is_refused_with_the_way_to_go():
+    cfg = load_config(BOTH, TINY)
+    for attempt in (lambda: propagation.build(cfg, pretrained=True), lambda: propagation.TrainStep(None, cfg)):
+        with pytest.raises(ValueError, match="ipmt_baseline.yaml"):
+            attempt()
+
+
+# Plugs
+
+SHIFT = '''
+import torch
+from models.propagation import to_rgb
+made = []
+
+class Plug:
+    """The first mask, one column further to the right with every frame."""
+    def __init__(self, cfg, model, device):
+        made.append(self)
+        self.device = device
+    def begin(self, image, mask):
+        assert image.shape == (3, *mask.shape) and mask.dtype == torch.bool and image.device == self.device
+        self.rgb, self.mask = to_rgb(image), mask
+    def propagate(self, images):
+        found = []
+        for image in images:
+            self.mask = self.mask.roll(1, dims=1)
+            found.append(self.mask.float() - 0.5)
+        return torch.stack(found)
+'''
+
+
+@pytest.fixture
+def plug(tmp_path, monkeypatch):
+    """plug(name, text): a user's module in a folder of theirs"""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(name, text):
+        (tmp_path / f"{name}.py").write_text(text)
+    yield write
+    for name in [n for n, m in sys.modules.items() if str(getattr(m, "__file__", "")).startswith(str(tmp_path))]:
+        del sys.modules[name]
+
+
+def test_a_users_module_takes_over_after_the_first_frame(plug):
+    plug("shift_plug", SHIFT)
+    model, (supports, images) = built("propagation.plug=shift_plug:Plug"), inputs()
+    half_is_object(model, supports, images)
+    sys.modules["shift_plug"].made.clear()
+    encoded = []
+    model.backbone.register_forward_hook(lambda module, inputs, output: encoded.append(inputs[0].shape[1]))
+    masks = segment(model, supports, images) > 0
+    assert encoded == [2, 3]           # the supports, the first clip: a plug of images needs no more features
+    for t in range(1, 7):
+        assert torch.equal(masks[t], masks[0].roll(t, dims=1))
+    made, = sys.modules["shift_plug"].made
+    pixels = images[0] * torch.tensor([0.229, 0.224, 0.225])[:, None, None]
+    torch.testing.assert_close(made.rgb, pixels + torch.tensor([0.485, 0.456, 0.406])[:, None, None])
+
+
+def test_every_run_has_a_propagator_of_its_own(plug):
+    plug("shift_plug", SHIFT)
+    model, (supports, images) = built("propagation.plug=shift_plug:Plug"), inputs()
+    half_is_object(model, supports, images)
+    alone = segment(model, supports, images)
+    runs = [segmenter(model, supports) for _ in range(2)]
+    for clip in images.split(3):
+        found = [run(clip).margins for run in runs]
+    assert all(torch.equal(x, alone[-1:]) for x in found)
+
+
+CORE = """
+import torch
+class InferenceCore:
+    'XMem as it is driven from outside: remembers the mask, returns probabilities of background and object.'
+    def __init__(self, network, config):
+        assert network == ("saves/XMem.pth", "eval") and config["mem_every"] == 5
+    def set_all_labels(self, labels):
+        assert labels == [1]
+    def step(self, image, mask=None, valid_labels=None):
+        assert image.dim() == 3 and (mask is None or mask.shape == (1, *image.shape[1:]) and valid_labels == [1])
+        self.mask = mask if mask is not None else self.mask.roll(1, dims=2)
+        return torch.cat([1 - self.mask, self.mask])
+"""
+NETWORK = """
+class XMem:
+    def __init__(self, config, path, map_location): self.path = path
+    def to(self, device): return self
+    def eval(self): return self.path, "eval"
+"""
+
+
+def test_the_adapter_of_the_documentation_runs(plug, tmp_path):
+    text = propagation.__doc__.partition("that interface, not with XMem itself):")[2].partition("    PYTHONPATH")[0]
+    plug("xmem_plug", textwrap.dedent(text))
+    for folder, name, code in (("inference", "inference_core", CORE), ("model", "network", NETWORK)):
+        (tmp_path / folder).mkdir()
+        plug(f"{folder}/{name}", code)
+    model, (supports, images) = built("propagation.plug=xmem_plug:Plug"), inputs()
+    half_is_object(model, supports, images)
+    masks = segment(model, supports, images) > 0
+    assert all(torch.equal(masks[t], masks[0].roll(t, dims=1)) for t in range(7))
+
+
+@pytest.mark.parametrize(("name", "text", "words"), [
+    ("nonsense", "", ["nonsense", "matching, or module:factory"]),
+    ("not_there:make", None, ["cannot import not_there", "PYTHONPATH"]),
+    ("needs_more:make", "import a_module_nobody_has", ["a_module_nobody_has", "what it imports is not"]),
+    ("empty_one:make", "def other(cfg, model, device): pass", ["no function or class 'make'", "other"]),
+    ("a_value:make", "make = 3", ["no function or class 'make'"])], ids=lambda x: x if isinstance(x, str) else "")
+def test_a_plug_that_cannot_be_had_is_named_before_any_video(plug, name, text, words):
+    if text is not None:
+        plug(name.partition(":")[0], text)
+    with pytest.raises(ValueError) as caught:
+        built(f"propagation.plug={name}")
+    assert "propagation.plug" in str(caught.value) and all(word in str(caught.value) for word in words)
+
+
+WRONG = '''
+import torch
+class Plug:
+    def __init__(self, cfg, model, device): pass
+    def begin(self, image, mask): self.size = mask.shape
+    def propagate(self, images):
+        return {}
+'''
+
+
+@pytest.mark.parametrize(("answer", "words"), [
+    ("None", ["floating point", "NoneType"]),
+    ("torch.ones(len(images), *self.size, dtype=torch.bool)", ["floating point", "torch.bool"]),
+    ("torch.zeros(len(images), 2, *self.size)", ["(2, 44, 56), (T, H, W)", "(2, 2, 44, 56)"]),
+    ("torch.full((len(images), *self.size), torch.nan)", ["NaN", "4928"])])
+def test_a_wrong_answer_names_the_plug_and_what_was_expected(plug, answer, words):
+    plug("wrong_plug", WRONG.format(answer))
+    model, (supports, images) = built("propagation.plug=wrong_plug:Plug"), inputs(3)
+    with pytest.raises(ValueError) as caught:
+        segment(model, supports, images)
+    assert all(word in str(caught.value) for word in ["wrong_plug:Plug: propagate", *words])
+
+
+def test_a_factory_that_returns_something_else_is_refused(plug):
+    plug("half_plug", "class Plug:\n    def __init__(self, *_): pass\n    def begin(self, image, mask): pass\n")
+    model, (supports, _) = built("propagation.plug=half_plug:Plug"), inputs()
+    with pytest.raises(ValueError, match="half_plug:Plug: .* without the method 'propagate'"):
+        segmenter(model, supports)
+
+
+def test_an_encoder_of_the_plug_has_one_entry_per_frame(plug):
+    plug("few_plug", SHIFT + "    def encode(self, images, features): return images[1:]\n")
+    model, (supports, images) = built("propagation.plug=few_plug:Plug"), inputs()
+    with pytest.raises(ValueError, match="few_plug:Plug: encode: expected one entry per frame, 3, got 2"):
+        segment(model, supports, images)
+
+
+# From the command line
+
+def run_test(monkeypatch, root, output, *arguments):
+    configs = [word for path in BOTH for word in ("--config", path)]
+    monkeypatch.setattr(sys, "argv", ["test.py", *configs, "--fold", "1", "--device", "cpu", "--output", str(output),
+                                      f"data.root={root}", "data.size=[48, 80]", "data.few_videos=repeat", *TINY,
+                                      *map(str, arguments)])
+    test_script.main()
+
+
+def test_test_py_propagates_from_an_ipmt_checkpoint(monkeypatch, demo_root, tmp_path, plug):
+    plug("shift_plug", SHIFT)
+    file = tmp_path / "last.pth"
+    save_checkpoint(file, {"model": vipmt.build(load_config(IPMT, TINY)).state_dict(), "fold": 1})
+    tables = {}
+    for name in ("matching", "shift_plug:Plug"):
+        output = tmp_path / name.partition(":")[0]
+        run_test(monkeypatch, demo_root, output, f"propagation.plug={name}", "--runs", 2, "--checkpoint", file)
+        tables[name] = [json.loads(line) for line in (output / "results.jsonl").read_text().splitlines()]
+    lines = tables["matching"]
+    assert {line["run"] for line in lines} == {0, 1} and len(lines) == len(tables["shift_plug:Plug"])
+    assert all(line["pred_iou"] is None and not any(line["remembered"]) for line in lines)
+    for a, b in zip(lines, tables["shift_plug:Plug"], strict=True):
+        assert a["j"][0] == b["j"][0]                            # the first frame is the model's, whatever follows
+
+
+def test_missing_plug_is_one_message_on_the_command_line(monkeypatch, demo_root, tmp_path, capsys):
+    file = tmp_path / "last.pth"
+    save_checkpoint(file, {"model": vipmt.build(load_config(IPMT, TINY)).state_dict(), "fold": 1})
+    with pytest.raises(SystemExit), user_errors():
+        run_test(monkeypatch, demo_root, tmp_path / "out", "propagation.plug=not_there:make", "--checkpoint", file)
+    assert "propagation.plug: not_there:make: cannot import not_there" in capsys.readouterr().err
+
+
+def test_registry_has_the_method():
+    method = get_method("propagation")
+    assert method is propagation and {"build", "TrainStep", "VideoSegmenter", "compile_parts"} <= set(dir(method))

@@ -1,0 +1,247 @@
+"""TrainStep on a batch built by hand: which frames and masks it reads, and where its gradients go."""
+import pytest
+import torch
+
+from dataloaders.episode import EpisodeBatch
+from models.vipmt import TrainStep, build, losses
+from utils.config import load_config
+
+B, SHOTS, CLIPS, LENGTH, SIZE = 2, 2, 3, 2, (40, 48)
+TINY = ["backbone.name=tiny", "backbone.width=8", "backbone.weights=none", "model.dim=16", "model.layers=2",
+        "model.heads=2", "model.ffn_dim=24", "model.dropout=0.0", "model.feature_dropout=0.0", "iou_net.dim=4",
+        "iou_net.hidden=8"]
+PAPER = "config/vipmt/ytvis.yaml"
+RELEASED = "config/vipmt/released.yaml"
+
+
+@pytest.fixture(autouse=True)
+def exact():
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def step_of(*overrides, config=RELEASED):
+    torch.manual_seed(1)
+    cfg = load_config([config], [*TINY, *overrides])
+    return TrainStep(build(cfg), cfg).train()
+
+
+def batch_of(seed=2):
+    generator = torch.Generator().manual_seed(seed)
+
+    def images(n):
+        return torch.randn(B, n, 3, *SIZE, generator=generator)
+
+    def masks(n):
+        coarse = torch.rand(B, n, 5, 6, generator=generator) > 0.5
+        return coarse.repeat_interleave(8, -2).repeat_interleave(8, -1)
+    index = [torch.tensor([[0, 1], [0, 1]]), torch.tensor([[0, 3], [1, 2]])]
+    return EpisodeBatch(images(SHOTS), masks(SHOTS), images(CLIPS * LENGTH), masks(CLIPS * LENGTH), index, LENGTH,
+                        class_ids=[4, 7], ids=["a", "b"])
+
+
+def all_losses(step, batch):
+    encoded = step.encode(batch)
+    return [step(encoded, number)[0] for number in range(encoded.num_clips)]
+
+
+def gradients(step):
+    return {name: p.grad.clone() for name, p in step.named_parameters() if p.grad is not None}
+
+
+# Losses
+
+@pytest.mark.parametrize("config", [PAPER, RELEASED])
+def test_losses_are_finite_named_scalars(config):
+    step, batch = step_of(config=config), batch_of()
+    encoded = step.encode(batch)
+    assert encoded.num_clips == CLIPS
+    for number in range(CLIPS):
+        named, statistics = step(encoded, number)
+        assert set(named) == {"final", "initial", "aux_query", "aux_support", "ccds", "iou_net"}
+        assert all(x.dim() == 0 and torch.isfinite(x) for x in [*named.values(), *statistics.values()])
+        assert set(statistics) == {"iou", "iou_error"} and not any(x.requires_grad for x in statistics.values())
+
+
+@pytest.mark.parametrize("similarity", ["dot", "pooled_cosine"])
+def test_losses_are_the_released_ones_with_the_configs_weights(similarity):
+    step = step_of("loss.final=2.0", "loss.initial=3.0", "loss.aux_query=5.0", "loss.aux_support=7.0",
+                   "loss.ccds_weight=11.0", "loss.iou_weight=13.0", f"iou_net.similarity={similarity}")
+    batch = batch_of()
+    encoded = step.encode(batch)
+    found, _ = step(encoded, 1)
+    model, span = step.model, slice(LENGTH, 2 * LENGTH)
+    features, truth = model.encode(batch.query_images), batch.query_masks[:, span]
+    small = batch.query_masks[..., ::8, ::8]
+    support = model.guide(model.encode(batch.support_images), batch.support_masks)
+    clip = model.prepare(features.frames(span))
+    memory = model.guide_memory(features.frames([0, 1]), batch.query_masks[:, :2])      # clip 2 remembers clip 1
+    out = model(clip, support, memory, size=SIZE)
+    guide_truth = torch.cat([batch.support_masks[..., ::8, ::8], small[:, :2]], dim=1)
+    queries = [logits for layer in out.layers for logits in (layer.clip_logits, layer.frame_logits)]
+    predicted, true = model.predict_iou(out, clip, support, memory), losses.mask_iou(out.masks, truth)
+    expected = {
+        "final": 2 * losses.segmentation_loss(out.logits, truth),
+        "initial": 3 * losses.segmentation_loss(out.initial_logits, truth),
+        "aux_query": 5 * losses.auxiliary_loss(queries, small[:, span]),
+        "aux_support": 7 * losses.auxiliary_loss([layer.support_logits for layer in out.layers], guide_truth),
+        "ccds": 11 * losses.ccds_loss_released(torch.stack([layer.clip_inter for layer in out.layers]),
+                                               clip.reduced, small[:, span]),
+        "iou_net": 13 * (predicted - true).abs().sum() / B}
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12)
+
+
+def test_loss_switches():
+    batch = batch_of()
+    assert "ccds" not in all_losses(step_of("loss.ccds=none"), batch)[0]
+
+    def second_clip(name, switch):
+        return all_losses(step_of(switch), batch)[1][name]
+    mean, total = (second_clip("iou_net", f"iou_net.loss={kind}") for kind in ("mean", "sum_per_batch"))
+    torch.testing.assert_close(total, LENGTH * mean)
+    assert not torch.isclose(second_clip("iou_net", "iou_net.loss=bce"), mean)
+    paper, released = (second_clip("ccds", f"loss.ccds={kind}") for kind in ("paper", "released"))
+    assert not torch.isclose(paper, released)
+
+
+def test_ccds_of_a_single_episode_is_zero():
+    batch = batch_of()
+    for name in ("support_images", "support_masks", "query_images", "query_masks"):
+        setattr(batch, name, getattr(batch, name)[:1])
+    batch.memory_index = [index[:1] for index in batch.memory_index]
+    assert all(named["ccds"] == 0 for named in all_losses(step_of(), batch))
+
+
+def test_model_without_memory_has_no_iou_loss():
+    step = step_of("model.memory_prototype=false")
+    assert all("iou_net" not in named for named in all_losses(step, batch_of()))
+    assert not step.joint_iou and "not used" in step.iou_training
+
+
+def test_separate_training_without_weights_falls_back_to_joint_and_says_so():
+    step = step_of(config=PAPER)
+    assert step.cfg.iou_net.training == "separate" and step.joint_iou and step.iou_training == "trained jointly"
+
+
+def test_iou_net_with_weights_of_its_own_is_frozen(tmp_path):
+    from utils.checkpoint import save_checkpoint
+    path = tmp_path / "iou_net.pth"
+    save_checkpoint(path, {"model": {f"iou_net.{k}": v for k, v in step_of().model.iou_net.state_dict().items()}})
+    cfg = load_config([PAPER], [*TINY, f"iou_net.weights={path}"])
+    model = build(cfg, pretrained=True)
+    step = TrainStep(model, cfg).train()
+    assert not any(p.requires_grad for p in model.iou_net.parameters()) and step.iou_training == f"from {path}"
+    assert "iou_net" not in all_losses(step, batch_of())[0]
+
+
+# Gradients
+
+def test_gradients_of_the_clips_add_up_to_that_of_the_sum():
+    step, batch = step_of(), batch_of()
+    sum(sum(named.values()) for named in all_losses(step, batch)).backward()
+    together = gradients(step)
+    step.zero_grad()
+    encoded = step.encode(batch)
+    for number in range(CLIPS):
+        sum(step(encoded, number)[0].values()).backward()
+    separately = gradients(step)
+    assert together.keys() == separately.keys()
+    for name, gradient in together.items():
+        torch.testing.assert_close(separately[name], gradient, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("config", [PAPER, RELEASED])
+def test_gradient_reaches_every_trained_parameter(config):
+    step = step_of("iou_net.training=joint", config=config)
+    sum(sum(named.values()) for named in all_losses(step, batch_of())).backward()
+    silent = [name for name, p in step.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
+    assert not silent
+    assert all(p.grad is None for p in step.model.backbone.parameters())
+
+
+def test_trained_backbone_learns_where_all_clips_share_one_graph():
+    step = step_of("backbone.trained=true", "train.backward=once")
+    sum(sum(named.values()) for named in all_losses(step, batch_of())).backward()
+    assert all(p.grad is not None and p.grad.any() for name, p in step.model.backbone.named_parameters()
+               if "layer4" not in name)        # stage 4 serves prior and similarity maps, which have no gradient
+
+
+def test_trained_backbone_with_one_graph_per_clip_is_refused():
+    cfg = load_config([RELEASED], [*TINY, "backbone.trained=true", "train.backward=once"])
+    cfg.train.backward = "per_clip"
+    with pytest.raises(ValueError, match="train.backward=once or backbone.trained=false"):
+        TrainStep(build(cfg), cfg)
+
+
+# Memory
+
+def test_all_frames_are_encoded_in_one_call():
+    step, calls = step_of(), []
+    step.model.backbone.register_forward_hook(lambda module, inputs, output: calls.append(inputs[0].shape))
+    all_losses(step, batch_of())
+    assert calls == [(B, SHOTS + CLIPS * LENGTH, 3, *SIZE)]
+
+
+def test_first_clip_has_no_memory():
+    step, batch = step_of(), batch_of()
+    encoded = step.encode(batch)
+    assert step.remember(encoded, 0) == (None, None)
+    batch.memory_index = []
+    assert step.remember(step.encode(batch), 2) == (None, None)
+
+
+def test_memory_index_is_what_memory_reads():
+    """Clip 3 of episode 0 remembers frames 0 and 3, that of episode 1 frames 1 and 2; nothing else is looked at."""
+    step = step_of()
+    before = step(step.encode(batch_of()), 2)[0]
+
+    def losses_with(episode, frame):
+        batch = batch_of()
+        batch.query_images[episode, frame] += 1.0
+        batch.query_masks[episode, frame] = ~batch.query_masks[episode, frame]
+        return step(step.encode(batch), 2)[0]
+    for episode, read in ((0, {0, 3}), (1, {1, 2})):
+        for frame in range(4):
+            after = losses_with(episode, frame)
+            same = all(torch.equal(after[name], value) for name, value in before.items())
+            assert same == (frame not in read), (episode, frame)
+
+
+def test_memory_holds_true_masks_by_default():
+    step, batch = step_of(), batch_of()
+    encoded = step.encode(batch)
+    guidance, truth = step.remember(encoded, 2)
+    expected = torch.stack([batch.query_masks[0, [0, 3]], batch.query_masks[1, [1, 2]]])[..., ::8, ::8]
+    assert torch.equal(guidance.masks, expected) and torch.equal(truth, expected)
+
+
+def test_predicted_memory_masks_come_from_the_clips_before():
+    step, batch = step_of("train.memory_masks=predicted"), batch_of()
+    truth, encoded, predictions = batch.query_masks.clone(), step.encode(batch), []
+    step.model.register_forward_hook(lambda module, inputs, output: predictions.append(output.masks))
+    for number in (0, 1):
+        step(encoded, number)
+    predicted = torch.cat(predictions, dim=1)
+    assert not torch.equal(predicted, truth[:, :4])
+    guidance, true_masks = step.remember(encoded, 2)
+    assert torch.equal(guidance.masks, torch.stack([predicted[0, [0, 3]], predicted[1, [1, 2]]])[..., ::8, ::8])
+    assert torch.equal(true_masks, torch.stack([truth[0, [0, 3]], truth[1, [1, 2]]])[..., ::8, ::8])
+    assert torch.equal(batch.query_masks, truth)       # losses still see the truth
+
+
+def test_noisy_memory_masks_leave_the_truth_alone():
+    step, batch = step_of("train.memory_masks=noisy"), batch_of()
+    truth, encoded = batch.query_masks.clone(), step.encode(batch)
+    guidance, true_masks = step.remember(encoded, 1)
+    assert not torch.equal(guidance.masks, true_masks) and torch.equal(true_masks, truth[:, :2, ::8, ::8])
+    assert torch.equal(batch.query_masks, truth) and torch.equal(encoded.query_masks, truth)
+
+
+def test_memory_sends_no_gradient_into_a_trained_backbone():
+    step, batch = step_of("backbone.trained=true", "train.backward=once"), batch_of()
+    images = batch.query_images.requires_grad_()
+    sum(step(step.encode(batch), 2)[0].values()).backward()
+    assert images.grad[:, 4:].any() and not images.grad[:, :4].any()

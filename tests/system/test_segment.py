@@ -1,0 +1,429 @@
+"""segment.py: the masks of test.py, at any size, in bounded memory; what it writes, and what it keeps if it stops."""
+import csv
+import json
+import shutil
+import sys
+import weakref
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import segment
+import test as test_script
+from dataloaders import build_index, build_test_loader
+from dataloaders.datasets.folds import split_classes
+from dataloaders.fewshot.sampling import rng_for
+from models import get_method
+from segment import Segmenter
+from tools.demo_data.clip import CATEGORY, write_demo_clip
+from tools.demo_data.scene import CATEGORIES
+from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.config import load_config, to_dict, user_errors
+from utils.logger import read_json_lines
+from utils.pictures.film import Film
+
+TINY = ["data.size=[48, 80]", "data.shots=2", "data.clip_length=3", "data.few_videos=repeat", "backbone.width=8",
+        "model.dim=16", "model.layers=2", "model.heads=2", "model.ffn_dim=16", "iou_net.dim=4", "iou_net.hidden=8",
+        "memory.min_iou=0.0", "memory.length=2", "model.init=released"]     # balanced, these weights mark all
+
+
+@pytest.fixture(scope="session")
+def checkpoint(demo_root, tmp_path_factory):
+    """Random weights whose masks are neither empty nor full, as train.py would write them for fold 1."""
+    cfg = load_config(["config/demo/ytvis.yaml"], [*TINY, f"data.root={demo_root}"])
+    torch.manual_seed(3)
+    model = get_method(cfg.model.method).build(cfg).eval()
+    path = tmp_path_factory.mktemp("checkpoint") / "last.pth"
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if not name.startswith("backbone"):
+                weight.add_(0.05 * torch.randn_like(weight))
+    save_checkpoint(path, {"model": model.state_dict(), "config": to_dict(cfg), "fold": 1})
+    return path
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory):
+    """support/, a film of 8 frames of 96 x 160 pixels and frames/, the same as pictures"""
+    root = tmp_path_factory.mktemp("clip") / "clip"
+    about = write_demo_clip(root, partial(Film, fps=8), size=(48, 80), frames=(8, 8))
+    reader, t = cv2.VideoCapture(str(root / about["video"])), 0
+    (root / "frames").mkdir()
+    while (entry := reader.read())[0]:
+        cv2.imwrite(str(root / "frames" / f"{t}.png"), entry[1])
+        t += 1
+    return root
+
+
+@pytest.fixture
+def call(monkeypatch, checkpoint, clip, tmp_path, capsys):
+    """call(*arguments, **replaced): segment.py as a user calls it  ->  output folder, what it prints"""
+    def start(*arguments, output="out", **replaced):
+        given = {"support": clip / "support", "video": clip / "frames", "checkpoint": checkpoint,
+                 "output": tmp_path / output, "device": "cpu"} | replaced
+        named = [text for name, value in given.items() for text in (f"--{name}", str(value))]
+        monkeypatch.setattr(sys, "argv", ["segment.py", *named, *map(str, arguments)])
+        segment.main()
+        return tmp_path / output, capsys.readouterr().out
+    return start
+
+
+def segmenter_of(checkpoint, clip, **options):
+    segmenter = Segmenter.from_checkpoint(checkpoint, **options)
+    segmenter.set_support(*segment.read_supports(clip / "support"))
+    return segmenter
+
+
+def masks_in(folder):
+    return {int(path.stem): np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))}
+
+
+def rows_of(output):
+    with open(output / "frames.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# -- the same as a test ---------------------------------------------------------------------------------------------
+
+def saved_test(monkeypatch, checkpoint, demo_root, output):
+    """test.py as a user calls it, masks at the videos' own size  ->  lines of its results"""
+    monkeypatch.setattr(sys, "argv", [
+        "test.py", "--config", "config/demo/ytvis.yaml", "--fold", "1", "--checkpoint", str(checkpoint),
+        "--device", "cpu", "--output", str(output), "--save-masks", str(output / "masks"), *TINY,
+        f"data.root={demo_root}", "test.resolution=original"])
+    test_script.main()
+    return {(line["class_id"], line["video"]): line for line in read_json_lines(output / "results.jsonl")}
+
+
+def test_masks_are_those_of_test_py(monkeypatch, checkpoint, demo_root, tmp_path):
+    """The same supports, frames and draws of the memory: every pixel of every novel video, whatever its size."""
+    lines = saved_test(monkeypatch, checkpoint, demo_root, tmp_path)
+    segmenter = Segmenter.from_checkpoint(checkpoint)
+    cfg, sizes, values = segmenter.cfg, set(), []
+    index = build_index(cfg)
+    episodes = build_test_loader(cfg, index, fold=1, run=0).episodes
+    for i in range(len(episodes)):
+        plan, (class_id, name) = episodes.plan(i), episodes.key(i)
+        supports = episodes.load(plan)[2]
+        segmenter.set_support([index.read_image(*pair) for pair in supports],
+                              [index.read_mask(*pair, class_id) for pair in supports])
+        frames = (index.read_image(plan.video, frame) for frame in plan.frames)
+        found = list(segmenter.predictions(frames, rng_for(cfg.seed, "memory", 0, class_id, name)))
+        folder = tmp_path / "masks" / "run0" / index.class_name(class_id) / name
+        tested = [np.asarray(Image.open(folder / f"{Path(index.file_name(plan.video, frame)).stem}.png"))
+                  for frame in plan.frames]
+        assert np.array_equal(np.stack([p.mask for p in found]), np.stack(tested)), (class_id, name)
+        line = lines[class_id, name]
+        np.testing.assert_allclose([p.iou for p in found], line["pred_iou"], atol=1e-6)
+        assert [p.remembered for p in found] == line["remembered"]
+        sizes.add(found[0].mask.shape)
+        values += [p.mask.mean() for p in found]
+    assert len(values) > 40 and len(sizes) > 1 and 0.02 < np.mean(values) < 0.98
+    assert np.mean([0 < value < 1 for value in values]) > 0.5         # and not just full or empty masks
+
+
+def test_the_memory_draws_matter_and_follow_from_the_seed(checkpoint, clip):
+    segmenter = segmenter_of(checkpoint, clip)
+    first, again, other = (np.stack([p.margin for p in segmenter.predictions(clip / "frames", rng)])
+                           for rng in (None, None, np.random.default_rng(1)))
+    assert np.array_equal(first, again) and not np.array_equal(first[3:], other[3:])
+    assert np.array_equal(first[:3], other[:3])                       # the first clip draws nothing
+
+
+# -- the Python interface -------------------------------------------------------------------------------------------
+
+def test_three_lines_of_python_give_masks_at_the_videos_size(checkpoint, clip):
+    images = [cv2.cvtColor(cv2.imread(str(clip / "support" / f"{k}.jpg")), cv2.COLOR_BGR2RGB) for k in range(2)]
+    masks = [cv2.imread(str(clip / "support" / f"{k}.png"), cv2.IMREAD_GRAYSCALE) for k in range(2)]
+    segmenter = Segmenter.from_checkpoint(checkpoint, "cpu")
+    segmenter.set_support(images, masks)
+    found = list(segmenter(clip / "frames"))
+    assert len(found) == 8 and {mask.shape for mask in found} == {(96, 160)} and found[0].dtype == bool
+    again = segmenter_of(checkpoint, clip)
+    assert all(np.array_equal(a, b) for a, b in zip(found, again(str(clip / "frames")), strict=True))
+
+
+def test_numpy_and_torch_give_the_same(checkpoint, clip):
+    supports = segment.read_supports(clip / "support")
+    frames = [segment.as_picture(Image.open(clip / "frames" / f"{t}.png"), "frame") for t in range(8)]
+    expected = None
+    for convert in (np.asarray, lambda x: torch.tensor(x).permute(2, 0, 1) / 255, Image.fromarray):
+        segmenter = Segmenter.from_checkpoint(checkpoint)
+        segmenter.set_support(list(map(convert, supports.images)), list(map(torch.tensor, supports.masks)))
+        found = np.stack(list(segmenter(map(convert, frames))))
+        expected = found if expected is None else expected
+        assert np.array_equal(found, expected)
+
+
+def test_frames_of_any_size_get_masks_of_their_size(checkpoint, clip):
+    """Each as it would be alone in its clip's place: sizes may differ even within a clip."""
+    segmenter, frames = segmenter_of(checkpoint, clip), []
+    for t, size in enumerate([(96, 160), (200, 50), (31, 33), (96, 160), (1, 300)]):
+        frames.append(np.random.default_rng(t).integers(0, 255, (*size, 3), np.uint8))
+    found = list(segmenter.predictions(frames))
+    assert [p.mask.shape for p in found] == [p.margin.shape for p in found] == [f.shape[:2] for f in frames]
+    assert [p.index for p in found] == [0, 1, 2, 3, 4] and all(p.frame.image is not None for p in found)
+
+
+def test_the_threshold_is_one_of_probability_and_leaves_the_memory_alone(checkpoint, clip):
+    plain, low, high = (list(segmenter_of(checkpoint, clip, threshold=t).predictions(clip / "frames"))
+                        for t in (0.5, 0.3, 0.7))
+    for a, b, c in zip(plain, low, high, strict=True):
+        assert np.array_equal(a.margin, b.margin) and np.array_equal(a.margin, c.margin)
+        probability = 1 / (1 + np.exp(-a.margin.astype(np.float64)))
+        np.testing.assert_allclose(a.probability, probability, atol=1e-6)
+        sure = np.abs(probability[None] - np.array([0.3, 0.5, 0.7])[:, None, None]).min(axis=0) > 1e-5
+        for p, threshold in ((a, 0.5), (b, 0.3), (c, 0.7)):
+            assert np.array_equal(p.mask[sure], (probability > threshold)[sure])
+    for wrong in (0, 1, -1, float("nan")):
+        with pytest.raises(ValueError, match="--threshold"):
+            Segmenter.from_checkpoint(checkpoint, threshold=wrong)
+
+
+class Source:
+    """Frames that are drawn one at a time; knows how many of them exist."""
+
+    def __init__(self, count):
+        self.count, self.live, self.most = count, weakref.WeakSet(), 0
+
+    def __iter__(self):
+        for t in range(self.count):
+            frame = segment.Frame(t, 0.0, np.full((20, 30, 3), t % 256, np.uint8))
+            self.live.add(frame)
+            self.most = max(self.most, len(self.live))
+            yield frame
+            del frame
+
+
+def test_memory_does_not_grow_with_the_length_of_the_video(checkpoint, clip):
+    """Counted: images that are alive at once, and frames in the memory bank, which memory.keep bounds."""
+    segmenter, most = segmenter_of(checkpoint, clip, overrides=["memory.keep=4"]), []
+    for count in (9, 60):
+        source, frames = Source(count), 0
+        for _ in segmenter(source):
+            frames += 1
+        assert frames == count
+        most.append(source.most)
+    assert most[0] == most[1] <= 2 * segmenter.cfg.data.clip_length
+
+
+def test_frames_are_read_when_they_are_due(checkpoint, clip):
+    """A camera: the first masks come once the first clip is there, not at the end."""
+    segmenter, read = segmenter_of(checkpoint, clip), []
+
+    def frames():
+        for t in range(100):
+            read.append(t)
+            yield np.zeros((20, 30, 3), np.uint8)
+    next(segmenter(frames()))
+    assert len(read) == segmenter.cfg.data.clip_length
+
+
+@pytest.mark.parametrize("method", ["vipmt", "propagation"])
+def test_any_registered_method_that_segments_can_be_used(checkpoint, clip, method):
+    segmenter = segmenter_of(checkpoint, clip, overrides=[f"model.method={method}"])
+    found = list(segmenter.predictions(clip / "frames"))
+    assert len(found) == 8 and (found[0].iou is None) == (method == "propagation")
+
+
+def test_mistakes_in_python_are_named(checkpoint, clip):
+    segmenter = Segmenter.from_checkpoint(checkpoint)
+    image, mask = np.zeros((20, 30, 3), np.uint8), np.ones((20, 30), bool)
+    with pytest.raises(ValueError, match="set_support"):
+        segmenter(clip / "frames")                                    # at once, not at the first mask
+    for images, masks, reason in (
+            ([], [], "0 images and 0 masks"), ([image], [mask, mask], "1 images and 2 masks"),
+            ([image], [mask.T], "shape"), ([image], [~mask], "empty"), ([image / 0.5 + 2], [mask], "normalised")):
+        with pytest.raises(ValueError, match=reason):
+            segmenter.set_support(images, masks)
+    speck = np.zeros((2000, 3000), bool)
+    speck[1, 1] = True
+    with pytest.raises(ValueError, match="support 1: its object is too small: .* 48 x 80 pixels"):
+        segmenter.set_support([image, np.zeros((2000, 3000, 3), np.uint8)], [mask, speck])
+    with pytest.raises(ValueError, match="memory.select: oracle needs true masks"):
+        Segmenter.from_checkpoint(checkpoint, overrides=["memory.select=oracle"])
+
+
+def test_every_checkpoint_that_cannot_be_used_says_how_to_get_one(checkpoint, tmp_path):
+    weights = load_checkpoint(checkpoint)
+    cases = {"plain": weights["model"], "without": {"model": weights["model"]},
+             "other": weights | {"config": weights["config"] | {"model": weights["config"]["model"] | {"dim": 32}}}}
+    for name, content in cases.items():
+        save_checkpoint(tmp_path / f"{name}.pth", content)
+    (tmp_path / "junk.pth").write_bytes(b"junk")
+    for file, reason in (("none.pth", "no file .*\n.*make demo"), ("plain.pth", "no entry 'model'.*\n.*make demo"),
+                         ("without.pth", "does not say its config.\n.*--config"), ("junk.pth", "not a checkpoint"),
+                         ("other.pth", "do not fit the model")):
+        with pytest.raises((ValueError, FileNotFoundError), match=reason):
+            Segmenter.from_checkpoint(tmp_path / file)
+    with pytest.raises(FileNotFoundError, match="none was named.\n.*make demo"):
+        Segmenter.from_checkpoint(None)
+    named = Segmenter.from_checkpoint(tmp_path / "without.pth", config=["config/demo/ytvis.yaml"], overrides=TINY)
+    assert named.cfg.data.size == [48, 80]
+
+
+# -- the command ----------------------------------------------------------------------------------------------------
+
+def test_the_command_writes_what_python_gives(call, checkpoint, clip):
+    output, said = call("--soft")
+    found = list(segmenter_of(checkpoint, clip).predictions(clip / "frames"))
+    masks, soft, rows = masks_in(output / "masks"), masks_in(output / "soft"), rows_of(output)
+    assert list(masks) == list(soft) == [int(row["frame"]) for row in rows] == list(range(8))
+    for prediction, row in zip(found, rows, strict=True):
+        t = prediction.index
+        assert np.array_equal(masks[t], prediction.mask) and masks[t].shape == (96, 160)
+        assert np.abs(soft[t] / 255 - prediction.probability).max() <= 0.5 / 255 + 1e-6
+        assert row == {"frame": str(t), "time": f"{t / 6:.3f}", "predicted_iou": f"{prediction.iou:.4f}",
+                       "remembered": str(int(prediction.remembered)), "area": str(prediction.mask.sum())}
+    assert Image.open(output / "masks" / "00000.png").mode == "P"
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary["frames"] == 8 and summary["size"] == [96, 160] and summary["complete"] and summary["fps"] > 0
+    assert summary["mean_predicted_iou"] == round(np.mean([p.iou for p in found]), 4)
+    assert summary["supports"] == [str(clip / "support" / f"{k}.jpg") for k in range(2)]
+    film = cv2.VideoCapture(str(output / summary["film"]))
+    assert film.get(cv2.CAP_PROP_FRAME_COUNT) == 8 and film.get(cv2.CAP_PROP_FPS) == 6
+    assert "8 frames of 96 x 160" in said and f"mean predicted IoU {summary['mean_predicted_iou']:.3f}" in said
+    assert said.count("\n") == 1 and summary["film"] in said
+
+
+def test_every_start_end_and_shots_choose_and_an_earlier_result_is_replaced(call, clip, tmp_path):
+    output, _ = call("--soft")
+    (output / "masks" / "mine.png").write_bytes(b"")
+    again, _ = call("--every", 3, "--start", "1f", "--end", "7f", "--shots", 1, "--fps", 12)
+    assert [int(row["frame"]) for row in rows_of(again)] == [1, 4] and [row["time"] for row in rows_of(again)] == [
+        "0.083", "0.333"]
+    assert sorted(path.name for path in (again / "masks").iterdir()) == ["00001.png", "00004.png", "mine.png"]
+    assert not list((again / "soft").iterdir())
+    summary = json.loads((again / "summary.json").read_text())
+    assert summary["settings"]["every"] == 3 and len(summary["supports"]) == 1
+    assert cv2.VideoCapture(str(again / summary["film"])).get(cv2.CAP_PROP_FPS) == 4
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "frames.csv").write_text("my,own,table\n")
+    with pytest.raises(ValueError, match="not written by segment.py"):
+        call(output="other")
+    assert (tmp_path / "other" / "frames.csv").read_text() == "my,own,table\n"
+
+
+def test_a_film_is_segmented_like_its_frames(call, clip):
+    video = next(clip.glob("video.*"))
+    film, _ = call(video=video, output="film")
+    folder, _ = call(output="folder")
+    assert all(np.array_equal(a, b) for a, b in zip(*(masks_in(o / "masks").values() for o in (film, folder)),
+                                                    strict=True))
+    assert [row["time"] for row in rows_of(film)] == [f"{t / 8:.3f}" for t in range(8)]
+
+
+def test_the_film_may_be_smaller_than_the_masks(call, clip, tmp_path):
+    """And frames of another shape have borders in it, masks have not."""
+    shutil.copytree(clip / "frames", tmp_path / "frames")
+    Image.fromarray(np.full((160, 96, 3), 255, np.uint8)).save(tmp_path / "frames" / "8.png")
+    output, _ = call("--max-side", 80, video=tmp_path / "frames")
+    film = cv2.VideoCapture(str(output / json.loads((output / "summary.json").read_text())["film"]))
+    assert (film.get(cv2.CAP_PROP_FRAME_WIDTH), film.get(cv2.CAP_PROP_FRAME_HEIGHT)) == (80, 48)
+    pictures = [film.read()[1] for _ in range(9)]
+    assert pictures[8][:, :20].mean() < 8 and pictures[8][24, 40].max() > 150
+    masks = masks_in(output / "masks")
+    assert masks[0].shape == (96, 160) and masks[8].shape == (160, 96)
+
+
+def test_what_was_computed_before_a_broken_frame_is_kept(call, clip, tmp_path, capsys):
+    shutil.copytree(clip / "frames", tmp_path / "frames")
+    (tmp_path / "frames" / "4.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
+    with pytest.raises(SystemExit) as exit_status, user_errors():
+        call(video=tmp_path / "frames")
+    assert exit_status.value.code == 2 and "4.png" in (error := capsys.readouterr().err) and "(frame 4)" in error
+    output, whole = tmp_path / "out", call(output="whole")[0]
+    masks = masks_in(output / "masks")
+    assert list(masks) == [0, 1, 2, 3] and len(rows_of(output)) == 4
+    expected = masks_in(whole / "masks")
+    assert all(np.array_equal(masks[t], expected[t]) for t in range(3))      # frame 3 has been alone in its clip
+    summary = json.loads((output / "summary.json").read_text())
+    assert not summary["complete"] and "(frame 4)" in summary["stopped_by"]
+    assert cv2.VideoCapture(str(output / summary["film"])).get(cv2.CAP_PROP_FRAME_COUNT) == 4
+
+
+@pytest.mark.parametrize("endless", [False, True])
+def test_ctrl_c_keeps_what_was_computed_and_is_how_a_camera_ends(call, monkeypatch, tmp_path, endless):
+    honest, added = segment.ResultFolder.add, []
+
+    def add(self, frame, prediction):
+        if len(added) == 5:
+            raise KeyboardInterrupt
+        added.append(frame.index)
+        honest(self, frame, prediction)
+    monkeypatch.setattr(segment.ResultFolder, "add", add)
+    monkeypatch.setattr("dataloaders.own.video.PictureFolder.endless", endless, raising=False)
+    if endless:
+        call()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            call()
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["frames"] == 5 == len(masks_in(tmp_path / "out" / "masks")) and summary["complete"] == endless
+    assert (tmp_path / "out" / summary["film"]).is_file()
+
+
+def test_nothing_is_written_before_everything_is_there(call, clip, tmp_path):
+    for arguments, replaced, reason in (
+            ((), {"checkpoint": tmp_path / "none.pth"}, "make demo"), ((), {"support": tmp_path / "none"}, "dog.jpg"),
+            ((), {"video": tmp_path / "none.mp4"}, "no file or folder"), (("--max-side", -1), {}, "--max-side"),
+            (("model.dims=3",), {}, "did you mean 'dim'"), (("--shots", 9), {}, "--shots 9")):
+        with pytest.raises((ValueError, FileNotFoundError), match=reason):
+            call(*arguments, **replaced)
+        assert not (tmp_path / "out").exists()
+
+
+def test_films_can_be_left_out(call):
+    output, said = call("--no-film", "--end", "3f")
+    assert sorted(path.name for path in output.iterdir()) == ["frames.csv", "masks", "summary.json"]
+    assert json.loads((output / "summary.json").read_text())["film"] is None and "overlay" not in said
+
+
+def test_the_demos_clip_shows_a_class_that_its_training_never_sees(clip):
+    """Written once; its supports show the object, and its truth lies beside every frame."""
+    base, novel = split_classes([category.id for category in CATEGORIES], fold=1)
+    assert CATEGORY.id in novel and CATEGORY.id not in base
+    about = write_demo_clip(clip, None, size=(48, 80), frames=(8, 8))
+    assert not about["written"] and about["category"] == CATEGORY.name and about["size"] == [96, 160]
+    assert all(mask.sum() > 50 for mask in segment.read_supports(clip / "support").masks)
+    truth = masks_in(clip / "truth")
+    assert len(truth) == 8 and {mask.shape for mask in truth.values()} == {(96, 160)} and truth[0].any()
+
+
+# -- the notebook ---------------------------------------------------------------------------------------------------
+
+NOTEBOOK = Path("docs/segment_your_video.ipynb")
+
+
+def notebook_cells():
+    cells = json.loads(NOTEBOOK.read_text())["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def test_the_notebook_was_executed_whole_and_is_small():
+    assert NOTEBOOK.stat().st_size < 2 ** 20
+    cells = notebook_cells()
+    assert [cell["execution_count"] for cell in cells] == list(range(1, len(cells) + 1))
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    assert not [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
+    assert sum("image/png" in o.get("data", {}) for o in outputs) >= 3
+
+
+def test_the_notebooks_cells_run(checkpoint, clip, capsys):
+    """As they stand, on a model and a clip that are made here."""
+    names = {}
+    for cell in notebook_cells():
+        source = "".join(cell["source"])
+        if source.startswith("import sys"):
+            source = "\n".join(line for line in source.splitlines() if "output/demo" not in line)
+            names |= {"CHECKPOINT": checkpoint, "SUPPORT": clip / "support", "VIDEO": next(clip.glob("video.*"))}
+        exec(compile(source.replace("start=1.0, end=3.0", "start=0.2, end=0.9"), str(NOTEBOOK), "exec"), names)
+    names["plt"].close("all")
+    assert names["plt"].rcParams["backend"].lower() == "agg"
+    said = capsys.readouterr().out
+    assert "8 masks of (96, 160) bool" in said and "mean IoU: true" in said and "pixels of object: [" in said

@@ -1,0 +1,471 @@
+"""tools/prepare_data.py: downloads come into their place whole and safe; videos of one's own keep their masks."""
+import csv
+import hashlib
+import io
+import json
+import shutil
+import stat
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dataloaders.datasets.folds import YTVIS_CLASSES, split_classes
+from dataloaders.datasets.ytvis import YouTubeVISIndex
+from tools.dataset_preparation import archives as prepare_archives
+from tools.dataset_preparation import weights as prepare_weights
+from tools.dataset_preparation.categories import Table, assign_ids
+from tools.dataset_preparation.sources import SOURCES
+from tools.dataset_preparation.videos import find_frames, read_objects, scan
+from tools.prepare_data import main
+from utils.pictures.overlay import save_palette_mask
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+ROWS, COLS = 48, 64
+
+
+def refused(arguments, capsys):
+    """What the command says when it ends with status 2."""
+    with pytest.raises(SystemExit) as stop:
+        main([str(argument) for argument in arguments])
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def run(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+# Downloads
+
+
+def tree(root):
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def files(demo_root):
+    """Two videos of the demo, as the training split of YouTube-VIS is packed: {name: bytes}"""
+    found = tree(demo_root)
+    names = [name for name in found if name.startswith(("JPEGImages/demo_0000/", "JPEGImages/demo_0001/"))]
+    return {name: found[name] for name in names} | {"train.json": b'{"videos": []}'}
+
+
+def zipped(path, members):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def tarred(path, members, mode="w:gz"):
+    with tarfile.open(path, mode) as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+
+def arrange(downloads, output, dataset="ytvis"):
+    return run("arrange", dataset, "--archives", downloads, "--output", output, "--no-check")
+
+
+@pytest.mark.parametrize("packed", ["zip", "tar", "tar.gz", "tar.xz", "unpacked", "without a folder around"])
+def test_what_is_packed_lies_in_its_place_afterwards(packed, files, tmp_path):
+    downloads, output = tmp_path / "downloads", tmp_path / "out"
+    downloads.mkdir()
+    inside = {f"train/{name}": content for name, content in files.items() if name != "train.json"}
+    if packed == "zip":
+        zipped(downloads / "train.zip", inside)
+    elif packed.startswith("tar"):
+        tarred(downloads / f"train.{packed}", inside, f"w:{packed[4:]}")
+    elif packed == "unpacked":
+        for name, content in inside.items():
+            (downloads / name).parent.mkdir(parents=True, exist_ok=True)
+            (downloads / name).write_bytes(content)
+    else:
+        zipped(downloads / "train.zip", {name.removeprefix("train/"): content for name, content in inside.items()})
+    (downloads / "train.json").write_bytes(files["train.json"])
+    assert arrange(downloads, output) == 0
+    assert tree(output) == files
+
+
+def test_an_interrupted_run_continues_and_a_complete_one_writes_nothing(files, tmp_path, capsys):
+    zipped(tmp_path / "train.zip", files)
+    output = tmp_path.parent / f"{tmp_path.name}_out"
+    arrange(tmp_path, output)
+    lost = sorted(files)[:3]
+    for name in lost:
+        (output / name).unlink()
+    (output / f"{lost[0]}.part").write_bytes(b"half of it")
+    untouched = {path: path.stat().st_mtime_ns for path in output.rglob("*.jpg")}
+    capsys.readouterr()
+    arrange(tmp_path, output)
+    assert f"3 files written, {len(files) - 3} were there already" in capsys.readouterr().out
+    assert tree(output) == files
+    assert all(path.stat().st_mtime_ns == time for path, time in untouched.items())
+    arrange(tmp_path, output)
+    assert "0 files written" in capsys.readouterr().out
+
+
+def test_other_splits_and_rubbish_are_not_taken(files, tmp_path, capsys):
+    other = {f"JPEGImages/other/{t:05d}.jpg": b"x" for t in range(2)}
+    zipped(tmp_path / "valid.zip", other)
+    zipped(tmp_path / "mine.zip", files | {f"__MACOSX/{name}": b"y" for name in files} | {"JPEGImages/v/._1.jpg": b"z"}
+           | {f"test/{name}": b"t" for name in other} | {f"train_all_frames/{name}": b"a" for name in other})
+    output = tmp_path.parent / f"{tmp_path.name}_out"
+    arrange(tmp_path, output)
+    assert tree(output) == files
+    assert "valid.zip" in capsys.readouterr().out
+
+
+def test_the_arranged_demo_data_pass_the_check_and_load(demo_root, tmp_path, capsys):
+    tarred(tmp_path / "demo.tar", {f"demo/{name}": content for name, content in tree(demo_root).items()}, "w")
+    output = tmp_path.parent / f"{tmp_path.name}_out"
+    code = run("arrange", "ytvis", "--archives", tmp_path, "--output", output)
+    assert code == 1 and "few_videos" in capsys.readouterr().out       # two videos per category are too few for 5 shots
+    assert YouTubeVISIndex(output).class_ids == YouTubeVISIndex(demo_root).class_ids
+    next(output.rglob("*.jpg")).unlink()
+    assert run("check", "ytvis", output) == 1
+    assert "missing_image" in capsys.readouterr().out
+
+
+NAMES = {
+    "vspw": {"VSPW_480p/data/12_abc/origin/00000001.jpg": "data/12_abc/origin/00000001.jpg",
+             "VSPW_480p/data/12_abc/mask/00000001.png": "data/12_abc/mask/00000001.png",
+             "VSPW_480p/train.txt": "train.txt", "VSPW_480p/data/12_abc/mask/1.png": None},
+    "minivspw": {"x/lists/nminivspw_pascal/test_3.txt": "minivspw_lists/test_3.txt", "x/train_2.txt":
+                 "minivspw_lists/train_2.txt", "x/lists/other/test_3.txt": None, "x/lists/test_4.txt": None},
+    "coco2014": {"train2014/train2014/COCO_train2014_000000000009.jpg": "train2014/COCO_train2014_000000000009.jpg",
+                 "a/annotations/instances_train2014.json": "annotations/instances_train2014.json",
+                 "a/annotations/captions_train2014.json": None},
+    "coco2017": {"train2017/train2017/000000000009.jpg": "train2017/000000000009.jpg",
+                 "a/annotations/instances_train2017.json": "annotations/instances_train2017.json"},
+    "weights": {"resnet50_v2.pth": "resnet50_v2.pth", "x/resnet50-0676ba61.pth": "resnet50-0676ba61.pth"}}
+
+
+@pytest.mark.parametrize("dataset", NAMES)
+def test_names_of_the_official_archives_have_their_places(dataset):
+    for name, place in NAMES[dataset].items():
+        assert SOURCES[dataset].destination(name) == place
+
+
+@pytest.mark.parametrize("dataset", SOURCES)
+def test_explain_names_page_place_and_next_command(dataset, capsys):
+    assert run("explain", dataset) == 0
+    text = capsys.readouterr().out
+    assert "https://" in text and f"check {dataset} " in text and "Tree:" in text
+
+
+@pytest.mark.parametrize("name", ["../JPEGImages/v/1.jpg", "/JPEGImages/v/1.jpg", "a/../../JPEGImages/v/1.jpg"])
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_a_name_that_leaves_its_folder_ends_everything(pack, name, tmp_path, capsys):
+    downloads = tmp_path / "a" / "downloads"
+    downloads.mkdir(parents=True)
+    pack(downloads / ("x.zip" if pack is zipped else "x.tar.gz"), {name: b"x"})
+    assert "leaves its folder" in refused(
+        ["arrange", "ytvis", "--archives", downloads, "--output", tmp_path / "a" / "out"], capsys)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] in (["x.zip"], ["x.tar.gz"])
+
+
+def test_links_and_devices_in_archives_are_refused(tmp_path, capsys):
+    info = zipfile.ZipInfo("JPEGImages/v/1.jpg")
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr(info, "/etc/passwd")
+    command = ["arrange", "ytvis", "--archives", tmp_path, "--output", tmp_path / "out"]
+    assert "is a link" in refused(command, capsys)
+    (tmp_path / "x.zip").unlink()
+    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
+        with tarfile.open(tmp_path / "x.tar", "w") as archive:
+            info = tarfile.TarInfo("JPEGImages/v/1.jpg")
+            info.type, info.linkname = kind, "/etc/passwd"
+            archive.addfile(info)
+        assert "is a link" in refused(command, capsys)
+    assert not (tmp_path / "out" / "JPEGImages").exists()
+
+
+def test_a_link_in_the_output_is_not_followed(files, tmp_path, capsys):
+    zipped(tmp_path / "x.zip", files)
+    outside, output = tmp_path.parent / f"{tmp_path.name}_outside", tmp_path.parent / f"{tmp_path.name}_out"
+    outside.mkdir()
+    output.mkdir()
+    (output / "JPEGImages").symlink_to(outside)
+    assert "by a link" in refused(["arrange", "ytvis", "--archives", tmp_path, "--output", output], capsys)
+    assert not [path for path in outside.rglob("*") if path.is_file()]
+
+
+def test_what_would_fill_the_disk_is_refused(tmp_path, capsys, monkeypatch):
+    command = ["arrange", "ytvis", "--archives", tmp_path, "--output", tmp_path / "out"]
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("JPEGImages/v/1.jpg", bytes(2 ** 20))
+    monkeypatch.setitem(prepare_archives.LARGEST, ".jpg", 2 ** 20 - 1)
+    assert "has 1048576 bytes, more than" in refused(command, capsys)
+    monkeypatch.setattr(prepare_archives, "MOST_BYTES", 2 ** 20 - 1)
+    assert "unpacks to more than" in refused(command, capsys)
+    monkeypatch.undo()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
+    assert "are free" in refused(command, capsys)
+    assert not list((tmp_path / "out").rglob("*.jpg"))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.bz2", "tar.xz"])
+def test_a_truncated_tar_is_named_and_leaves_whole_images_only(ending, share, files, tmp_path, capsys):
+    archive = tmp_path / f"x.{ending}"
+    tarred(archive, files, f"w:{ending[4:]}")
+    content = archive.read_bytes()
+    end = len(content) if ending != "tar" else len(content.rstrip(b"\0"))         # a tar is padded with zeros
+    archive.write_bytes(content[:int(end * share)])
+    assert archive.name in refused(["arrange", "ytvis", "--archives", tmp_path, "--output", tmp_path / "out"], capsys)
+    assert all(files[name] == data for name, data in tree(tmp_path / "out").items() if not name.endswith(".part"))
+
+
+def test_a_tar_that_ends_between_two_files_is_truncated(files, tmp_path, capsys):
+    tarred(tmp_path / "x.tar", files, "w")
+    whole = (tmp_path / "x.tar").read_bytes()
+    first, second = tarfile.open(tmp_path / "x.tar").getmembers()[:2]
+    (tmp_path / "x.tar").write_bytes(whole[:second.offset])
+    assert "truncated" in refused(["arrange", "ytvis", "--archives", tmp_path, "--output", tmp_path / "out"], capsys)
+
+
+def test_damaged_zips_are_named(files, tmp_path, capsys):
+    command = ["arrange", "ytvis", "--archives", tmp_path, "--output", tmp_path / "out"]
+    zipped(tmp_path / "x.zip", files)
+    data = bytearray((tmp_path / "x.zip").read_bytes())
+    data[len(data) // 2] ^= 255                                         # within an image: its checksum fails
+    (tmp_path / "x.zip").write_bytes(bytes(data))
+    assert "x.zip: cannot be read" in refused(command, capsys)
+    (tmp_path / "x.zip").write_bytes(b"<html>log in first</html>")
+    assert "x.zip: cannot be read" in refused(command, capsys)
+
+
+def test_a_file_of_another_size_is_never_replaced(files, tmp_path, capsys):
+    output = tmp_path.parent / f"{tmp_path.name}_out"
+    zipped(tmp_path / "x.zip", files)
+    (output / "JPEGImages" / "demo_0000").mkdir(parents=True)
+    mine = output / "JPEGImages" / "demo_0000" / "00000.jpg"
+    mine.write_bytes(b"mine")
+    assert "Nothing was replaced" in refused(["arrange", "ytvis", "--archives", tmp_path, "--output", output], capsys)
+    assert mine.read_bytes() == b"mine"
+
+
+def test_a_folder_without_the_data_set_says_what_to_download(tmp_path, capsys):
+    zipped(tmp_path / "x.zip", {"readme.md": b"x"})
+    assert "explain vspw" in refused(["arrange", "vspw", "--archives", tmp_path, "--output", tmp_path / "o"], capsys)
+    assert "explain ytvis" in refused(["check", "ytvis", tmp_path], capsys)
+
+
+# Weights and lists
+
+
+def test_weights_are_compared_by_sha256(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare_weights, "matching_keys", lambda path: {})
+    digest = hashlib.sha256(b"weights").hexdigest()
+    good, bad = tmp_path / f"resnet50-{digest[:8]}.pth", tmp_path / "resnet50-0676ba61.pth"
+    for path in (good, bad):
+        path.write_bytes(b"weights")
+    assert prepare_weights.check_weights(good, digest.upper())[0] == digest
+    with pytest.raises(ValueError, match="its name says 0676ba61"):
+        prepare_weights.check_weights(bad)
+    with pytest.raises(ValueError, match="--sha256 says 1234"):
+        prepare_weights.check_weights(good, "1234" * 16)
+
+
+@pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="needs the weights in ../shared/data")
+def test_real_weights_say_which_keys_they_need(capsys):
+    assert run("check", "weights", SHARED / "weights") == 0
+    text = capsys.readouterr().out
+    assert "backbone.stem=plain" in text and "model.high_level=c4" in text
+
+
+@pytest.mark.skipif(not (SHARED / "minivspw_lists").is_dir(), reason="needs the lists in ../shared/data")
+def test_published_lists_lack_only_what_was_never_published(capsys):
+    assert run("check", "minivspw", SHARED / "minivspw_lists") == 1
+    text = capsys.readouterr().out
+    assert "3 errors, 0 warnings" in text and "0 contradictions" in text
+
+
+# Videos of one's own
+
+
+def write_own(demo_root, root, frame, mask):
+    """The demo data as frames and palette masks; frame, mask: (video, stem) -> path below root  ->  the table's rows"""
+    index, rows = YouTubeVISIndex(demo_root), []
+    document = json.loads((demo_root / "train.json").read_text())
+    names = {category["id"]: category["name"] for category in document["categories"]}
+    for video in document["videos"]:
+        shown = sorted({a["category_id"] for a in document["annotations"] if a["video_id"] == video["id"]})
+        name = index.video_name(video["id"])
+        rows += [(name, number, names[number], number) for number in shown]
+        for t, file in enumerate(video["file_names"]):
+            numbers = np.zeros(index.size(video["id"]), np.uint8)
+            for number in shown:
+                numbers[index.read_mask(video["id"], t, number)] = number
+            target = root / frame(name, Path(file).stem)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(demo_root / "JPEGImages" / file, target)
+            save_palette_mask(root / mask(name, Path(file).stem), numbers)
+    return rows
+
+
+LAYOUTS = {
+    "side by side": ("from-frames", "{}/{}.jpg", "{}/{}.png"),
+    "marked": ("from-frames", "{}/{}.jpg", "{}/{}_mask.png"),
+    "two folders": ("from-frames", "{}/images/{}.jpg", "{}/masks/{}.png"),
+    "davis 480p": ("from-davis", "JPEGImages/480p/{}/{}.jpg", "Annotations/480p/{}/{}.png"),
+    "davis": ("from-davis", "JPEGImages/{}/{}.jpg", "Annotations/{}/{}.png")}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_masks_and_images_come_back_identical(layout, demo_root, tmp_path, capsys):
+    command, frame, mask = LAYOUTS[layout]
+    own, output, table = tmp_path / "own", tmp_path / "out", tmp_path / "objects.csv"
+    rows = write_own(demo_root, own, frame.format, mask.format)
+    with open(table, "w", newline="") as file:
+        csv.writer(file).writerows([("video", "object", "category", "id"), *rows])
+    assert run(command, own, "--categories", table, "--output", output) == 0
+    before, after = YouTubeVISIndex(demo_root), YouTubeVISIndex(output)
+    assert after.class_ids == before.class_ids
+    ids = {after.video_name(video): video for c in after.class_ids for video in after.videos(c)}
+    for number in before.class_ids:
+        assert after.class_name(number) == before.class_name(number)
+        assert [after.video_name(v) for v in after.videos(number)] == [before.video_name(v) for v in
+                                                                     before.videos(number)]
+        for video in before.videos(number):
+            same = ids[before.video_name(video)]
+            for t in range(before.length(video)):
+                assert np.array_equal(after.read_mask(same, t, number), before.read_mask(video, t, number))
+    assert np.array_equal(after.read_image(same, 3), before.read_image(video, 3))
+    assert "fold 1 tests" in capsys.readouterr().out
+
+
+def video(root, masks, name="v", suffix=".jpg"):
+    """A video of one's own: masks (H, W) arrays or PIL images, None = this frame has none"""
+    for t, mask in enumerate(masks):
+        folder = root / name
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((ROWS, COLS, 3), 20 * t, np.uint8)).save(folder / f"{t}{suffix}")
+        if mask is not None:
+            (mask if isinstance(mask, Image.Image) else Image.fromarray(mask)).save(folder / f"{t}.png")
+    return root
+
+
+def square(value, dtype=np.uint8, at=4):
+    mask = np.zeros((ROWS, COLS), dtype)
+    mask[at:at + 10, at:at + 20] = value
+    return mask
+
+
+def objects_of(root):
+    (one,), _ = find_frames(root)
+    scan(one)
+    return one
+
+
+def test_black_and_white_masks_show_one_object(tmp_path):
+    for name, mask in {"grey": square(255), "one": square(1), "bits": Image.fromarray(square(255)).convert("1"),
+                       "rgb": Image.fromarray(square(255)).convert("RGB"),
+                       "alpha": Image.fromarray(np.dstack([square(255)] * 3 + [square(255)]))}.items():
+        one = objects_of(video(tmp_path / name, [mask]))
+        assert list(one.tracks) == [1] and one.size == (ROWS, COLS)
+
+
+def test_255_beside_other_objects_is_void(tmp_path):
+    one = objects_of(video(tmp_path, [np.maximum(square(2), square(255, at=20))]))
+    assert list(one.tracks) == [2]
+
+
+def test_colours_are_objects_and_transparency_is_background(tmp_path):
+    colours = np.zeros((ROWS, COLS, 4), np.uint8)
+    colours[..., 0], colours[..., 3] = 200, 255
+    colours[:20] = 10, 20, 30, 255
+    colours[40:] = 90, 90, 91, 0
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    numbers = read_objects(tmp_path / "a.png")
+    assert set(np.unique(numbers)) == {0, 200 << 16, (10 << 16) + (20 << 8) + 30}
+    assert (numbers[40:] == 0).all()
+
+
+def test_frames_are_in_the_order_of_their_numbers_and_those_without_mask_left_out(tmp_path):
+    one = objects_of(video(tmp_path, [square(1) if t != 5 else None for t in range(12)]))
+    assert one.stems == [str(t) for t in range(12) if t != 5]
+
+
+def test_smoothed_masks_and_other_sizes_are_refused(tmp_path):
+    ramp = np.arange(ROWS * COLS, dtype=np.uint8).reshape(ROWS, COLS)
+    with pytest.raises(ValueError, match="0.png: more than 64 different values"):
+        objects_of(video(tmp_path / "a", [ramp]))
+    with pytest.raises(ValueError, match="1.png: 10 x 64 pixels, but the first frame of video v has 48 x 64"):
+        objects_of(video(tmp_path / "b", [square(1), square(1)[:10]]))
+
+
+def test_a_table_is_written_filled_and_read(tmp_path, capsys):
+    own, table, output = tmp_path / "own", tmp_path / "t.csv", tmp_path / "out"
+    for name in ("a", "b"):
+        video(own, [np.maximum(square(1), square(2, at=20))] * 3, name)
+    assert run("from-frames", own, "--write-table", table) == 0
+    rows = list(csv.DictReader(table.open()))
+    assert [(row["video"], row["object"], row["category"]) for row in rows] == [
+        ("a", "1", ""), ("a", "2", ""), ("b", "1", ""), ("b", "2", "")]
+    assert "line 2: the category is ''" in refused(
+        ["from-frames", own, "--categories", table, "--output", output], capsys)
+    for row, name in zip(rows, ("dog", "-", "dog", "unicorn"), strict=True):
+        row["category"] = name
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    assert run("from-frames", own, "--categories", table, "--output", output) == 0
+    index = YouTubeVISIndex(output)
+    assert {index.class_name(n): (n, len(index.videos(n))) for n in index.class_ids} == {"dog": (8, 2),
+                                                                                        "unicorn": (41, 1)}
+    assert "holds a train.json" in refused(["from-frames", own, "--category", "dog", "--output", output], capsys)
+
+
+def test_folders_are_categories_and_one_fold_alone_is_said(tmp_path, capsys):
+    for category in ("dog", "cat"):
+        video(tmp_path / "own" / category, [square(1)] * 2, "clip")
+    assert run("from-frames", tmp_path / "own", "--output", tmp_path / "out", "--shots", 1) == 0
+    assert set(tree(tmp_path / "out")) == {"train.json", *(
+        f"JPEGImages/{c}_clip/{t}.jpg" for c in ("dog", "cat") for t in range(2))}
+    text = capsys.readouterr().out
+    assert "fold 2 tests cat" in text and "fold 4 tests dog" in text and "data.few_videos=repeat data.shots=1" in text
+    assert run("from-frames", tmp_path / "own", "--category", "dog", "--output", tmp_path / "one") == 0
+    assert "use segment.py" in capsys.readouterr().out
+
+
+def test_published_names_keep_their_fold_and_novel_ones_are_tested_in_fold_1():
+    ids = assign_ids({"dog", "zebra", "robot", "drone"})
+    assert ids == {"dog": 8, "zebra": 30, "drone": 41, "robot": 42}
+    assert all(YTVIS_CLASSES[ids[name]] == name for name in ("dog", "zebra"))
+    names = [f"thing {i}" for i in range(9)]
+    ids = assign_ids(names, novel=["thing 3", "thing 7"])
+    base, novel = split_classes(ids.values(), 1)
+    assert sorted(novel) == sorted(ids[name] for name in ("thing 3", "thing 7")) and len(base) == 7
+    assert len(set(ids.values())) == 9 and {(n - 1) % 4 for n in ids.values()} == {0, 1, 2, 3}
+    assert assign_ids(["a", "dog"], {"a": 8}, novel=["dog"])["a"] == 8
+    with pytest.raises(ValueError, match="same id"):
+        assign_ids(["a", "dog"], {"a": 8})
+    with pytest.raises(ValueError, match="--novel cat: no object"):
+        assign_ids(["dog"], novel=["cat"])
+
+
+@pytest.mark.parametrize(("name", "text", "what"), [
+    ("a.csv", "video,category\nv,dog\n", "has no object"), ("a.csv", "video,object,category\nv,one,dog\n", "line 2"),
+    ("a.csv", "video,object,category\nv,1,dog\nv,1,cat\n", "two categories"),
+    ("a.csv", "video,object,category,id\nv,1,dog,0\n", "not a number from 1"), ("a.json", "[1]", "no object"),
+    ("a.json", '{"v": {"1": 3}}', "the category is 3"), ("a.json", "{", "no valid JSON"),
+    ("a.csv", "\xff", "no UTF-8")])
+def test_a_wrong_table_is_named_with_its_place(name, text, what, tmp_path):
+    (tmp_path / name).write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=what) as error:
+        Table(tmp_path / name)
+    assert name in str(error.value) and "video,object,category" in str(error.value)
+
+
+def test_json_tables_are_read_as_csv_ones(tmp_path):
+    (tmp_path / "a.json").write_text('{"v": {"1": "dog", "2": "cat"}, "w": "horse"}')
+    assert Table(tmp_path / "a.json").categories == {("v", 1): "dog", ("v", 2): "cat", ("w", "*"): "horse"}

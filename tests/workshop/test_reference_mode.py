@@ -1,0 +1,197 @@
+"""The fast path against the released manner of running the same weights: equal margins, IoUs, draws and gradients."""
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from easydict import EasyDict
+
+from dataloaders.episode import EpisodeBatch
+from models.backbone import Backbone
+from models.vipmt.inference import VideoSegmenter
+from models.vipmt.iou_net import IoUNet
+from models.vipmt.model import VIPMT
+from models.vipmt.train_step import TrainStep
+from tools.workshop.reference_mode import ReferenceNetwork, ReferenceSegmenter, ReferenceTrainStep, frozen_norm
+from utils.config import load_config
+
+SIZE = (36, 44)         # no multiples of 8
+RELEASED = dict(memory_attention="joint", cumulative_prior=True, memory_in_prior=True, patch_masks=True,
+                cosine_maps=True)
+SWITCHES = {
+    "paper": {}, "released": RELEASED, "joint": dict(memory_attention="joint"),
+    "cumulative": dict(cumulative_prior=True), "memory_in_prior": dict(memory_in_prior=True),
+    "cosine": dict(cosine_maps=True), "patch": dict(patch_masks=True), "no_maps": dict(use_maps=False),
+    "clip_only": dict(frame_prototype=False), "one_way": dict(communication="one_way"),
+}
+
+
+@pytest.fixture(autouse=True)
+def exact():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def model_of(name="tiny", high_level="c5", with_memory=True, dim=16, trained=False, **settings):
+    torch.manual_seed(1)
+    backbone = Backbone(name=name, width=8, high_level=high_level, trained=trained)
+    maps = 5 if settings.get("use_maps", True) else 1
+    iou_net = IoUNet(channels=backbone.channels, maps=maps, dim=4, hidden=8) if with_memory else None
+    model = VIPMT(backbone, iou_net, dim=dim, num_layers=2, heads=2, ffn_dim=24, init="balanced",
+                  **{"dropout": 0.0, "feature_dropout": 0.0, **settings})
+    with torch.no_grad():
+        for up in (model.upsample_final, model.upsample_initial):
+            up.weight += 0.01 * torch.randn_like(up.weight)
+        for parameter in model.parameters():       # biases and norms that are not the identity
+            if parameter.dim() == 1:
+                parameter += 0.05 * torch.randn_like(parameter)
+    return model.eval()
+
+
+def video_of(frames=11, shots=2, size=SIZE):
+    """Supports and a query video with masks that move: images (T, 3, H, W), masks (T, H, W)."""
+    generator = torch.Generator().manual_seed(5)
+    images = torch.randn(shots + frames, 3, *size, generator=generator)
+    masks = torch.zeros(shots + frames, *size, dtype=torch.bool)
+    for t, mask in enumerate(masks):
+        mask[4 + t % 7:24 + t % 5, 6 + t:30 + t] = True
+    images += masks[:, None].to(images)
+    return images[:shots], masks[:shots], images[shots:], masks[shots:]
+
+
+def segment(kind, network, video, length=3, min_iou=0.0, clip_length=4, with_truth=False, seed=0):
+    """Every clip of the video  ->  margins, ious, remembered of the whole of it, and the generator's next number"""
+    support_images, support_masks, images, masks = video
+    select = "ground_truth" if with_truth else "predicted"
+    rng, memory = np.random.default_rng(seed), SimpleNamespace(length=length, select=select, min_iou=min_iou, keep=40)
+    segmenter = kind(network, support_images, support_masks, memory=memory, rng=rng)
+    clips = zip(images.split(clip_length), masks.split(clip_length), strict=True)
+    parts = [segmenter(x, m if with_truth else None) for x, m in clips]
+    ious = None if parts[0].ious is None else torch.cat([p.ious for p in parts])
+    return torch.cat([p.margins for p in parts]), ious, torch.cat([p.remembered for p in parts]), rng.random()
+
+
+def check_equal(model, video, **settings):
+    """Margins and IoUs are returned in float32: the double precision in between keeps their last digits equal."""
+    ours, theirs = (segment(kind, model, video, **settings) for kind in (VideoSegmenter, ReferenceSegmenter))
+    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-6, atol=1e-6 * float(theirs[0].abs().max()))
+    if theirs[1] is None:
+        assert ours[1] is None
+    else:
+        torch.testing.assert_close(ours[1], theirs[1], rtol=1e-6, atol=1e-7)
+    assert torch.equal(ours[2], theirs[2]) and ours[3] == theirs[3]
+    return theirs
+
+
+@pytest.mark.parametrize("switches", SWITCHES.values(), ids=SWITCHES)
+def test_fast_and_reference_give_equal_margins_and_ious(switches):
+    margins, ious, remembered, _ = check_equal(model_of(**switches), video_of())
+    assert 0.01 < (margins > 0).double().mean() < 0.99 and remembered.all() and ious.std() > 0
+
+
+@pytest.mark.parametrize("switches", [{}, RELEASED], ids=["paper", "released"])
+def test_they_agree_when_only_reliable_frames_are_remembered(switches):
+    model, video = model_of(**switches), video_of()
+    middle = float(segment(VideoSegmenter, model, video)[1].median())
+    remembered = check_equal(model, video, min_iou=middle)[2]
+    assert remembered.any() and not remembered.all()
+
+
+@pytest.mark.parametrize("switches", [{}, RELEASED], ids=["paper", "released"])
+def test_they_agree_with_given_memory_masks(switches):
+    check_equal(model_of(**switches), video_of(), with_truth=True, min_iou=2.0)
+
+
+def test_they_agree_without_memory():
+    check_equal(model_of(with_memory=False), video_of())
+    check_equal(model_of(), video_of(), length=0)
+
+
+@pytest.mark.parametrize("switches", [{}, RELEASED], ids=["paper", "released"])
+def test_they_agree_on_empty_and_full_masks(switches):
+    images, masks, query, truth = video_of(shots=3)
+    masks[0], masks[1], truth[1], truth[2] = False, True, False, True
+    check_equal(model_of(**switches), (images, masks, query, truth), with_truth=True)
+
+
+def test_they_agree_where_the_backbone_ends_at_c4():
+    check_equal(model_of(high_level="c4"), video_of())
+
+
+@pytest.mark.parametrize("stem", ["deep", "plain"])
+def test_frozen_normalisation_after_each_convolution_gives_the_levels_of_the_backbone(stem):
+    torch.manual_seed(0)
+    backbone = Backbone(name="resnet50", stem=stem)
+    randomise_statistics(backbone)
+    network = ReferenceNetwork(VIPMT(backbone, None, dim=16, num_layers=1, heads=2, ffn_dim=24).eval())
+    images = torch.randn(1, 2, 3, 33, 47)
+    expected = network.model.backbone(images).levels()
+    for ours, theirs in zip(expected, network.encode(images), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9 * float(theirs.abs().max()))
+
+
+def randomise_statistics(backbone):
+    for name, buffer in backbone.named_buffers():
+        low = 0.5 if name.endswith(("running_var", "weight")) else -0.2
+        buffer.uniform_(low, low + 0.4)
+
+
+def test_frozen_norm_is_batch_norm_with_fixed_statistics():
+    norm = torch.nn.BatchNorm2d(4).eval()
+    norm.running_mean.uniform_(-1, 1), norm.running_var.uniform_(0.5, 2)
+    torch.nn.init.uniform_(norm.weight), torch.nn.init.uniform_(norm.bias)
+    x = torch.randn(2, 4, 3, 5)
+    torch.testing.assert_close(frozen_norm(norm, x), norm(x))
+
+
+# -- training ---------------------------------------------------------------------------------------------------------
+
+def batch_of(memory=True):
+    """Two episodes of 2 supports and 3 clips of 2 frames."""
+    generator = torch.Generator().manual_seed(7)
+    images, masks = torch.randn(2, 8, 3, *SIZE, generator=generator), torch.zeros(2, 8, *SIZE, dtype=torch.bool)
+    for t in range(8):
+        masks[0, t, 4 + t:20 + t, 8:30], masks[1, t, 10:34, 2 + t:22 + t] = True, True
+    images += masks[:, :, None].to(images)
+    index = [torch.tensor([[0, 1], [0, 1]]), torch.tensor([[0, 3], [1, 2]])] if memory else []
+    return EpisodeBatch(images[:, :2], masks[:, :2], images[:, 2:], masks[:, 2:], index, 2, [1, 5])
+
+
+STEPS = {"paper": ("vipmt_ytvis", {}, False, True), "released": ("released", RELEASED, False, True),
+         "trained_backbone": ("vipmt_ytvis", {}, True, True), "no_memory": ("vipmt_ytvis", {}, False, False)}
+
+
+@pytest.mark.parametrize("config, switches, trained, memory", STEPS.values(), ids=STEPS)
+def test_a_training_step_gives_equal_losses_and_gradients(config, switches, trained, memory):
+    cfg = EasyDict(load_config([f"config/{config}.yaml"], ["train.backward=once", "iou_net.training=joint"]))
+    model = model_of(trained=trained, with_memory=memory, **switches).train()
+    reference, step, batch = ReferenceTrainStep(model, cfg), TrainStep(model, cfg), batch_of(memory)
+    encoded = step.encode(batch)
+    ours = [step(encoded, number)[0] for number in range(encoded.num_clips)]
+    sum(sum(named.values()) for named in ours).backward()
+    theirs = reference(batch)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.keys() == other.keys()
+        for name in mine:
+            torch.testing.assert_close(mine[name], other[name], rtol=1e-8, atol=1e-10, msg=name)
+    sum(sum(named.values()) for named in theirs).backward()
+    gradients = {name: p.grad for name, p in reference.network.model.named_parameters()}
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is None) == (gradients[name] is None), name
+        if parameter.grad is not None:
+            scale = float(gradients[name].abs().max())
+            torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-6, atol=1e-9 + 1e-8 * scale, msg=name)
+
+
+def test_backward_returns_the_sum_of_all_losses():
+    cfg = EasyDict(load_config(["config/vipmt/released.yaml"], []))
+    reference, batch = ReferenceTrainStep(model_of(**RELEASED).train(), cfg), batch_of()
+    total = sum(float(value.detach()) for named in reference(batch) for value in named.values())
+    assert float(reference.backward(batch)) == pytest.approx(total)
+
+
+def test_other_memory_masks_than_the_truth_are_refused():
+    cfg = EasyDict(load_config(["config/vipmt/released.yaml"], ["train.memory_masks=predicted"]))
+    with pytest.raises(ValueError, match="train.memory_masks=ground_truth"):
+        ReferenceTrainStep(model_of(), cfg)

@@ -1,0 +1,129 @@
+"""segment.py run for the page: started, watched, stopped, and what it left read. Part of tools/annotate.py.
+
+In: the support folder and what the command line named. Out: how far it is, the film, pictures of some of its frames.
+"""
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import chain, count
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+FILMS = ("overlay.mp4", "overlay.webm", "overlay.gif")
+PATIENCE = 10                # seconds that a stopped run has to finish writing
+LOG_LINES = 12               # of its log, in the page
+
+
+@dataclass(frozen=True)
+class Job:
+    """What segment.py is run on, from the command line; video or checkpoint None: it was not named."""
+    video: Path | None
+    checkpoint: Path | None
+    options: tuple = ()
+
+    def described(self):
+        """A line for the page: what would be run on what"""
+        video, checkpoint = self.video or "not given (--video)", self.checkpoint or "not given (--checkpoint)"
+        options = f", options: `{shlex.join(self.options)}`" if self.options else ""
+        return f"Video: `{video}`, checkpoint: `{checkpoint}`{options}"
+
+    def command(self, support, output):
+        """Arguments of the process; ValueError with what the command line lacks"""
+        for flag, value in (("--video FILE", self.video), ("--checkpoint FILE", self.checkpoint)):
+            if value is None:
+                raise ValueError(f"{flag} was not given: end this page in its terminal and start it again with it")
+        return [sys.executable, str(ROOT / "segment.py"), "--support", str(support), "--video", str(self.video),
+                "--checkpoint", str(self.checkpoint), "--output", str(output), *self.options]
+
+
+def shown_command(command):
+    """The same as a line for a shell."""
+    return shlex.join(["python", Path(command[1]).name, *command[2:]])
+
+
+def next_folder(base):
+    """The first of base, base_2, base_3, ... that is not there: no result is written over."""
+    base = Path(base)
+    later = (base.with_name(f"{base.name}_{n}") for n in count(2))
+    return next(folder for folder in chain([base], later) if not folder.exists())
+
+
+class Run:
+    """One process of segment.py; what it prints goes to OUTPUT/segment.log."""
+
+    def __init__(self, command, output):
+        self.output = Path(output)
+        self.output.mkdir(parents=True)
+        self.log = self.output / "segment.log"
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                                            cwd=ROOT)
+
+    @property
+    def running(self):
+        return self.process.poll() is None
+
+    @property
+    def succeeded(self):
+        return self.process.poll() == 0
+
+    def frames(self):
+        """How many frames are segmented so far: frames.csv grows with them."""
+        table = self.output / "frames.csv"
+        return max(0, table.read_bytes().count(b"\n") - 1) if table.is_file() else 0
+
+    def last_lines(self):
+        """The end of what it printed; of a line that was drawn over, what stands there last."""
+        text = self.log.read_bytes()[-20_000:].decode("utf-8", errors="replace")
+        return "\n".join([line.rstrip("\r").split("\r")[-1] for line in text.rstrip().split("\n")][-LOG_LINES:])
+
+    def stop(self):
+        """End the process if it runs; first asked, then made to."""
+        if self.running:
+            self.process.terminate()
+            try:
+                self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+def film_of(output):
+    """The film that segment.py left in a folder, or None"""
+    return next((f for f in (Path(output) / name for name in FILMS) if f.is_file()), None)
+
+
+def film_pictures(film, most=6):
+    """A film  ->  up to `most` pictures over its length, [(number, (H, W, 3) uint8 RGB)]"""
+    if Path(film).suffix == ".gif":
+        return _gif_pictures(film, most)
+    video, out = cv2.VideoCapture(str(film)), []
+    total = max(1, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
+    wanted = set(_spread(total, most))
+    for number in range(total):                          # in order: jumps are inexact in some containers
+        if not video.grab():
+            break
+        if number in wanted:
+            readable, frame = video.retrieve()
+            out += [(number, np.ascontiguousarray(frame[..., ::-1]))] if readable else []
+    video.release()
+    return out
+
+
+def _gif_pictures(film, most):
+    out = []
+    with Image.open(film) as gif:
+        for number in _spread(gif.n_frames, most):
+            gif.seek(number)
+            out.append((number, np.asarray(gif.convert("RGB"))))
+    return out
+
+
+def _spread(total, most):
+    """Up to `most` numbers from 0 to total - 1, evenly, both ends among them"""
+    return sorted(set(np.linspace(0, total - 1, min(total, most)).round().astype(int).tolist()))

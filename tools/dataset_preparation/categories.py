@@ -1,0 +1,121 @@
+"""Which object of your own videos is of which category, and the ids that decide the folds: for tools/prepare_data.py.
+
+In: a table of yours (CSV or JSON), folder names, or one name for all. Out: {(video, object): category} and
+{category: id}. Fold g tests the categories n with (n - 1) mod 4 = g - 1 (dataloaders/datasets/folds.py).
+"""
+import csv
+import io
+from pathlib import Path
+
+from dataloaders.datasets.folds import FOLDS, YTVIS_CLASSES
+from dataloaders.json_values import is_id, is_text, read_json, shown
+
+COLUMNS = ("video", "object", "category")
+ALL = "*"                       # in the column `object`: whatever object of the video
+NOTHING = "-"                   # in the column `category`: this object is left out, that is: background
+LARGEST_TABLE = 2 ** 26         # bytes
+PUBLISHED = {name: number for number, name in YTVIS_CLASSES.items()}
+
+
+class Table:
+    """categories: {(video, object number or ALL): name}; ids: {name: id} as far as the table gives them"""
+
+    def __init__(self, path):
+        self.path, self.categories, self.ids = Path(path), {}, {}
+        if not self.path.is_file():
+            raise FileNotFoundError(f"--categories {path}: no such file.\n  --write-table FILE makes one to be filled.")
+        if self.path.stat().st_size > LARGEST_TABLE:
+            raise self.error(f"more than {LARGEST_TABLE} bytes")
+        self._read_json() if self.path.suffix.lower() == ".json" else self._read_csv()
+
+    def error(self, what):
+        return ValueError(f"{self.path}: {what}.\n  Expected a CSV with the columns video,object,category (id may "
+                          f"follow), or JSON: {{video: category}} or {{video: {{object: category}}}}.")
+
+    def _read_csv(self):
+        try:
+            text = self.path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError:
+            raise self.error("no UTF-8 text") from None
+        reader = csv.DictReader(io.StringIO(text))
+        missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+        if missing:
+            raise self.error(f"its first line has no {', '.join(missing)}")
+        for row in reader:
+            video, number, name = (str(row[column] or "").strip() for column in COLUMNS)
+            self.add(video, number or ALL, name, f"line {reader.line_num}")
+            given = (row.get("id") or "").strip()
+            if given:
+                self.add_id(name, given, f"line {reader.line_num}")
+
+    def _read_json(self):
+        content = read_json(self.path, None, lambda path, what: self.error(what))
+        if not isinstance(content, dict):
+            raise self.error("the top level is no object")
+        for video, value in content.items():
+            for number, name in (value if isinstance(value, dict) else {ALL: value}).items():
+                self.add(video, number, name, f"video {shown(video)}")
+
+    def add(self, video, number, name, where):
+        if not is_text(name) or not name:
+            raise self.error(f"{where}: the category is {shown(name)}; write a name, or {NOTHING} to leave it out")
+        if number != ALL and not (number.isascii() and number.isdigit() and len(number) < 10):
+            raise self.error(f"{where}: the object is {shown(number)}; write its number in the masks, or {ALL} for all")
+        key = video, number if number == ALL else int(number)
+        if self.categories.setdefault(key, name) != name:
+            raise self.error(f"{where}: object {number} of video {shown(video)} has two categories")
+
+    def add_id(self, name, given, where):
+        if not (given.isascii() and given.isdigit() and is_id(int(given[:20])) and int(given[:20]) > 0):
+            raise self.error(f"{where}: the id is {shown(given)}, not a number from 1 on")
+        if self.ids.setdefault(name, int(given)) != int(given):
+            raise self.error(f"{where}: the category {shown(name)} has two ids")
+
+
+def category_of(table, video, number):
+    """Table or {} , OwnVideo, object number  ->  its category's name, None if it is to be left out"""
+    for key in ((video.name, number), (video.name, ALL)):
+        if key in table:
+            return None if table[key] == NOTHING else table[key]
+    if video.category is not None:
+        return video.category
+    raise ValueError(f"video {video.name}, object {number}: no category.\n  Give a table (--categories FILE; "
+                     f"--write-table FILE makes one to be filled), one name for all (--category NAME), or folders "
+                     f"ROOT/<category>/<video>.")
+
+
+def assign_ids(names, given=None, novel=()):
+    """Names of categories, {name: id} given by a table, names to be tested in fold 1  ->  {name: id}
+
+    Without `novel` a name of YouTube-VIS 2019 keeps its published id, so that a model of fold g meets only categories
+    it has not learned; others get 41, 42, ... With `novel` those get ids of fold 1, all others ids of folds 2 to 4.
+    """
+    given = given or {}
+    unknown = sorted(set(novel) - set(names))
+    if unknown:
+        raise ValueError(f"--novel {unknown[0]}: no object has this category.\n  There are: {', '.join(sorted(names))}")
+    ids = {name: given[name] for name in sorted(names) if name in given}
+    if not novel:
+        ids |= {name: PUBLISHED[name] for name in sorted(names) if name not in given and name in PUBLISHED}
+    if len(set(ids.values())) < len(ids):
+        raise ValueError(f"two categories have the same id: {ids}.\n  Give each its own in the column id.")
+    for name in sorted(set(names) - set(ids)):
+        wanted = None if not novel else name in novel
+        ids[name] = next(n for n in range(len(PUBLISHED) + 1, len(PUBLISHED) + 2 + FOLDS * (len(names) + len(ids)))
+                         if n not in ids.values() and (wanted is None or (tested_in(n) == 1) == wanted))
+    return ids
+
+
+def tested_in(number):
+    """The fold that tests a category id."""
+    return (number - 1) % FOLDS + 1
+
+
+def write_table(videos, path):
+    """A CSV with a line per object of scanned videos, its category still to be written."""
+    if path.exists():
+        raise ValueError(f"--write-table {path}: this file exists.\n  Nothing was changed. Name a new one.")
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*COLUMNS, "id"])
+        writer.writerows([video.name, number, video.category or "", ""] for video in videos for number in video.tracks)

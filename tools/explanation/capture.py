@@ -1,0 +1,247 @@
+"""Capture: one test episode through a VIPMT, and all that it computes for one clip kept, as NumPy arrays.
+
+In: the model, an episode, its VideoSegmenter. Out: a VideoView, every frame in short, and a ClipView, one clip in full.
+The network is not touched: forward hooks see what goes through it, and the attention weights of MAtt, Eq. 4, which it
+does not hand out, are computed once more with its own functions from the very inputs that it had.
+"""
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from models.vipmt.layer import attention_scores
+from tools.explanation.pictures import encode_jpeg, segmentation
+from utils.evaluation.metrics import jaccard
+from utils.pictures.overlay import denormalise
+
+MOST_THUMBNAILS = 120       # of a longer video every second, third, ... frame is shown, so that the page stays small
+
+
+@dataclass
+class Attention:
+    """weights (S, h, w) over S frames; readable (S, h, w) bool: where the mask let the prototype read.
+
+    Support, clip and memory weights add up to 1 over all frames, frame prototypes' over each; a joint attention's over
+    support and memory together.
+    """
+    weights: np.ndarray
+    readable: np.ndarray
+
+
+@dataclass
+class LayerView:
+    """One iteration: attention "support", "memory", "clip", "frame" (those it has) -> Attention; clip_logits and
+    frame_logits (T, h, w), the latter None without frame prototypes."""
+    attention: dict
+    clip_logits: np.ndarray
+    frame_logits: np.ndarray | None
+
+
+@dataclass
+class ClipView:
+    """One clip in full. prior, initial (T, h, w): prior, margin of the initial masks; masks, truth (T, H, W) bool;
+    maps (T, 5, h, w), (T, 1, h, w) without SSM, None without IoUNet; memory_masks (M, h, w) bool, None without memory.
+
+    number: of the clip, first: of its first frame; frames (T, H, W, 3) uint8; memory: numbers of the M frames it read,
+    memory_frames (M, H, W, 3) uint8.
+    """
+    layers: list
+    prior: np.ndarray | None = None
+    initial: np.ndarray | None = None
+    maps: np.ndarray | None = None
+    memory_masks: np.ndarray | None = None
+    number: int = 0
+    first: int = 0
+    frames: np.ndarray | None = None
+    masks: np.ndarray | None = None
+    truth: np.ndarray | None = None
+    memory: list = field(default_factory=list)
+    memory_frames: list = field(default_factory=list)
+
+
+@dataclass
+class FrameView:
+    """A frame in short: j: true IoU; predicted: IoU, None without IoUNet; remembered: it entered memory;
+    thumbnail: JPEG, None where it is left out."""
+    name: str
+    clip: int
+    j: float
+    predicted: float | None
+    remembered: bool
+    thumbnail: bytes | None
+
+
+@dataclass
+class VideoView:
+    """frames: one FrameView each; memory: per clip the numbers of the frames it read; detail: the ClipView."""
+    frames: list
+    memory: list
+    detail: ClipView | None
+
+
+# -- attention ------------------------------------------------------------------------------------------------------
+
+def softmax_weights(attention, prototype, sources):
+    """The softmax of MAtt, Eq. 4, over all sources together, as PrototypeAttention computes it.
+
+    prototype (B, C), sources: list of (features (B, T, C, h, w), mask (B, T, h, w) bool)
+    ->  one (weights, readable) per source, (B, T, h, w) each; with no mask at all set everything is readable
+    """
+    q = attention.query(prototype)
+    scores = [attention_scores(q, features, mask) for features, mask in sources]
+    weights = torch.cat(scores, dim=-1).softmax(dim=-1).split([s.shape[-1] for s in scores], dim=-1)
+    empty = ~torch.cat([mask.flatten(1) for _, mask in sources], dim=1).any(dim=1)[:, None, None, None]
+    return [(w.view_as(mask), mask | empty) for w, (_, mask) in zip(weights, sources, strict=True)]
+
+
+def layer_attention(layer, prototype, query, mask, support, memory, out):
+    """Everything that one VIPMTLayer reads, from its inputs and its LayerOutput (B = 1)  ->  {name: Attention}"""
+    guides = {"support": support} if memory is None else {"support": support, "memory": memory}
+    sources = [(g.features, g.attention_masks) for g in guides.values()]
+    attention = layer.support_attention
+    together = [sources] if layer.joint else [[source] for source in sources]
+    read = [pair for group in together for pair in softmax_weights(attention, prototype, group)]     # Eqs. 2, 13
+    found = dict(zip(guides, read, strict=True))
+    found["clip"], = softmax_weights(layer.clip_attention, prototype, [(query, mask)])               # Eq. 8
+    if layer.frame_prototype:                                                                        # Eq. 10
+        start = out.clip_inter.expand(query.shape[1], -1)
+        frames = query.transpose(0, 1), (out.clip_logits >= 0).transpose(0, 1)                       # (T, 1, ...)
+        (weights, readable), = softmax_weights(layer.frame_attention, start, [frames])
+        found["frame"] = weights.transpose(0, 1), readable.transpose(0, 1)
+    return {name: Attention(*(as_array(x[0]) for x in pair)) for name, pair in found.items()}
+
+
+def as_array(x):
+    """Tensor  ->  array on the CPU, floats as float32"""
+    x = x.detach().cpu()
+    return (x.float() if x.is_floating_point() else x).numpy()
+
+
+# -- watching the network -------------------------------------------------------------------------------------------
+
+class Watch:
+    """Forward hooks on a VIPMT: `with Watch(model) as watch`; after each clip watch.clip is its ClipView so far."""
+
+    def __init__(self, model):
+        self.model, self.clip, self.handles = model, None, []
+
+    def __enter__(self):
+        self.handles = [self.model.register_forward_pre_hook(self.begin),
+                        self.model.register_forward_hook(self.end)]
+        self.handles += [layer.register_forward_hook(self.layer) for layer in self.model.layers]
+        if self.model.iou_net is not None:
+            self.handles.append(self.model.iou_net.register_forward_pre_hook(self.judge))
+        return self
+
+    def __exit__(self, *_):
+        for handle in self.handles:
+            handle.remove()
+
+    def begin(self, model, inputs):
+        self.clip = ClipView(layers=[])
+
+    def layer(self, layer, inputs, out):
+        """inputs: as in VIPMTLayer.forward"""
+        logits = (None if x is None else as_array(x[0]) for x in (out.clip_logits, out.frame_logits))
+        self.clip.layers.append(LayerView(layer_attention(layer, *inputs[:5], out), *logits))
+
+    def end(self, model, inputs, out):
+        memory, initial = (*inputs, None)[2], out.activation.initial_logits[0]
+        self.clip.prior = as_array(out.activation.prior[0])
+        self.clip.initial = as_array(initial[:, 1] - initial[:, 0])
+        self.clip.memory_masks = None if memory is None else as_array(memory.masks[0])
+
+    def judge(self, iou_net, inputs):
+        self.clip.maps = as_array(inputs[1][0])
+
+
+class BankTrace:
+    """Which frames of the video a MemoryBank holds and hands out; it keeps their features, not their numbers.
+
+    numbers: of the frames in the bank, in their order; drawn: of the frames that the last clip read
+    """
+
+    def __init__(self, bank):
+        self.bank, self.known, self.drawn = bank, {}, []
+        self.bank_remember, self.bank_draw = bank.remember, bank.draw
+        bank.remember, bank.draw = self.remember, self.draw
+        self.first = 0                   # number of the first frame of the current clip
+
+    @property
+    def numbers(self):
+        return [self.known[id(guidance)] for guidance in self.bank.frames]
+
+    def remember(self, reliable, guide):
+        """As MemoryBank.remember: it asks `guide` for the frames that it keeps, and puts them last."""
+        kept = []
+
+        def traced(positions):
+            kept.extend(positions)
+            return guide(positions)
+        self.bank_remember(reliable, traced)
+        new = self.bank.frames[len(self.bank.frames) - len(kept):]
+        old = {id(guidance): self.known.get(id(guidance)) for guidance in self.bank.frames}     # forgets the dropped
+        self.known = old | {id(guidance): self.first + t for guidance, t in zip(new, kept, strict=True)}
+
+    def draw(self):
+        """As MemoryBank.draw; what was drawn is a copy, found by its content."""
+        memory, self.drawn = self.bank_draw(), []
+        for s in range(0 if memory is None else memory.masks.shape[1]):
+            self.drawn.append(next(
+                number for guidance, number in zip(self.bank.frames, self.numbers, strict=True)
+                if number not in self.drawn and torch.equal(guidance.masks[:, 0], memory.masks[:, s])
+                and torch.equal(guidance.features[:, 0], memory.features[:, s])))
+        return memory
+
+
+@contextmanager
+def watching(model, segmenter):
+    """Around the segmentation of a video  ->  Watch, BankTrace"""
+    with Watch(model) as watch:
+        yield watch, BankTrace(segmenter.bank)
+
+
+# -- the video ------------------------------------------------------------------------------------------------------
+
+def capture(model, episode, segmenter, clip_number=None, progress=iter):
+    """The whole episode through the model  ->  VideoView
+
+    clip_number: the clip to keep in full, counted from 0; None: the last one that has memory, else the last one.
+    progress: wraps the clips (tqdm)
+    """
+    view, pictures, step = VideoView([], [], None), {}, -(-len(episode.frames) // MOST_THUMBNAILS)
+    with watching(model, segmenter) as (watch, trace):
+        for number, clip in enumerate(progress(episode.clips)):
+            trace.first = len(view.frames)
+            said = segmenter.shared(clip)
+            frames, masks, truth = denormalise(clip.images), as_array(said.masks), as_array(clip.masks)
+            view.memory.append(trace.drawn)
+            wanted = trace.drawn or not has_memory(view.detail) if clip_number is None else number == clip_number
+            if wanted:
+                view.detail = keep(watch.clip, number, trace, frames, masks, truth, pictures)
+            pictures |= dict(enumerate(frames, start=trace.first))
+            pictures = {i: pictures[i] for i in trace.numbers}                  # what memory may still read
+            view.frames += describe(episode.frames[trace.first:], number, said, frames, masks, truth,
+                                    [(trace.first + t) % step == 0 for t in range(len(masks))])
+    return view
+
+
+def has_memory(clip):
+    return clip is not None and bool(clip.memory)
+
+
+def keep(clip, number, trace, frames, masks, truth, pictures):
+    """A ClipView of the Watch, completed with what only the loop over the video knows."""
+    clip.number, clip.first, clip.memory = number, trace.first, list(trace.drawn)
+    clip.frames, clip.masks, clip.truth = frames, masks, truth
+    clip.memory_frames = [pictures[i] for i in clip.memory]
+    return clip
+
+
+def describe(names, number, said, frames, masks, truth, shown):
+    """The frames of a clip in short: shown: which get a thumbnail  ->  list of FrameView"""
+    ious = [None] * len(masks) if said.ious is None else said.ious.tolist()
+    rows = zip(names, jaccard(masks, truth).tolist(), ious, said.remembered.tolist(), strict=False)
+    return [FrameView(*row[:1], number, *row[1:], encode_jpeg(segmentation(*pictures)) if show else None)
+            for row, show, *pictures in zip(rows, shown, frames, masks, truth, strict=True)]

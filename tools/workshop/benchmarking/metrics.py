@@ -1,0 +1,101 @@
+"""Metrics the released way: frame by frame with scikit-image, windows in a loop; and the job that times ours on it.
+
+In: masks (T, H, W) bool arrays. Out: the same numbers as evaluation/metrics.py. scikit-image is asked for here only.
+"""
+import math
+import warnings
+
+import cv2
+import numpy as np
+
+from tools.workshop.benchmarking.data import moving_masks
+from tools.workshop.benchmarking.setup import ratio
+from utils.evaluation.metrics import boundary_f, jaccard, vc_windows
+
+try:
+    from skimage.morphology import binary_dilation, disk
+except ImportError:
+    binary_dilation = None
+
+warnings.filterwarnings("ignore", message=".binary_dilation. is deprecated", category=FutureWarning)
+
+NO_SKIMAGE = "scikit-image is not installed: the released boundary F cannot be timed (pip install scikit-image)"
+BOUND = 0.008
+
+
+def has_skimage():
+    return binary_dilation is not None
+
+
+def reference_jaccard(pred, gt):
+    """One frame, (H, W) bool twice"""
+    union = np.logical_or(pred, gt).sum()
+    return 1.0 if union == 0 else float(np.logical_and(pred, gt).sum() / union)
+
+
+def reference_boundary(mask):
+    """Pixels that differ from their right, lower or lower-right neighbour, by three shifted copies."""
+    right, lower, both = mask.copy(), mask.copy(), mask.copy()
+    right[:, :-1], lower[:-1], both[:-1, :-1] = mask[:, 1:], mask[1:], mask[1:, 1:]
+    edge = (mask ^ right) | (mask ^ lower) | (mask ^ both)
+    edge[-1], edge[:, -1] = mask[-1] ^ right[-1], mask[:, -1] ^ lower[:, -1]
+    edge[-1, -1] = False
+    return edge
+
+
+def reference_boundary_f(pred, gt):
+    """One frame, (H, W) bool twice"""
+    radius = math.ceil(BOUND * math.hypot(*pred.shape))
+    pred_edge, gt_edge = reference_boundary(pred), reference_boundary(gt)
+    pred_near, gt_near = (binary_dilation(edge, disk(radius)) for edge in (pred_edge, gt_edge))
+    if not pred_edge.any() or not gt_edge.any():
+        return float(not pred_edge.any() and not gt_edge.any())
+    precision = (pred_edge & gt_near).sum() / pred_edge.sum()
+    recall = (gt_edge & pred_near).sum() / gt_edge.sum()
+    return 0.0 if precision + recall == 0 else float(2 * precision * recall / (precision + recall))
+
+
+def reference_consistency(preds, gts, window=7):
+    """VC of every window, (T, H, W) bool twice  ->  list of float32"""
+    preds, gts, values = preds.astype(np.float32), gts.astype(np.float32), []
+    for start in range(len(gts) - window + 1):
+        common_gt, common = np.ones_like(gts[0]), np.ones_like(gts[0])
+        for t in range(start, start + window):
+            common_gt, common = common_gt * gts[t], common * gts[t] * preds[t]
+        values.append(common.sum() / (common_gt.sum() + np.float32(1e-10)))
+    return values
+
+
+def reference_video_metrics(preds, gts):
+    """J and F of every frame and VC of every window; without scikit-image F is ours, which understates the time."""
+    f = reference_boundary_f if has_skimage() else boundary_f
+    return ([reference_jaccard(*pair) for pair in zip(preds, gts, strict=True)],
+            [f(*pair) for pair in zip(preds, gts, strict=True)], reference_consistency(preds, gts))
+
+
+def our_video_metrics(preds, gts):
+    """The same as reference_video_metrics, by utils/evaluation/metrics.py"""
+    return jaccard(preds, gts), boundary_f(preds, gts), vc_windows(preds, gts)
+
+
+def metrics(bench):
+    """Metrics on one core: settings size, frames, repeats"""
+    s = bench.settings
+    cv2.setNumThreads(1)
+    preds, gts = moving_masks(s.frames, s.size)
+    rows = {
+        "boundary F, one frame": (lambda: boundary_f(preds[0], gts[0]), lambda: reference_boundary_f(preds[0], gts[0])),
+        f"J, F, VC of {s.frames} frames": (lambda: our_video_metrics(preds, gts),
+                                           lambda: reference_video_metrics(preds, gts)),
+        f"VC of {s.frames} frames": (lambda: vc_windows(preds, gts), lambda: reference_consistency(preds, gts))}
+    return [metrics_row(bench, name, *pair) for name, pair in rows.items()]
+
+
+def metrics_row(bench, name, ours, theirs):
+    possible = has_skimage() or " F" not in name
+    modes = {"ours": ours, "reference": theirs} if possible else {"ours": ours}
+    seconds = bench.take_turns(modes, bench.settings.repeats)
+    return {"what": name, "size": bench.settings.size, "ours_ms": 1000 * seconds["ours"],
+            "reference_ms": 1000 * seconds["reference"] if possible else None,
+            "ratio": ratio(seconds.get("reference"), seconds["ours"]),
+            "note": None if possible else NO_SKIMAGE}

@@ -1,0 +1,191 @@
+"""How well IoUNet knows the quality of a mask: on held-out synthetic noise, and on real predictions of a test.
+
+    python -m tools.workshop.iou_study --config config/vipmt/iounet_video.yaml --fold 1 --output output/iou_study
+           [--checkpoint output/iounet_video/fold1/last.pth] [--results output/vipmt_ytvis/fold1/test/results.jsonl]
+
+Without --checkpoint: only what the noise is, histogram.png (true IoU) and kinds.png (every kind, five strengths). With
+one, of train.py with any method: L1 error and Spearman correlation of predicted against true IoU as a Markdown table,
+study.md, and scatter.png. The noise is on the fold's test classes; of COCO, where no class is tested, name images that
+were not trained on: data.annotations=annotations/instances_val2017.json.
+"""
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from dataloaders import build_index, fold_side
+from dataloaders.episode import collate
+from dataloaders.fewshot.sampling import DistinctClassBatchSampler, TrainEpisodes
+from models import iou_training
+from models.iou_training.build import load_judge
+from models.iou_training.mask_noise import KINDS
+from models.vipmt.losses import mask_iou
+from utils.command_line import Parser
+from utils.config import add_config_arguments, load_config, split_overrides, user_errors
+from utils.logger import read_json_lines
+
+EPOCH = -1                    # training counts from 0: none of its episodes is drawn here
+STRENGTHS = (0.02, 0.1, 0.25, 0.5, 1.0)
+
+
+# -- numbers --------------------------------------------------------------------------------------------------------
+
+def ranks(values):
+    """(N,)  ->  (N,) float, 1 for the smallest; equal values share the average of their ranks"""
+    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return (last - (counts - 1) / 2)[index]
+
+
+def spearman(first, second):
+    """Correlation of ranks: (N,) twice  ->  float in [-1, 1], NaN where one of them is constant"""
+    a, b = (ranks(x) - ranks(x).mean() for x in (np.asarray(first), np.asarray(second)))
+    scale = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / scale) if scale > 0 else float("nan")
+
+
+def row(name, predicted, true):
+    """One line of the table. The best constant is the median: who is no better than it has learned nothing."""
+    constant = np.abs(true - np.median(true)).mean()
+    cells = (np.abs(predicted - true).mean(), constant, spearman(predicted, true), true.mean(), predicted.mean())
+    return f"| {name} | {len(true)} | " + " | ".join("" if np.isnan(x) else f"{x:.3f}" for x in cells) + " |"
+
+
+HEAD = ("| masks | frames | L1 error | of the best constant | Spearman | mean true IoU | mean predicted |\n"
+        "| --- | --- | --- | --- | --- | --- | --- |")
+
+
+# -- where they come from -------------------------------------------------------------------------------------------
+
+def held_out_batches(cfg, index, fold, count):
+    """At most `count` EpisodeBatches of the fold's test classes, always the same."""
+    index, classes = fold_side(index, fold, "test")
+    size = min(cfg.train.batch_size, len(classes))
+    order = DistinctClassBatchSampler(classes, -(-count * size // len(classes)), size, cfg.seed, EPOCH)
+    batches = [keys for keys, _ in zip(order, range(count), strict=False)]
+    return DataLoader(TrainEpisodes(index, classes, cfg), batch_sampler=batches, collate_fn=collate,
+                      num_workers=cfg.data.workers, generator=torch.Generator())
+
+
+def judged(step, batches, device):
+    """IoUNet on noise  ->  predicted and true IoU of every frame, (N,) arrays"""
+    predicted, true = [], []
+    with torch.inference_mode():
+        for batch in batches:
+            encoded = step.encode(batch.to(device))
+            for number in range(encoded.num_clips):
+                logits, iou = step.judge(encoded, number)
+                predicted.append(logits.float().sigmoid().flatten().cpu())
+                true.append(iou.flatten().cpu())
+    return torch.cat(predicted).double().numpy(), torch.cat(true).numpy()
+
+
+def noise_alone(step, batches):
+    """The same noise without a network  ->  true IoU of every frame (N,)"""
+    return np.concatenate([mask_iou(step.believed(b.query_masks), b.query_masks).flatten().numpy() for b in batches])
+
+
+def of_results(path):
+    """results.jsonl of test.py  ->  predicted and true IoU of every frame, (N,) arrays"""
+    lines = [line for line in read_json_lines(path) if line.get("pred_iou")]
+    if not lines:
+        raise ValueError(f"{path}: no video with pred_iou.\n  Test a model with IoUNet: model.memory_prototype=true")
+    return tuple(np.array([value for line in lines for value in line[key]]) for key in ("pred_iou", "true_iou"))
+
+
+# -- pictures -------------------------------------------------------------------------------------------------------
+
+def figure(rows, columns, size):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, since it takes a second to import
+    from matplotlib.figure import Figure
+    drawn = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(drawn)
+    return drawn, drawn.subplots(rows, columns, squeeze=False)
+
+
+def draw_histogram(true, path):
+    """How evenly the true IoUs of the noise are spread."""
+    drawn, ((axes,),) = figure(1, 1, (6, 3.5))
+    axes.hist(true, bins=20, range=(0, 1), edgecolor="white")
+    axes.axhline(len(true) / 20, color="black", linewidth=1, label="even")
+    axes.set(title=f"mask noise, {len(true)} frames", xlabel="true IoU", ylabel="frames", xlim=(0, 1))
+    axes.legend(loc="lower right")
+    drawn.savefig(path, dpi=120)
+
+
+def draw_kinds(mask, other, path):
+    """Every kind of noise on one mask (H, W): found in black, missed in red, too much in blue."""
+    drawn, grid = figure(len(KINDS), len(STRENGTHS), (2.2 * len(STRENGTHS), 1.35 * len(KINDS)))
+    for (name, kind), line in zip(KINDS.items(), grid, strict=True):
+        at = kind(mask, np.random.default_rng(0), other)
+        for strength, axes in zip(STRENGTHS, line, strict=True):
+            noisy = at(strength)
+            image = np.full((*mask.shape, 3), 255, np.uint8)
+            for region, colour in ((mask & noisy, (0, 0, 0)), (mask & ~noisy, (220, 50, 40)),
+                                   (noisy & ~mask, (60, 110, 220))):
+                image[region] = colour
+            axes.imshow(image)
+            axes.set(xticks=[], yticks=[], title=f"{name} {strength:g}")
+            axes.title.set_fontsize(8)
+    drawn.savefig(path, dpi=100)
+
+
+def draw_scatter(studies, path):
+    """{name: (predicted, true)}: one panel each."""
+    drawn, (panels,) = figure(1, len(studies), (4.2 * len(studies), 4))
+    for axes, (name, (predicted, true)) in zip(panels, studies.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color="black", linewidth=1)
+        axes.scatter(true, predicted, s=6, alpha=0.4)
+        axes.set(title=name, xlabel="true IoU", ylabel="predicted IoU", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    drawn.savefig(path, dpi=120)
+
+
+# -- the command ----------------------------------------------------------------------------------------------------
+
+def study(args, cfg):
+    """All that the command line asks for  ->  the table as text, None without a checkpoint and results"""
+    args.output.mkdir(parents=True, exist_ok=True)
+    device = torch.device(args.device)
+    model = iou_training.build(cfg).to(device).eval()
+    step, studies = iou_training.TrainStep(model, cfg).eval(), {}
+    index = build_index(cfg, args.output / "cache")
+    batches = held_out_batches(cfg, index, args.fold, args.batches)
+    torch.manual_seed(cfg.seed)
+    if args.checkpoint:
+        load_judge(model, args.checkpoint)
+        studies["held-out noise"] = judged(step, batches, device)
+    true = studies["held-out noise"][1] if args.checkpoint else noise_alone(step, batches)
+    draw_histogram(true, args.output / "histogram.png")
+    masks = next(iter(batches)).query_masks[:, 0].numpy()
+    draw_kinds(masks[0], masks[-1] if len(masks) > 1 else masks[0, :, ::-1], args.output / "kinds.png")
+    for path in args.results:
+        studies[f"real predictions, {path}"] = of_results(path)
+    if not studies:
+        return None
+    draw_scatter(studies, args.output / "scatter.png")
+    table = "\n".join([HEAD, *(row(name, *pair) for name, pair in studies.items())])
+    (args.output / "study.md").write_text(table + "\n")
+    return table
+
+
+def parse_arguments():
+    parser = Parser(__doc__)
+    add_config_arguments(parser)
+    parser.add_argument("--fold", type=int, required=True, choices=(1, 2, 3, 4))
+    parser.add_argument("--checkpoint", help="of train.py, with an IoUNet")
+    parser.add_argument("--results", nargs="+", default=[], help="results.jsonl of test.py, one or more")
+    parser.add_argument("--batches", type=int, default=50, help="held-out batches that noise is drawn for")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_intermixed_args()
+    files, more = split_overrides(args.results)      # keys that follow a list
+    args.results, args.overrides = [Path(file) for file in files], [*args.overrides, *more]
+    return args
+
+
+if __name__ == "__main__":
+    with user_errors():
+        arguments = parse_arguments()
+        table = study(arguments, load_config(arguments.config, arguments.overrides))
+        print(table or f"Pictures of the noise: {arguments.output}")

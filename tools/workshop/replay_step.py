@@ -1,0 +1,90 @@
+"""Repeat a step whose loss or gradient was not finite, and name the first module whose output was not.
+
+    python -m tools.workshop.replay_step output/vipmt_ytvis/fold1/nonfinite_step1234.pth train.amp=off
+    python -m tools.workshop.replay_step output/vipmt_ytvis/fold1/nonfinite_step1234.pth [--device cuda]
+
+The file holds weights, episodes and random numbers of the step, so that it comes out the same on the same device.
+Changed keys show what would have helped: train.amp=off, loss.ccds=none, ...
+"""
+import math
+from pathlib import Path
+
+import torch
+
+from dataloaders.episode import EpisodeBatch
+from models import get_method
+from utils.checkpoint import load_checkpoint, load_weights
+from utils.command_line import Parser
+from utils.config import apply_overrides, user_errors
+from utils.training.state import AMP
+
+
+def read_step(path):
+    """A file of utils.training.step.dump_step  ->  its content; ValueError where it is another file"""
+    content = load_checkpoint(path)
+    if not {"batch", "rng", "model", "config"} <= content.keys():
+        raise ValueError(f"{path}: not a saved step; expected a nonfinite_step*.pth of train.py")
+    return content
+
+
+def watch(model, found):
+    """Note the first module whose output is not finite, and how large the largest outputs were."""
+    def look(name):
+        def hook(module, inputs, output):
+            if isinstance(output, torch.Tensor) and output.is_floating_point():
+                if not torch.isfinite(output).all() and "first" not in found:
+                    found["first"] = f"{name} ({type(module).__name__})"
+                if "first" not in found:
+                    found.setdefault("largest", []).append((float(output.detach().abs().max()), name))
+        return hook
+    for name, module in model.named_modules():
+        module.register_forward_hook(look(name))
+
+
+def replay(content, cfg, device):
+    """The step once more  ->  (losses of every clip, gradient norm of every tensor that has one, what `watch` found)"""
+    method, found = get_method(cfg.model.method), {}
+    model = method.build(cfg).to(device)
+    load_weights(model, content["model"], "the saved step")
+    step = method.TrainStep(model, cfg).train()
+    watch(model, found)
+    torch.set_rng_state(content["rng"][0])
+    if device.type == "cuda" and len(content["rng"]) > 1:
+        torch.cuda.set_rng_state(content["rng"][1], device)
+    amp = AMP.get(cfg.train.amp) if device.type == "cuda" else None
+    with torch.autocast(device.type, dtype=amp, enabled=amp is not None):
+        encoded = step.encode(EpisodeBatch(**content["batch"]).to(device))
+        clips = [step(encoded, number)[0] for number in range(encoded.num_clips)]
+    sum(sum(losses.values()) for losses in clips).backward()
+    norms = {name: float(p.grad.norm()) for name, p in model.named_parameters() if p.grad is not None}
+    return [{name: loss.item() for name, loss in losses.items()} for losses in clips], norms, found
+
+
+def report(clips, norms, found, ids):
+    """Text for people."""
+    lines = [f"episodes: {', '.join(ids)}"]
+    lines += [f"clip {number}: " + ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+              for number, losses in enumerate(clips, 1)]
+    lines.append(f"first output that is not finite: {found.get('first', 'none')}")
+    largest = sorted(found.get("largest", []), reverse=True)[:3]
+    lines.append("largest outputs before it: " + ", ".join(f"{name} {value:.3g}" for value, name in largest))
+    broken = [name for name, norm in norms.items() if not math.isfinite(norm)]
+    lines.append(f"gradients that are not finite: {len(broken)} of {len(norms)}"
+                 + (f", first {', '.join(broken[:3])}" if broken else ""))
+    return "\n".join(lines)
+
+
+def main():
+    parser = Parser(__doc__)
+    parser.add_argument("file", type=Path, help="nonfinite_step*.pth of a training")
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="what to change, e.g. train.amp=off")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_intermixed_args()
+    content = read_step(args.file)
+    cfg = apply_overrides(content["config"], args.overrides)
+    print(report(*replay(content, cfg, torch.device(args.device)), content["batch"]["ids"]))
+
+
+if __name__ == "__main__":
+    with user_errors():
+        main()

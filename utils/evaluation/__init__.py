@@ -1,0 +1,1 @@
+"""From margins to J, F, VC and the paper's tables."""

@@ -1,0 +1,1 @@
+"""Masks and frames as pictures and films."""

@@ -1,0 +1,86 @@
+"""Masks as pictures: palette PNGs, overlays, and what `test.py` keeps of every video (films: film.py)."""
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from utils.evaluation.metrics import boundary
+from utils.pictures.film import Film
+
+IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
+MASK_COLOUR = (230, 40, 40)
+TRUTH_COLOUR = (60, 255, 60)
+
+
+def palette():
+    """The colour map of PASCAL VOC and DAVIS: bits of the index spread over R, G and B, (256, 3) uint8"""
+    index = np.arange(256)
+    colours = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (((index >> (3 * bit + channel)) & 1) << (7 - bit)).astype(np.uint8)
+    return colours
+
+
+def save_palette_mask(path, mask):
+    """Write a mask (H, W), bool or object numbers 0 to 255, as a one-channel PNG with the DAVIS palette."""
+    mask = np.asarray(mask)
+    if mask.ndim != 2 or mask.size and not 0 <= int(mask.min()) <= int(mask.max()) <= 255:
+        raise ValueError(f"{path}: expected a mask (H, W) with values 0 to 255, got shape {mask.shape}")
+    image = Image.fromarray(mask.astype(np.uint8))
+    image.putpalette(palette().tobytes())
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    image.save(path)
+
+
+def denormalise(images):
+    """Network input back to pictures, (T, 3, H, W) float  ->  (T, H, W, 3) uint8 RGB"""
+    pixels = np.moveaxis(np.asarray(images, np.float32), -3, -1) * IMAGENET_STD + IMAGENET_MEAN
+    return (pixels.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def overlay(frame, mask, gt=None, opacity=0.45):
+    """Mask in red with its outline, the ground truth's outline in green.
+
+    frame (H, W, 3) uint8 RGB, mask and gt (H, W) bool  ->  (H, W, 3) uint8
+    """
+    mask = np.asarray(mask, bool)
+    picture = frame.astype(np.float32)
+    picture[mask] = (1 - opacity) * picture[mask] + opacity * np.array(MASK_COLOUR, np.float32)
+    picture = picture.round().astype(np.uint8)
+    picture[boundary(mask)] = MASK_COLOUR
+    if gt is not None:
+        picture[boundary(np.asarray(gt, bool))] = TRUTH_COLOUR
+    return picture
+
+
+@contextmanager
+def recording(episode, masks_folder=None, films_folder=None, restore=None):
+    """Around a video: yields write(clip, masks (T, H, W) bool), to be called with clip after clip.
+
+    Masks become palette PNGs, one per frame, masks over their frames a film, each where a folder is given. Frames are
+    brought to the masks' size by restore(values (T, H, W), original_size) where that is the original one. The film
+    appears once the video is complete; if it stops before its end there is none.
+    """
+    below, names = Path(f"run{episode.run}") / episode.class_name / episode.video, iter(episode.frames)
+    with Film(Path(films_folder) / below) if films_folder else nullcontext() as film:
+        def write(clip, masks):
+            if masks_folder:
+                for mask, name in zip(masks, names, strict=False):
+                    save_palette_mask(Path(masks_folder) / below / f"{Path(name).stem}.png", mask)
+            if film:
+                film.add(_overlays(clip, masks, episode.original_size, restore))
+        yield write
+
+
+def _overlays(clip, masks, original_size, restore):
+    """Clip, masks (T, H, W) bool  ->  (T, H, W, 3) uint8, at the size of the masks"""
+    images, truth = clip.images, clip.masks
+    if masks.shape[-2:] != images.shape[-2:]:
+        images = torch.stack([restore(images[:, c], original_size) for c in range(3)], dim=1)
+        truth = clip.original_masks
+    frames = denormalise(images)
+    return np.stack([overlay(*picture) for picture in zip(frames, masks, truth.numpy(), strict=True)])

@@ -1,0 +1,105 @@
+"""What segment.py leaves of a video: masks, a table and a film. Each frame is on the disk before the next one comes."""
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from utils.pictures.film import Film
+from utils.pictures.overlay import overlay, save_palette_mask
+
+COLUMNS = ("frame", "time", "predicted_iou", "remembered", "area")
+
+
+class ResultFolder:
+    """`with ResultFolder(output, fps) as results: results.add(...)` for every frame; the film gets its name at the end.
+
+    fps: of the film; soft: also probabilities as grey PNGs; max_side: longest side of the film, None or 0: the frames';
+    with_film: False leaves the film out, which takes most of the time at HD sizes. An earlier result in the same folder
+    is removed first.
+    """
+
+    def __init__(self, output, fps, soft=False, max_side=None, with_film=True):
+        self.output, self.soft, self.max_side = Path(output), soft, max_side
+        remove_earlier(self.output)
+        for name in ("masks", "soft") if soft else ("masks",):
+            (self.output / name).mkdir(parents=True, exist_ok=True)
+        self.film, self.film_size = Film(self.output / "overlay", fps) if with_film else None, None
+        self.table = open(self.output / "frames.csv", "w", newline="", encoding="utf-8")
+        self.rows = csv.writer(self.table, lineterminator="\n")
+        self.rows.writerow(COLUMNS)
+        self.table.flush()
+        self.size, self.frames, self.judged, self.remembered, self.sum_of_ious = None, 0, 0, 0, 0.0
+
+    def add(self, frame, prediction):
+        """frame: index, time, image (H, W, 3) uint8; prediction: mask (H, W) bool, probability, iou, remembered"""
+        name, mask = f"{frame.index:05d}.png", prediction.mask
+        save_palette_mask(self.output / "masks" / name, mask)
+        if self.soft:
+            grey = (prediction.probability * 255).round().astype(np.uint8)
+            Image.fromarray(grey).save(self.output / "soft" / name)
+        if self.film:
+            self.film_size = self.film_size or scaled(mask.shape, self.max_side)
+            self.film.add(overlay(*fit(frame.image, mask, self.film_size))[None])
+        iou = "" if prediction.iou is None else f"{prediction.iou:.4f}"
+        self.rows.writerow([frame.index, f"{frame.time:.3f}", iou, int(prediction.remembered), int(mask.sum())])
+        self.table.flush()
+        self._count(prediction, mask.shape)
+
+    def _count(self, prediction, size):
+        self.size, self.frames = self.size or size, self.frames + 1
+        self.remembered += prediction.remembered
+        self.judged += prediction.iou is not None
+        self.sum_of_ious += prediction.iou or 0.0
+
+    def counts(self):
+        """What the summary says of the frames; size: rows and columns of the first; film: its name, once it is there"""
+        return {"frames": self.frames, "size": self.size and list(self.size), "remembered": self.remembered,
+                "mean_predicted_iou": round(self.sum_of_ious / self.judged, 4) if self.judged else None,
+                "film": self.film.path.name if self.film and self.film.path.is_file() else None}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.table.close()
+        if self.film:
+            self.film.__exit__(*error)
+
+
+def remove_earlier(output):
+    """What an earlier call wrote here, as its own frames.csv lists it; nothing else is touched."""
+    table = output / "frames.csv"
+    if not table.is_file():
+        return
+    with open(table, newline="", encoding="utf-8", errors="replace") as file:
+        rows = csv.reader(file)
+        if tuple(next(rows, ())) != COLUMNS:
+            raise ValueError(f"{table} was not written by segment.py.\n  Name another --output, or move it away")
+        numbers = [int(row[0]) for row in rows if row and row[0].isdecimal()]
+    stale = [output / folder / f"{number:05d}.png" for number in numbers for folder in ("masks", "soft")]
+    films = [output / f"overlay{suffix}" for suffix in (".mp4", ".webm", ".gif")]
+    for file in [*stale, *films, output / "summary.json", table]:
+        file.unlink(missing_ok=True)
+
+
+def scaled(size, max_side):
+    """(rows, columns) of a frame  ->  those of the film, the longer one at most max_side"""
+    if not max_side or max(size) <= max_side:
+        return tuple(size)
+    return tuple(max(round(n * max_side / max(size)), 1) for n in size)
+
+
+def fit(image, mask, size):
+    """A frame and its mask at the film's size; of another shape, as folders may hold some, within black borders"""
+    if mask.shape == size:
+        return image, mask
+    factor = min(size[0] / mask.shape[0], size[1] / mask.shape[1])
+    rows, cols = (min(max(round(n * factor), 1), most) for n, most in zip(mask.shape, size, strict=True))
+    top, left = (size[0] - rows) // 2, (size[1] - cols) // 2
+    picture, small = np.zeros((*size, 3), np.uint8), np.zeros(size, bool)
+    place = slice(top, top + rows), slice(left, left + cols)
+    picture[place] = cv2.resize(image, (cols, rows), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    small[place] = cv2.resize(mask.astype(np.uint8), (cols, rows), interpolation=cv2.INTER_NEAREST) > 0
+    return picture, small

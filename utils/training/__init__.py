@@ -1,0 +1,1 @@
+"""What every training needs: a step, its state, its log, and how it stops."""
