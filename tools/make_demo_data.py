@@ -17,6 +17,7 @@ from tqdm import tqdm
 from tools.demo_data.clip import write_demo_clip
 from tools.demo_data.coco import write_demo_coco
 from tools.demo_data.minivspw import write_demo_minivspw
+from tools.demo_data.scene import ENCODER_CATEGORIES
 from tools.demo_data.ytvis import write_demo_data
 from utils.command_line import Parser
 from utils.config import user_errors
@@ -26,6 +27,8 @@ LAYOUTS = {                    # what writes it, its name for --videos, what is 
     "ytvis": (write_demo_data, "videos_per_category",
               "{videos} videos, {frames} frames, {annotations} objects of {categories} categories, "
               "each in {fewest_videos} videos or more."),
+    "encoder": (partial(write_demo_data, categories=ENCODER_CATEGORIES), "videos_per_category",
+                "{videos} videos, {frames} frames, {annotations} objects of {categories} categories."),
     "minivspw": (write_demo_minivspw, "videos_per_category",
                  "{videos} videos, {frames} frames, {listed} entries of lists; each class in {fewest_train} training "
                  "or {fewest_test} test videos or more."),

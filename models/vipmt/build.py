@@ -59,8 +59,6 @@ def build_iou_net(cfg, channels):
 
 def load_backbone(backbone, cfg):
     """ImageNet weights into the encoder: classifier and stages that we do not have are left out, the rest is strict."""
-    if cfg.name == "tiny":
-        raise ValueError(f"backbone.weights: {cfg.weights}: the tiny encoder has no weights; set backbone.weights=none")
     if cfg.weights == "torchvision":
         state, source = torchvision_weights(cfg), "torchvision"
     else:
@@ -74,6 +72,8 @@ def load_backbone(backbone, cfg):
 
 def torchvision_weights(cfg):
     import torchvision
+    if cfg.name == "tiny":
+        raise ValueError("backbone.weights=torchvision: the tiny encoder is ours; set backbone.weights=none or a file")
     if cfg.stem != "plain":
         raise ValueError("backbone.weights=torchvision: its ResNets have the plain stem; set backbone.stem=plain")
     weights = torchvision.models.get_model_weights(cfg.name).IMAGENET1K_V1

@@ -22,7 +22,8 @@ MIN_SIZE = 48                  # rows and columns
 JPEG_QUALITY = 92
 
 
-def write_demo_data(root, seed=0, videos_per_category=12, size=(96, 160), frames=(12, 16), progress=iter):
+def write_demo_data(root, seed=0, videos_per_category=12, size=(96, 160), frames=(12, 16), progress=iter,
+                    categories=CATEGORIES):
     """Write the data set below `root`, unless the same one is there, and return a summary dict.
 
     size: rows and columns of most videos; every 13th is upright and every 13th is 5/4 as high.
@@ -36,13 +37,15 @@ def write_demo_data(root, seed=0, videos_per_category=12, size=(96, 160), frames
     root = Path(root)
     parameters = {"version": VERSION, "seed": seed, "videos_per_category": videos_per_category,
                   "size": list(size), "frames": list(frames)}
+    if categories != CATEGORIES:
+        parameters["categories"] = [c.name for c in categories]
     check_parameters(seed, videos_per_category, size, frames)
     if is_complete(root, parameters, ANNOTATIONS):
         return _summary(root, json.loads((root / ANNOTATIONS).read_text()), written=False)
     write_record(root, parameters)
-    document = _empty_document(seed)
-    for index in progress(range(videos_per_category * len(CATEGORIES))):
-        _add_video(root, document, index, parameters)
+    document = _empty_document(seed, categories)
+    for index in progress(range(videos_per_category * len(categories))):
+        _add_video(root, document, index, parameters, categories)
     part = root / (ANNOTATIONS + ".part")
     part.write_text(json.dumps(document))
     os.replace(part, root / ANNOTATIONS)
@@ -92,19 +95,19 @@ def write_record(root, parameters):
     (root / RECORD).write_text(json.dumps(parameters, indent=1) + "\n")
 
 
-def _empty_document(seed):
+def _empty_document(seed, categories):
     """train.json before its first video; ids and keys as in YouTube-VIS 2019."""
     return {
         "info": {"description": f"synthetic demo data for few-shot video object segmentation, seed {seed}",
                  "version": str(VERSION)},
         "licenses": [{"id": 1, "name": "synthetic: no rights reserved", "url": ""}],
         "videos": [],
-        "categories": [{"id": c.id, "name": c.name, "supercategory": c.shape} for c in CATEGORIES],
+        "categories": [{"id": c.id, "name": c.name, "supercategory": c.shape} for c in categories],
         "annotations": [],
     }
 
 
-def _add_video(root, document, index, parameters):
+def _add_video(root, document, index, parameters, pool):
     """Draw video `index`, write its frames and append it and its objects to the document.
 
     Each video has its own generator: it does not depend on how many there are.
@@ -112,8 +115,8 @@ def _add_video(root, document, index, parameters):
     rng = np.random.default_rng([parameters["seed"], index])
     low, high = parameters["frames"]
     size = video_size(index, parameters["size"])
-    category = CATEGORIES[index % len(CATEGORIES)]
-    images, labels, categories = render_video(category, int(rng.integers(low, high + 1)), size, rng)
+    category = pool[index % len(pool)]
+    images, labels, categories = render_video(category, int(rng.integers(low, high + 1)), size, rng, pool)
     name = f"demo_{index:04d}"
     names = [f"{name}/{t:05d}.jpg" for t in range(len(images))]
     write_frames(root / "JPEGImages", names, images)
