@@ -18,8 +18,8 @@ import torch
 from dataloaders.episode import EpisodeBatch
 from models import get_method
 from models.vipmt import losses
+from models.vipmt.guidance import at_feature_size
 from models.vipmt.layer import mask_logits
-from models.vipmt.prototype_activation import at_feature_size
 from tools.convert_released import convert, name_table
 from utils.command_line import Parser
 from utils.config import load_config, user_errors
