@@ -26,14 +26,8 @@ from utils.checkpoint import load_trained, load_weights
 from utils.command_line import Parser
 from utils.config import add_config_arguments, load_config, split_overrides, user_errors
 from utils.distributed import is_main, processes, rank, world_size
-from utils.evaluation.evaluate import (
-    collect_results,
-    describe_test,
-    evaluate,
-    key_of,
-    open_results,
-    warn_of_other_config,
-)
+from utils.evaluation.evaluate import evaluate, warn_of_other_config
+from utils.evaluation.results import collect_results, describe_test, key_of, open_results
 from utils.evaluation.tables import FOLDS, class_table, paper_table, summary
 from utils.logger import describe_run, get_logger, setup_logger
 from utils.pictures.overlay import recording

@@ -14,7 +14,7 @@ from statistics import mean, stdev
 from utils.checkpoint import content_checksum, load_checkpoint
 from utils.command_line import Parser
 from utils.config import differences, load_config, user_errors
-from utils.evaluation.evaluate import key_of
+from utils.evaluation.results import key_of, read_results
 from utils.evaluation.tables import summary
 from utils.logger import read_json_lines
 
@@ -83,7 +83,7 @@ def training_lines(first, second):
 
 def test_lines(first, second):
     """Scores of both, and video by video where both had the same supports."""
-    results = [read_json_lines(folder / "results.jsonl") for folder in (first, second)]
+    results = [read_results(folder / "results.jsonl") for folder in (first, second)]
     lines = [] if summary(results[0]) == summary(results[1]) else [f"{summary(results[0])} | {summary(results[1])}"]
     a, b = ({key_of(line): line for line in lines_} for lines_ in results)
     both = [key for key in a if key in b and a[key]["support_frames"] == b[key]["support_frames"]]

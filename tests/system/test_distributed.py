@@ -18,7 +18,7 @@ from models import get_method
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.config import load_config, to_dict
 from utils.distributed import agree_on_a_name
-from utils.evaluation.evaluate import collect_results
+from utils.evaluation.results import collect_results
 from utils.logger import read_json_lines
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,27 +4,18 @@ All of it goes clip by clip, so that memory does not depend on how long a video 
 it segments the next clip, threads measure the last ones. Lines come in the order of the episodes and each is handed on
 as soon as it is complete.
 """
-import json
 import time
 from collections import deque
 from contextlib import ExitStack
-from pathlib import Path
 
 from tqdm import tqdm
 
-from utils.checkpoint import atomic_file, fingerprint
 from utils.command_line import bar_hidden
-from utils.config import differences, flatten, to_dict
-from utils.distributed import is_main, rank, wait_for_all, world_size
+from utils.config import differences
+from utils.distributed import is_main
 from utils.evaluation.measuring import MeasuredVideo, MetricsPool, Stopwatch
 from utils.evaluation.metrics import aggregate
-from utils.logger import JsonLines, get_logger, read_json_lines
-
-# Config keys that change no number of a test: a change of these still continues results.jsonl.
-HARMLESS = ("name", "train.", "loss.", "validate.", "checkpoint.", "iou_net.training", "iou_net.loss",
-            "iou_net.weights", "test.runs", "data.workers", "data.clips", "data.samples_per_class", "data.augmentation",
-            "data.first_frame_augmented", "data.short_video", "backbone.cache_frames", "backbone.weights",
-            "speed.compile", "speed.deterministic")
+from utils.logger import get_logger
 
 SAME_AS_TRAINED = ("model.", "backbone.name", "backbone.stem", "backbone.stride", "iou_net.similarity", "data.dataset",
                    "data.size", "data.shots", "data.clip_length", "data.mask_resize", "memory.length")
@@ -74,85 +65,6 @@ def evaluate(start, episodes, cfg, fold, on_result, restore=None, record=None, w
     return results
 
 
-def open_results(output, header):
-    """results.jsonl of a test, continued if it is of the same test  ->  (JsonLines, lines already there)
-
-    header: what the numbers depend on, from `describe_test`. It is kept in test.json beside them.
-    ValueError if the folder holds results of something else.
-    """
-    output = Path(output)
-    note, lines = output / "test.json", output / "results.jsonl"
-    if is_main():
-        _refuse_another_test(note, lines, header, output)
-        output.mkdir(parents=True, exist_ok=True)
-        with atomic_file(note, "w") as file:
-            json.dump(header, file, indent=1)
-        _collect(output)
-        JsonLines(lines).close()
-    wait_for_all()
-    done = read_json_lines(lines)
-    wait_for_all()
-    return JsonLines(lines if world_size() == 1 else output / f"results.rank{rank()}.jsonl"), done
-
-
-def collect_results(output, order):
-    """Once every process has written its lines: all of them, without a double one, also in results.jsonl
-
-    order: keys (run, class id, video) as one process would have come upon them
-    """
-    wait_for_all()
-    if is_main():
-        _collect(Path(output), {key: position for position, key in enumerate(order)})
-    wait_for_all()
-    return read_json_lines(Path(output) / "results.jsonl")
-
-
-def key_of(line):
-    """What identifies a line: (run, class id, video)"""
-    return line["run"], line["class_id"], line["video"]
-
-
-def _collect(output, order=None):
-    """The lines of all processes into results.jsonl, sorted where the order is known."""
-    parts, whole = sorted(output.glob("results.rank*.jsonl")), output / "results.jsonl"
-    if not parts:
-        return
-    lines = {key_of(line): line for file in ([whole] if whole.is_file() else []) + parts
-             for line in read_json_lines(file)}
-    if order:
-        lines = dict(sorted(lines.items(), key=lambda item: order.get(item[0], -1)))
-    with atomic_file(whole, "w") as file:
-        file.writelines(json.dumps(line) + "\n" for line in lines.values())
-    for part in parts:
-        part.unlink()
-
-
-def _refuse_another_test(note, lines, header, output):
-    if note.is_file() and lines.is_file():
-        try:
-            changed = _changed(json.loads(note.read_text()), header)
-        except (ValueError, RecursionError, AttributeError) as error:
-            raise ValueError(f"{note}: damaged, so nobody knows what {lines.name} was measured with ({error}).\n"
-                             f"  Choose another --output, or delete {output}") from None
-        if changed:
-            raise ValueError(f"{lines} belongs to another test: {'; '.join(changed)}.\n"
-                             f"  Choose another --output, or delete {output}")
-    elif lines.is_file():
-        raise ValueError(f"{lines} has no test.json beside it, so nobody knows what it was measured with.\n"
-                         f"  Choose another --output, or delete {output}")
-
-
-def describe_test(checkpoint_path, cfg, fold, episodes=None, iou_net=None):
-    """What the numbers of a test depend on, as plain values; episodes: the file of a list that is replayed.
-
-    iou_net: the file whose IoUNet replaces that of the checkpoint
-    """
-    config = {key: value for key, value in flatten(to_dict(cfg)).items() if not key.startswith(HARMLESS)}
-    return {"checkpoint": str(checkpoint_path), "sha256": fingerprint(checkpoint_path), "fold": fold,
-            "episodes": fingerprint(episodes) if episodes else None,
-            "iou_net": {"file": str(iou_net), "sha256": fingerprint(iou_net)} if iou_net else None, "config": config}
-
-
 def warn_of_other_config(trained, cfg, source, own_iou_net=True):
     """Log the keys in which a checkpoint's config differs so that the same weights compute something else.
 
@@ -162,26 +74,6 @@ def warn_of_other_config(trained, cfg, source, own_iou_net=True):
     for key, (then, now) in differences(trained, cfg).items():
         if key.startswith(SAME_AS_TRAINED) and not key.startswith(ignored):
             get_logger().warning("%s: trained with %s %s, tested with %s", source, key, then, now)
-
-
-def _changed(old, new):
-    """What differs between two headers, in words."""
-    changed = []
-    if old.get("sha256") != new["sha256"]:
-        changed.append(f"checkpoint {old.get('checkpoint')} (another content than {new['checkpoint']})")
-    before, now = (x.get("iou_net") or {} for x in (old, new))
-    if before.get("sha256") != now.get("sha256"):
-        names = (f"that of {x['file']} ({x['sha256']:.12}...)" if x else "the checkpoint's" for x in (before, now))
-        changed.append("IoUNet was {}, is {}".format(*names))
-    if old.get("fold") != new["fold"]:
-        changed.append(f"fold {old.get('fold')}, not {new['fold']}")
-    if old.get("episodes") != new.get("episodes"):
-        lists = [f"a list (SHA-256 {x['episodes']:.12}...)" if x.get("episodes") else "drawn" for x in (old, new)]
-        changed.append(f"episodes were {lists[0]}, are {lists[1]}")
-    before, now = old.get("config", {}), new["config"]
-    keys = [key for key in before | now if before.get(key) != now.get(key)]
-    changed += [f"{key} was {before.get(key)}, is {now.get(key)}" for key in keys[:5]]
-    return changed + ([f"{len(keys) - 5} more keys"] if len(keys) > 5 else [])
 
 
 def _segmented(start, episode, videos, data, cfg, restore):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dataloaders.json_values import is_file_name, is_text, shown
 from utils.config import load_config
-from utils.evaluation.evaluate import key_of
+from utils.evaluation.results import key_of
 from utils.evaluation.tables import FOLDS, class_table
 from utils.logger import read_json_lines
 
