@@ -21,7 +21,6 @@ from dataloaders.fewshot.sampling import rng_for
 from dataloaders.transforms import undo_letterbox
 from models import get_method
 from models.vipmt.build import read_iou_net, with_iou_net
-from tools.report import refresh_report
 from utils.checkpoint import load_trained, load_weights
 from utils.command_line import Parser
 from utils.config import add_config_arguments, load_config, split_overrides, user_errors
@@ -31,6 +30,7 @@ from utils.evaluation.results import collect_results, describe_test, key_of, ope
 from utils.evaluation.tables import FOLDS, class_table, paper_table, summary
 from utils.logger import describe_run, get_logger, setup_logger
 from utils.pictures.overlay import recording
+from utils.report.write import refresh_report
 from utils.runtime import prepare_runtime
 from utils.training.stopping import STOPPED, Stopped, StopRequest
 

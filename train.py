@@ -21,17 +21,17 @@ from dataloaders import build_index, build_train_loader, build_validation_loader
 from dataloaders.fewshot.sampling import rng_for
 from models import get_method
 from models.vipmt.build import check_iou_net
-from tools.report import refresh_report
 from utils.checkpoint import older_checkpoints, remove_leftovers
 from utils.command_line import Parser, bar_hidden
 from utils.config import add_config_arguments, load_config, user_errors
 from utils.distributed import gather_objects, in_parallel, is_main, processes, rank, world_size
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import aggregate
-from utils.logger import describe_run, get_logger, plot_curves, setup_logger
+from utils.logger import describe_run, get_logger, setup_logger
+from utils.report.write import refresh_report
 from utils.runtime import prepare_runtime
 from utils.seeds import seed_generators
-from utils.training.log import TrainingLog
+from utils.training.log import TrainingLog, plot_curves
 from utils.training.state import TrainingState
 from utils.training.step import note_spike, optimise
 from utils.training.stopping import STOPPED, Stopped, StopRequest
@@ -133,7 +133,7 @@ def train(run, index):
             validate(run, index, log)
             progress.validation_due = False
             state.save()
-            if is_main():
+            if log.drawing_is_due(at_end=progress.epoch >= cfg.train.epochs):
                 plot_curves(path, run.output / "curves.png")
                 refresh_report(run.output)
 

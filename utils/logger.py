@@ -1,4 +1,4 @@
-"""What a run writes down: messages (stderr and run.log), numbers (JSON lines), what it was (run.json), its curves."""
+"""What a run writes down: messages (stderr and run.log), numbers (JSON lines), what it was (run.json)."""
 import json
 import logging
 import os
@@ -121,35 +121,6 @@ def _earlier_starts(path):
         return [*before.pop("earlier", []), before]
     except (OSError, ValueError, AttributeError):
         return []
-
-
-def plot_curves(log_path, png_path):
-    """Losses, IoU and validation scores over the steps, from a training log of JSON lines.
-
-    A line is {"step", "losses": {name: value}, "iou"} or {"step", "validation": {"j", "f", "vc"}}; other entries
-    are left out. No display is needed.
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, since it takes a second to import
-    from matplotlib.figure import Figure
-
-    panels = {"losses": {}, "training IoU": {}, "validation": {}}
-    for line in read_json_lines(log_path):
-        entries = [("losses", line.get("losses", {})), ("validation", line.get("validation", {})),
-                   ("training IoU", {"iou": line.get("iou")})]
-        for panel, values in entries:
-            for name, value in values.items():
-                if isinstance(value, int | float):
-                    panels[panel].setdefault(name, []).append((line["step"], value))
-    figure = Figure(figsize=(15, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, (title, curves) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-        for name, points in curves.items():
-            axes.plot(*zip(*points, strict=True), label=name, marker="o" if len(points) < 30 else None, markersize=3)
-        axes.set(title=title if curves else f"{title} (none logged)", xlabel="step")
-        axes.grid(alpha=0.3)
-        if curves:
-            axes.legend(fontsize="small")
-    figure.savefig(png_path, dpi=120)
 
 
 def _cut_torn_line(path):
