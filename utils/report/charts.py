@@ -29,7 +29,9 @@ def draw(paint, what, size=SMALL):
     file = io.StringIO()
     with rc_context(STYLE | {"axes.prop_cycle": cycler(color=COLOURS)}), warnings.catch_warnings():
         warnings.simplefilter("ignore")                             # of letters that matplotlib's own font lacks
-        figure = Figure(figsize=(size[0] / 72, size[1] / 72), layout="constrained")
+        figure = Figure(figsize=(size[0] / 72, size[1] / 72), layout=None if size == SMALL else "constrained")
+        if size == SMALL:                       # most charts: fixed margins take half the time
+            figure.subplots_adjust(0.14, 0.19, 0.98, 0.96)
         paint(figure.subplots())
         figure.savefig(file, format="svg", transparent=True,
                        metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
