@@ -122,7 +122,7 @@ def explain(args, cfg):
     progress = partial(tqdm, total=clips, desc=episode.id, unit="clip", disable=None)
     view = capture(model, episode, segmenter, args.clip, progress)
     if model.iou_net is not None and not view.detail.memory:
-        get_logger().warning("clip %d:%s", view.detail.number, why_without_memory(view.detail, cfg))
+        get_logger().warning("clip %d: %s", view.detail.number, why_without_memory(view.detail, cfg))
     supports = list(zip(denormalise(episode.support_images), episode.support_masks.numpy(), episode.support_frames,
                         strict=True))
     page = build_page(view, supports, facts_of(cfg, args, file, episode, number), cfg)
