@@ -51,8 +51,6 @@ if __name__ == "__main__":
     say("loading PyTorch")
 
 # Only now, since it takes seconds: help and mistakes on the command line answer at once.
-from utils.report.write import refresh_report
-
 from dataloaders import build_index, check_split, data_fingerprint, get_task
 from dataloaders.transforms import undo_letterbox
 from models import get_method
@@ -63,6 +61,7 @@ from utils.evaluation.tables import class_table, paper_table, summary
 from utils.logger import get_logger, setup_logger
 from utils.pictures.overlay import recording
 from utils.records import describe_run
+from utils.report.write import refresh_report
 from utils.runtime import choose_device, prepare_runtime
 from utils.seeds import rng_for
 from utils.training.stopping import STOPPED, Stopped, StopRequest

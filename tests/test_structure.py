@@ -25,12 +25,8 @@ NEVER = {
 MAY_IMPORT_METHODS = {"llb": {"lwl"}, "iou_training": {"vipmt"}, "propagation": None}      # None: any
 METHODS = sorted(p.name for p in (ROOT / "models").iterdir() if (p / "__init__.py").is_file())
 KNOWN = {       # shrinking: to be empty
-    "train.py": {"tools.report", "models.vipmt.build"}, "test.py": {"tools.report", "models.vipmt.build"},
+    "train.py": {"models.vipmt.build"}, "test.py": {"models.vipmt.build"},
     "segment.py": {"models.vipmt.memory"}, "models/__init__.py": {"models"},
-    "utils/report/page.py": {"tools.explanation.blocks", "tools.explanation.page"},
-    "utils/report/films.py": {"tools.explanation.pictures", "dataloaders.images", "dataloaders.transforms"},
-    "utils/report/results.py": {"dataloaders.datasets.folds", "tools.workshop.iou_study"},
-    "utils/report/read.py": {"dataloaders.json_values"},
     "tools/workshop/reference_mode.py": {"models.vipmt.inference"},
 }
 

@@ -14,13 +14,13 @@ import dataloaders
 from dataloaders.fewshot.sampling import (
     DistinctClassBatchSampler,
     TrainEpisodes,
-    draw_memory,
     draw_supports,
     draw_windows,
     holdout_videos,
     training_windows,
 )
 from dataloaders.fewshot.streaming import TestEpisodes
+from models.vipmt.memory import draw_memory
 from utils.seeds import rng_for
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,9 +4,10 @@ import random
 from argparse import Namespace
 from dataclasses import dataclass
 
-from dataloaders import build_index, build_listed_runs, fold_side
+from dataloaders import build_index, build_listed_runs
 from dataloaders.fewshot.episode_file import read_episode_list
 from dataloaders.fewshot.episode_list import result_entries
+from dataloaders.fewshot.loaders import fold_side
 from dataloaders.own.supports import read_supports
 from tools.check_dataset import CHECKS
 from tools.dataset_check.findings import Findings
@@ -19,7 +20,7 @@ from tools.workshop.fuzzing.sandbox import Mutant, data_config, demo_config, epi
 from tools.workshop.fuzzing.yaml_files import BOMBS, any_yaml
 from utils.checkpoint import load_trained, load_weights
 from utils.config import apply_overrides, load_config, save_config, to_dict
-from utils.evaluation.evaluate import warn_of_other_config
+from utils.evaluation.results import warn_of_other_config
 
 SPECIAL = ("folder", "pipe", "loop", "sparse", "missing")
 CHECKED = {"ytvis": "ytvis", "coco": "coco", "minivspw": "vspw"}        # names in tools/check_dataset.py
