@@ -5,19 +5,17 @@ import numpy as np
 import pytest
 import torch
 from easydict import EasyDict
+from small_network import RELEASED, model_of
 
 from dataloaders.episode import EpisodeBatch
 from models.backbone import Backbone
 from models.vipmt.inference import VideoSegmenter
-from models.vipmt.iou_net import IoUNet
 from models.vipmt.model import VIPMT
 from models.vipmt.train_step import TrainStep
 from tools.workshop.reference_mode import ReferenceNetwork, ReferenceSegmenter, ReferenceTrainStep, frozen_norm
 from utils.config import load_config
 
 SIZE = (36, 44)         # no multiples of 8
-RELEASED = dict(memory_attention="joint", cumulative_prior=True, memory_in_prior=True, patch_masks=True,
-                cosine_maps=True)
 SWITCHES = {
     "paper": {}, "released": RELEASED, "joint": dict(memory_attention="joint"),
     "cumulative": dict(cumulative_prior=True), "memory_in_prior": dict(memory_in_prior=True),
@@ -31,22 +29,6 @@ def exact():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
-
-
-def model_of(name="tiny", high_level="c5", with_memory=True, dim=16, trained=False, **settings):
-    torch.manual_seed(1)
-    backbone = Backbone(name=name, width=8, high_level=high_level, trained=trained)
-    maps = 5 if settings.get("use_maps", True) else 1
-    iou_net = IoUNet(channels=backbone.channels, maps=maps, dim=4, hidden=8) if with_memory else None
-    model = VIPMT(backbone, iou_net, dim=dim, num_layers=2, heads=2, ffn_dim=24, init="balanced",
-                  **{"dropout": 0.0, "feature_dropout": 0.0, **settings})
-    with torch.no_grad():
-        for up in (model.upsample_final, model.upsample_initial):
-            up.weight += 0.01 * torch.randn_like(up.weight)
-        for parameter in model.parameters():       # biases and norms that are not the identity
-            if parameter.dim() == 1:
-                parameter += 0.05 * torch.randn_like(parameter)
-    return model.eval()
 
 
 def video_of(frames=11, shots=2, size=SIZE):
@@ -158,13 +140,13 @@ def batch_of(memory=True):
     return EpisodeBatch(images[:, :2], masks[:, :2], images[:, 2:], masks[:, 2:], index, 2, [1, 5])
 
 
-STEPS = {"paper": ("vipmt_ytvis", {}, False, True), "released": ("released", RELEASED, False, True),
-         "trained_backbone": ("vipmt_ytvis", {}, True, True), "no_memory": ("vipmt_ytvis", {}, False, False)}
+STEPS = {"paper": ("ytvis", {}, False, True), "released": ("released", RELEASED, False, True),
+         "trained_backbone": ("ytvis", {}, True, True), "no_memory": ("ytvis", {}, False, False)}
 
 
 @pytest.mark.parametrize("config, switches, trained, memory", STEPS.values(), ids=STEPS)
 def test_a_training_step_gives_equal_losses_and_gradients(config, switches, trained, memory):
-    cfg = EasyDict(load_config([f"config/{config}.yaml"], ["train.backward=once", "iou_net.training=joint"]))
+    cfg = EasyDict(load_config([f"config/vipmt/{config}.yaml"], ["train.backward=once", "iou_net.training=joint"]))
     model = model_of(trained=trained, with_memory=memory, **switches).train()
     reference, step, batch = ReferenceTrainStep(model, cfg), TrainStep(model, cfg), batch_of(memory)
     encoded = step.encode(batch)
