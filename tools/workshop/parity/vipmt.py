@@ -262,7 +262,7 @@ def preprocessing(case, size=(240, 424)):
         nearest = TestTransform(size, "nearest")([frame], [mask > 0])[1]
         rows, cols, top, left = letterbox_area(mask.shape, size)
         found |= {f"{name}/image": Found(image[:, ::5, ::5], Limit(rms=1e-5)), f"{name}/mask": Found(small, EXACT),
-                  f"{name}/image_summary": Found(image, Limit(rms=1e-5))}
+                  f"{name}/image_summary": Found(case.fill.summary(image), Limit(rms=1e-5))}
         found |= {f"frames/{name}/{key}": Found(value, EXACT) for key, value in (
             ("size", (rows, cols)), ("pad_top", top), ("pad_left", left), ("mask_pixels", int(small.sum())),
             ("mask_pixels_if_nearest", int(nearest.sum())))}
