@@ -31,7 +31,6 @@ KNOWN = {       # shrinking: to be empty
     "utils/report/films.py": {"tools.explanation.pictures", "dataloaders.images", "dataloaders.transforms"},
     "utils/report/results.py": {"dataloaders.datasets.folds", "tools.workshop.iou_study"},
     "utils/report/read.py": {"dataloaders.json_values"},
-    "tools/workshop/reference_mode.py": {"models.vipmt.inference"},
 }
 
 

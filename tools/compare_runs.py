@@ -16,7 +16,7 @@ from utils.command_line import Parser
 from utils.config import differences, load_config, user_errors
 from utils.evaluation.evaluate import key_of
 from utils.evaluation.tables import summary
-from utils.logger import read_json_lines
+from utils.records import read_json_lines
 
 ALWAYS_OTHER = ("started", "command", "folder", "earlier", "name", "seed")     # name and seed stand in the config
 METRICS = {"j": "J", "f": "F", "vc": "VC"}

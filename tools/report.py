@@ -9,7 +9,7 @@ itself: no network, no script; a browser opens it from the disk. train.py and te
 """
 from pathlib import Path
 
-from utils.checkpoint import atomic_file
+from utils.files import atomic_file
 from utils.command_line import Parser
 from utils.config import user_errors
 from utils.logger import get_logger

@@ -28,7 +28,7 @@ from models import get_method
 from tools import episodes as tool
 from utils.checkpoint import save_checkpoint
 from utils.config import load_config, to_dict, user_errors
-from utils.logger import read_json_lines
+from utils.records import read_json_lines
 
 COUNTS = {1: 6, 5: 4}
 

@@ -18,10 +18,10 @@ from dataloaders.fewshot.sampling import (
     draw_supports,
     draw_windows,
     holdout_videos,
-    rng_for,
     training_windows,
 )
 from dataloaders.fewshot.streaming import TestEpisodes
+from utils.seeds import rng_for
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared"

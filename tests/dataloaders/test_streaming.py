@@ -9,11 +9,12 @@ import torch
 from fake_index import FakeIndex, small_config, video_of, with_few_videos
 
 from dataloaders.episode import Clip
-from dataloaders.fewshot.sampling import read_frames, rng_for
+from dataloaders.fewshot.sampling import read_frames
 from dataloaders.fewshot.streaming import EpisodeStream, RunsTogether, TestEpisodes
 from models import get_method
 from utils.config import load_config
 from utils.evaluation.evaluate import evaluate
+from utils.seeds import rng_for
 
 WORKERS = pytest.mark.parametrize("workers", [0, 2])
 

@@ -6,7 +6,9 @@ import pytest
 from PIL import Image
 
 from utils.config import load_config, to_dict
-from utils.logger import JsonLines, describe_run, get_logger, plot_curves, read_json_lines, setup_logger
+from utils.logger import get_logger, setup_logger
+from utils.records import JsonLines, describe_run, read_json_lines
+from utils.training.log import plot_curves
 
 
 def test_lines_are_on_disk_as_soon_as_they_are_appended(tmp_path):

@@ -18,7 +18,7 @@ from dataloaders.datasets.folds import YTVIS_CLASSES, split_classes
 from tools import report
 from utils.config import load_config
 from utils.evaluation.tables import class_table
-from utils.logger import JsonLines, describe_run, read_json_lines
+from utils.records import JsonLines, describe_run, read_json_lines
 from utils.pictures.film import Film
 from utils.pictures.overlay import save_palette_mask
 from utils.report import charts as report_charts

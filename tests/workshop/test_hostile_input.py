@@ -51,7 +51,7 @@ from tools.workshop.fuzzing.sandbox import (
 from tools.workshop.fuzzing.targets import KINDS, Kind, Mutator
 from utils.checkpoint import load_checkpoint, load_trained, load_weights
 from utils.config import load_config
-from utils.logger import read_json_lines
+from utils.records import read_json_lines
 
 GREY = struct.Struct(">IIBBBBB")
 

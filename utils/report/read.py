@@ -9,9 +9,9 @@ from pathlib import Path
 
 from dataloaders.json_values import is_file_name, is_text, shown
 from utils.config import load_config
-from utils.evaluation.evaluate import key_of
+from utils.evaluation.results import key_of
 from utils.evaluation.tables import FOLDS, class_table
-from utils.logger import read_json_lines
+from utils.records import read_json_lines
 
 MAX_BYTES = 2 ** 30        # of one file of JSON lines; 5 runs of a fold of YouTube-VIS have a few 10 million
 LARGEST = 1e12             # of a number that is drawn

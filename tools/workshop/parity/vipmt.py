@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dataloaders.episode import EpisodeBatch
+from dataloaders.episode import Batch
 from dataloaders.fewshot.sampling import training_windows
 from dataloaders.transforms import TestTransform, letterbox_area
 from models import get_method
 from models.vipmt import losses
+from models.vipmt.guidance import at_feature_size
 from models.vipmt.layer import mask_logits
-from models.vipmt.prototype_activation import at_feature_size
 from tools.convert_released import convert, name_table
 from tools.workshop.parity import Found, Limit
 from utils.config import load_config
@@ -154,7 +154,8 @@ def training(case):
         case, [data[k] for k in ("support_img", "support_mask", "query_img", "query_mask")])
     length = spec["n_query"] // 3
     memory = [torch.tensor([index] * spec["batch"]) for index in (range(length), case.fill.TRAIN_MEMORY_CLIP3)]
-    encoded = step.encode(EpisodeBatch(support, support_masks, query, query_masks, memory, length, [0] * len(query)))
+    step.memory_index = lambda batch: memory
+    encoded = step.encode(Batch(support, support_masks, query, query_masks, [], length, []))
     found, total = {}, 0.0
     for number in range(3):
         total += train_clip(case, step, encoded, number, found)
