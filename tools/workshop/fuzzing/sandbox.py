@@ -13,9 +13,10 @@ from easydict import EasyDict
 from PIL import Image
 from torch import nn
 
-from dataloaders import build_index, fold_side
+from dataloaders import build_index
 from dataloaders.fewshot.episode_file import list_text
 from dataloaders.fewshot.episode_list import drawn_entries, list_header
+from dataloaders.fewshot.loaders import fold_side
 from dataloaders.fewshot.streaming import TestEpisodes
 from tools.demo_data.coco import write_demo_coco
 from tools.demo_data.minivspw import write_demo_minivspw
@@ -95,7 +96,9 @@ def network():
 def training(sandbox):
     """A run that has done one step; its folder is the sandbox."""
     seed_generators(0)                              # their states are in the checkpoint, too
-    state = TrainingState(network(), load_config([DEMO]), 1, sandbox, torch.device("cpu"))
+    model = network()
+    groups = [{"params": list(model.parameters())}]
+    state = TrainingState(model, groups, load_config([DEMO]), 1, sandbox, torch.device("cpu"))
     state.model(torch.ones(2, 3)).sum().backward()
     state.optimizer.step()
     return state
@@ -108,7 +111,8 @@ def write_episodes(sandbox):
     entries = list(drawn_entries(TestEpisodes(index, novel, cfg, run=0)))
     (sandbox / "episodes.json").write_text(list_text(list_header(cfg, index, 1), entries))
     lines = [{**entry, "fold": 1, "support_frames": [support["frame"] for support in entry.pop("supports")],
-              "j": [0.5] * len(entry["frames"])} for entry in entries]
+              "vc_variant": "gt_once", "vc_window": 7, "vc": [], **{key: [0.5] * len(entry["frames"]) for key in "jf"}}
+             for entry in entries]
     (sandbox / "results.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 

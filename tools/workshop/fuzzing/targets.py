@@ -4,21 +4,21 @@ import os
 import shutil
 from argparse import Namespace
 from dataclasses import dataclass
+from itertools import islice
 
 from hypothesis import strategies as st
 
-from dataloaders import build_index, build_listed_runs, fold_side
-from dataloaders.fewshot.episode_file import read_episode_list
+from dataloaders import build_index, get_task
 from dataloaders.fewshot.episode_list import result_entries
+from dataloaders.fewshot.loaders import fold_side
 from dataloaders.own.supports import read_supports
 from tools.check_dataset import CHECKS
 from tools.dataset_check.findings import Findings
-from tools.episodes import results_of
 from tools.workshop.fuzzing import strategies as make
 from tools.workshop.fuzzing.sandbox import ANNOTATIONS, cached_index, data_config, episode_config, network, training
 from utils.checkpoint import load_trained, load_weights
 from utils.config import apply_overrides, load_config, save_config, to_dict
-from utils.evaluation.evaluate import warn_of_other_config
+from utils.evaluation.results import read_results, warn_of_other_config
 
 SPARSE_BYTES = 2 ** 40
 SPECIAL = ("folder", "pipe", "loop", "sparse", "missing")
@@ -124,18 +124,16 @@ def use_support(sandbox, mutant):
 
 
 def use_episodes(sandbox, mutant):
-    cfg = episode_config(sandbox)
-    listed = read_episode_list(sandbox / mutant.file)
-    for episodes in build_listed_runs(cfg, build_index(cfg), 1, listed):
-        for i in range(min(len(episodes), 3)):
-            episodes.episode(i)
-            episodes.clip(i, 0)
+    cfg, task = episode_config(sandbox), get_task("fewshot")
+    listed = task.read_episode_list(sandbox / mutant.file)
+    for video in islice(task.test_videos(cfg, build_index(cfg), 1, listed=listed), 3):
+        next(iter(video.clips))
 
 
 def use_results(sandbox, mutant):
     path, cfg = sandbox / mutant.file, episode_config(sandbox)
     index, novel = fold_side(build_index(cfg), 1, "test")
-    json.dumps(result_entries(results_of(path, 1, cfg)[0], index, novel, path))
+    json.dumps(result_entries(read_results(path), index, novel, path))
 
 
 def use_config(sandbox, mutant):
