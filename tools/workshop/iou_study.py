@@ -15,8 +15,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from dataloaders import build_index
-from dataloaders.fewshot.loaders import fold_side
 from dataloaders.episode import collate
+from dataloaders.fewshot.loaders import fold_side
 from dataloaders.fewshot.sampling import DistinctClassBatchSampler, TrainEpisodes
 from models import iou_training
 from models.iou_training.build import load_judge
