@@ -84,7 +84,7 @@ def _parse(text, path, number):
         line = msgspec.json.decode(text)
         msgspec.convert(line, Result)
         return line
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}, line {number}: no result of a test: {error}.\n"
                          "  Delete the line; the same test.py command measures its video again") from None
 
