@@ -370,7 +370,7 @@ def test_train_and_test_write_their_reports(tmp_path, monkeypatch, demo_root, ca
             "--save-overlays", tmp_path / "films", *settings)
     for page in (folder / "test" / "report.html", folder / "report.html"):
         text = page.read_text()
-        assert "Test of fold 1: complete" in text and "No films" not in text and 'src="data:' in text
+        assert "Test, fold 1: complete" in text and "No films" not in text and 'src="data:' in text
 
 
 def test_a_report_that_fails_is_one_warning(tmp_path, caplog):

@@ -25,6 +25,7 @@ PAPER_SETTING = {"data.shots": 5, "test.protocol": "II", "test.resolution": "inp
 PAPER_FOLDS = {"ytvis": {1: ("5cdb8720", 100), 2: ("fcbdb9cb", 100), 3: ("058e4375", 100), 4: ("6f07035d", 100)},
                "minivspw": {1: ("9e817976", 61), 2: ("81806abb", 96), 3: ("87bfbd3c", 261), 4: ("ec98b934", 64)}}
 TENTHS = 10              # of a video, for what changes along it
+MOST_CLASSES = 100       # as bars
 MOST_ROWS = 24           # videos that are shown frame by frame
 MOST_KEYS = 8            # of what a method says of every frame
 PER_CENT = ("Per cent. J and F are means over all frames of a class, then over classes; ± is the sample standard "
@@ -130,7 +131,7 @@ def class_section(tests):
     rows = [(name, cells[:2]) for lines in by_fold(tests).values() for name, _, *cells in class_table(lines).rows[:-1]]
     if not rows:
         return None
-    rows.sort(key=lambda row: -row[1][0][0])
+    rows = sorted(rows, key=lambda row: -row[1][0][0])[:MOST_CLASSES]
     drawing = charts.bars(rows, ("J", "F"), "J and F of every class")
     chart = Chart("J and F, best class first", drawing, "Per cent; thin lines: spread over runs.", wide=True)
     return Section("classes", "Class by class", [("charts", [chart])])
@@ -228,12 +229,13 @@ def value_blocks(lines, key):
     strips = [(title_of(line), [np.nan if x is None else x for x in line[key]]) for line in rows]
     drawn = [] if flag else [Chart("How often", charts.histogram({key: values}, f"distribution of {key}"),
                                    "Share of the frames.")]
-    drawn += [Chart("Along a video", charts.curves(along, f"{key} along a video", *((0, 1) if share else ()),
+    drawn += [Chart("Along a video", charts.curves(along, f"{key} along a video", *((0, 1.02) if share else ()),
                                               x_label="position in the video"),
                     "Means over all videos and runs, in tenths of a video."),
-              Chart(f"Frame by frame, run {rows[0]['run']}", charts.strips(strips, f"{key} of every frame"),
-                    f"{len(rows)} videos, evenly chosen from the best J (top) to the worst. Violet: the smallest "
-                    "value, yellow: the largest.", wide=True)]
+              Chart(f"Frame by frame, run {rows[0]['run']}",
+                    charts.strips(strips, f"{key} of every frame", *((0, 1) if flag else ())),
+                    f"{len(rows)} videos, evenly chosen from the best J (top) to the worst. "
+                    + ("Yellow: true." if flag else "Violet: the smallest value, yellow: the largest."), wide=True)]
     return [("head", key), ("text", flag_text(values, j) if flag else number_text(values, j)), ("charts", drawn)]
 
 
