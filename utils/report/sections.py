@@ -83,10 +83,12 @@ def result_section(tests):
     lines, folds = lines_of(tests), by_fold(tests)
     if not lines:
         return Section("results", "Results", [("text", "No video is done yet.")])
-    shared = " Some supports share a video, since a class has too few: data.few_videos."
-    how = PER_CENT + (shared if any(line.get("supports_share_video") for line in lines) else "")
+    shared = sum(line.get("supports_share_video", False) for line in lines)
+    note = (f"In {shared} of {len(lines)} results a support is of the query's own video, or two are of one "
+            "(data.few_videos).")
     table = fold_table(folds) if len(folds) > 1 else class_table(lines)
-    return Section("results", "Results", [("text", how), number_table(table), *beside_paper(tests, folds)])
+    return Section("results", "Results", [("text", PER_CENT), number_table(table),
+                                          *([("warning", note)] if shared else []), *beside_paper(tests, folds)])
 
 
 def beside_paper(tests, folds):
@@ -180,7 +182,7 @@ def numbers(line):
     """A line  ->  what stands below its film"""
     found = [f"J {100 * mean(line['j']):.1f}", f"F {100 * mean(line['f']):.1f}", f"{len(line['j'])} frames"]
     for key, values in list(per_frame(line).items())[:MOST_KEYS]:
-        known = [x for x in values if x is not None]
+        known = [x for x in values if is_value(x)]
         found += [f"{key} in {sum(known)}" if is_flag(values) else f"{key} {mean(known):.3g}"] if known else []
     return ", ".join(found)
 
@@ -226,7 +228,7 @@ def value_blocks(lines, key):
              for name, some in series.items()}
     rows, _ = chosen(lines)
     rows = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(MOST_ROWS, len(rows))).round().astype(int))]
-    strips = [(title_of(line), [np.nan if x is None else x for x in line[key]]) for line in rows]
+    strips = [(title_of(line), [x if is_value(x) else np.nan for x in line[key]]) for line in rows]
     drawn = [] if flag else [Chart("How often", charts.histogram({key: values}, f"distribution of {key}"),
                                    "Share of the frames.")]
     drawn += [Chart("Along a video", charts.curves(along, f"{key} along a video", *((0, 1.02) if share else ()),
