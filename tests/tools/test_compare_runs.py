@@ -8,7 +8,7 @@ import torch
 from tools import compare_runs
 from utils.checkpoint import save_checkpoint
 from utils.config import load_config
-from utils.logger import JsonLines, describe_run
+from utils.records import JsonLines, describe_run
 
 
 def result(video, j, supports=("a.jpg",)):

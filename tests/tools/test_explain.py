@@ -11,7 +11,6 @@ from test_inference import episode_of, model_of, segmenter_of
 
 from dataloaders import build_index, build_test_loader
 from dataloaders.episode import Clip
-from dataloaders.fewshot.sampling import rng_for
 from models import vipmt
 from models.vipmt.layer import weighted_sum
 from tools import explain
@@ -20,6 +19,7 @@ from tools.explanation.pictures import colours, enlarge, heat_map
 from utils.checkpoint import save_checkpoint
 from utils.config import load_config, to_dict
 from utils.evaluation.evaluate import evaluate
+from utils.seeds import rng_for
 
 TINY = ["data.size=[48, 80]", "data.shots=2", "data.clip_length=3", "data.few_videos=repeat", "backbone.width=8",
         "model.dim=16", "model.layers=2", "model.heads=2", "model.ffn_dim=16", "iou_net.dim=4", "iou_net.hidden=8",

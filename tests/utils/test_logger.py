@@ -5,7 +5,8 @@ import logging
 import pytest
 
 from utils.config import load_config, to_dict
-from utils.logger import JsonLines, describe_run, get_logger, read_json_lines, setup_logger
+from utils.logger import get_logger, setup_logger
+from utils.records import JsonLines, describe_run, read_json_lines
 
 
 def test_lines_are_on_disk_as_soon_as_they_are_appended(tmp_path):

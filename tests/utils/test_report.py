@@ -19,9 +19,9 @@ from dataloaders.datasets.folds import MINIVSPW_CLASSES, YTVIS_CLASSES, minivspw
 from tools import report as report_command
 from utils.config import load_config
 from utils.evaluation.tables import class_table
-from utils.logger import describe_run, read_json_lines
 from utils.pictures.film import Film
 from utils.pictures.overlay import save_palette_mask
+from utils.records import describe_run, read_json_lines
 from utils.report import charts, sections
 from utils.report.films import Kept, chosen, film_of, kept_by
 from utils.report.read import read_parts

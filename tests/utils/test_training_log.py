@@ -5,7 +5,7 @@ import sys
 import pytest
 from PIL import Image
 
-from utils.logger import JsonLines, read_json_lines
+from utils.records import JsonLines, read_json_lines
 from utils.training import log as events
 
 

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from dataloaders import build_index, fold_side
+from dataloaders import build_index
 from dataloaders.episode import collate
+from dataloaders.fewshot.loaders import fold_side
 from dataloaders.fewshot.sampling import DistinctClassBatchSampler, TrainEpisodes
 from models import iou_training
 from models.iou_training.build import load_judge
@@ -24,7 +25,7 @@ from models.vipmt.losses import mask_iou
 from utils.command_line import Parser
 from utils.config import add_config_arguments, load_config, split_overrides, user_errors
 from utils.evaluation.rank_correlation import spearman
-from utils.logger import read_json_lines
+from utils.records import read_json_lines
 
 EPOCH = -1                    # training counts from 0: none of its episodes is drawn here
 STRENGTHS = (0.02, 0.1, 0.25, 0.5, 1.0)

@@ -8,16 +8,11 @@ from typing import Annotated
 
 import msgspec
 
-from utils.checkpoint import atomic_file, fingerprint
-from utils.config import flatten, to_dict
+from utils.config import Affects, affected, differences, flatten, to_dict
 from utils.distributed import is_main, rank, wait_for_all, world_size
-from utils.logger import JsonLines, get_logger, read_json_lines
-
-# Config keys that change no number of a test: a change of these still continues results.jsonl.
-HARMLESS = ("name", "train.", "loss.", "validate.", "checkpoint.", "iou_net.training", "iou_net.loss",
-            "iou_net.weights", "test.runs", "data.workers", "data.clips", "data.samples_per_class", "data.augmentation",
-            "data.first_frame_augmented", "data.short_video", "backbone.cache_frames", "backbone.weights",
-            "speed.compile", "speed.deterministic")
+from utils.files import atomic_file, fingerprint
+from utils.logger import get_logger
+from utils.records import JsonLines, read_json_lines
 
 MAX_BYTES = 2 ** 30          # of a file; five runs of a fold of YouTube-VIS have some ten million
 Share = Annotated[float, msgspec.Meta(ge=-1e-6, le=1 + 1e-6)]
@@ -94,7 +89,7 @@ def typed_lines(path, kind, wrong, then):
             try:
                 line = msgspec.json.decode(text)
                 msgspec.convert(line, kind)
-            except (msgspec.MsgspecError, RecursionError) as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 raise ValueError(f"{path}, line {number}: {wrong}: {error}.\n  Delete the line: {then}") from None
             yield number, line
 
@@ -173,15 +168,24 @@ def _refuse_another_test(note, lines, header, output):
                          f"  Choose another --output, or delete {output}")
 
 
-def describe_test(checkpoint_path, cfg, fold, episodes=None, iou_net=None):
+def describe_test(checkpoint, cfg, split, episodes=None):
     """What the numbers of a test depend on, as plain values; episodes: the file of a list that is replayed.
 
-    iou_net: the file whose IoUNet replaces that of the checkpoint
+    Of the config these are the keys that affect a test; where one names a file, its content counts and not its place.
     """
-    config = {key: value for key, value in flatten(to_dict(cfg)).items() if not key.startswith(HARMLESS)}
-    return {"checkpoint": str(checkpoint_path), "sha256": fingerprint(checkpoint_path), "fold": fold,
-            "episodes": fingerprint(episodes) if episodes else None,
-            "iou_net": {"file": str(iou_net), "sha256": fingerprint(iou_net)} if iou_net else None, "config": config}
+    keys, flat = affected(cfg, Affects.TEST), flatten(to_dict(cfg))
+    config = {key: f"sha256 {fingerprint(value)}" if isinstance(value, str) and Path(value).is_file() else value
+              for key, value in flat.items() if key in keys}
+    return {"checkpoint": str(checkpoint), "sha256": fingerprint(checkpoint), "fold": split,
+            "episodes": fingerprint(episodes) if episodes else None, "config": config}
+
+
+def warn_of_other_config(trained, cfg, source):
+    """Log the keys in which a checkpoint's config differs so that the same weights compute something else."""
+    keys = affected(cfg, Affects.WEIGHTS)
+    for key, (then, now) in differences(trained, cfg).items():
+        if key in keys:
+            get_logger().warning("%s: trained with %s %s, tested with %s", source, key, then, now)
 
 
 def _changed(old, new):
@@ -189,10 +193,6 @@ def _changed(old, new):
     changed = []
     if old.get("sha256") != new["sha256"]:
         changed.append(f"checkpoint {old.get('checkpoint')} (another content than {new['checkpoint']})")
-    before, now = (x.get("iou_net") or {} for x in (old, new))
-    if before.get("sha256") != now.get("sha256"):
-        names = (f"that of {x['file']} ({x['sha256']:.12}...)" if x else "the checkpoint's" for x in (before, now))
-        changed.append("IoUNet was {}, is {}".format(*names))
     if old.get("fold") != new["fold"]:
         changed.append(f"fold {old.get('fold')}, not {new['fold']}")
     if old.get("episodes") != new.get("episodes"):

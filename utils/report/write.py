@@ -1,7 +1,7 @@
 """Write the page about a run, by command (tools/report.py) or from within train.py and test.py."""
 from pathlib import Path
 
-from utils.checkpoint import atomic_file
+from utils.files import atomic_file
 from utils.logger import get_logger
 from utils.report.films import kept_by
 from utils.report.page import build_page

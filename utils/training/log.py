@@ -5,7 +5,11 @@ requirements.txt: without it log.jsonl, curves.png and report.html say the same.
 """
 import time
 
-from utils.logger import JsonLines, get_logger, read_json_lines
+from tqdm import tqdm
+
+from utils.command_line import bar_hidden
+from utils.logger import get_logger
+from utils.records import JsonLines, read_json_lines
 
 FOLDER = "events"
 MINUTES = 3                  # between two drawings at least: a small training would do little else
@@ -44,6 +48,36 @@ class TrainingLog(JsonLines):
         super().close()
         if self.events is not None:
             self.events.close()
+
+
+class StepBar:
+    """`with StepBar(...) as bar:` a progress bar on a terminal, one line a minute in a log file."""
+
+    def __init__(self, done, name, main):
+        self.bar = tqdm(initial=done, desc=name, disable=bar_hidden(main))
+        self.done, self.main, self.shown = done, main, time.monotonic()
+
+    def of(self, total):
+        self.bar.total = total
+
+    def step(self, values, rate):
+        """A step is done: its losses and statistics, samples per second"""
+        self.done += 1
+        shown = {"loss": sum(values["losses"].values())}
+        if "iou" in values:
+            shown["iou"] = values["iou"]
+        self.bar.set_postfix({k: f"{v:.3f}" for k, v in shown.items()} | {"samples/s": f"{rate:.1f}"}, refresh=False)
+        self.bar.update()
+        if self.bar.disable and self.main and time.monotonic() - self.shown > 60:
+            self.shown = time.monotonic()
+            get_logger().info("%s: step %d of %s, %s, %.1f samples/s", self.bar.desc or "training", self.done,
+                              self.bar.total, ", ".join(f"{k} {v:.3f}" for k, v in shown.items()), rate)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.bar.close()
 
 
 def open_events(log_path):
