@@ -24,15 +24,6 @@ NEVER = {
 }
 MAY_IMPORT_METHODS = {"llb": {"lwl"}, "iou_training": {"vipmt"}, "propagation": None}      # None: any
 METHODS = sorted(p.name for p in (ROOT / "models").iterdir() if (p / "__init__.py").is_file())
-KNOWN = {       # shrinking: to be empty
-    "train.py": {"tools.report", "models.vipmt.build"}, "test.py": {"tools.report", "models.vipmt.build"},
-    "segment.py": {"models.vipmt.memory"}, "models/__init__.py": {"models"},
-    "utils/report/page.py": {"tools.explanation.blocks", "tools.explanation.page"},
-    "utils/report/films.py": {"tools.explanation.pictures", "dataloaders.images", "dataloaders.transforms"},
-    "utils/report/results.py": {"dataloaders.datasets.folds", "tools.workshop.iou_study"},
-    "utils/report/read.py": {"dataloaders.json_values"},
-    "tools/workshop/reference_mode.py": {"models.vipmt.inference"},
-}
 
 
 def imported(path):
@@ -69,8 +60,7 @@ def test_imports_go_where_they_may():
             may = MAY_IMPORT_METHODS.get(own, set())
             never |= {f"models.{m}" for m in METHODS if m != own and may is not None and m not in may}
         wrong = {one for one in seen for bad in never if one == bad or one.startswith(f"{bad}.")}
-        known = KNOWN.get(name, set())
-        assert {w for w in wrong if not any(w == k or w.startswith(f"{k}.") for k in known)} == set(), name
+        assert not wrong, f"{name} imports {', '.join(sorted(wrong))}"
 
 
 def test_functions_stay_short():

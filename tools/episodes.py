@@ -37,15 +37,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dataloaders import build_index, fold_side
+from dataloaders import build_index
 from dataloaders.fewshot.episode_file import list_text, parse_episode_list
 from dataloaders.fewshot.episode_list import drawn_entries, list_header, replay, result_entries
+from dataloaders.fewshot.loaders import fold_side
 from dataloaders.fewshot.streaming import TestEpisodes
-from utils.checkpoint import atomic_file
 from utils.command_line import Parser
 from utils.config import add_config_arguments, load_config, user_errors
 from utils.evaluation.tables import FOLDS
-from utils.logger import read_json_lines, setup_logger
+from utils.files import atomic_file
+from utils.logger import setup_logger
+from utils.records import read_json_lines
 
 
 def draw(cfg, index, class_ids):

@@ -17,20 +17,22 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from dataloaders import build_index, fold_side
-from dataloaders.fewshot.sampling import rng_for
+from dataloaders import build_index
+from dataloaders.fewshot.loaders import fold_side
 from dataloaders.fewshot.streaming import EpisodeStream, TestEpisodes
 from models import get_method
-from models.vipmt.build import with_iou_net
+from models.vipmt.iou_net_files import with_iou_net
 from tools.explanation.capture import capture
 from tools.explanation.page import build_page, why_without_memory
-from utils.checkpoint import atomic_file, fingerprint, load_trained, load_weights
+from utils.checkpoint import load_trained, load_weights
 from utils.command_line import Parser
 from utils.config import add_config_arguments, load_config, user_errors
-from utils.evaluation.evaluate import warn_of_other_config
+from utils.evaluation.results import warn_of_other_config
+from utils.files import atomic_file, fingerprint
 from utils.logger import get_logger
 from utils.pictures.overlay import denormalise
 from utils.runtime import prepare_runtime
+from utils.seeds import rng_for
 
 # -- which episode --------------------------------------------------------------------------------------------------
 
@@ -122,7 +124,7 @@ def explain(args, cfg):
     progress = partial(tqdm, total=clips, desc=episode.id, unit="clip", disable=None)
     view = capture(model, episode, segmenter, args.clip, progress)
     if model.iou_net is not None and not view.detail.memory:
-        get_logger().warning("clip %d:%s", view.detail.number, why_without_memory(view.detail, cfg))
+        get_logger().warning("clip %d: %s", view.detail.number, why_without_memory(view.detail, cfg))
     supports = list(zip(denormalise(episode.support_images), episode.support_masks.numpy(), episode.support_frames,
                         strict=True))
     page = build_page(view, supports, facts_of(cfg, args, file, episode, number), cfg)

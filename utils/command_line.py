@@ -64,8 +64,8 @@ class Parser(argparse.ArgumentParser):
     @staticmethod
     def _config_key(name, value):
         """'train.lr' or 'lr'  ->  'train.lr=VALUE': keys of the config are written without dashes"""
-        from utils.config import SCHEMA, flatten, load_config  # here, since most command lines need no file read
-        keys = flatten(load_config([SCHEMA]))
+        from utils.config import flatten, load_config  # here, since only a mistake needs them: they load the methods
+        keys = flatten(load_config())
         found = name if name in keys else next((key for key in keys if key.endswith(f".{name}")), None)
         return found and f"{found}={value or 'VALUE'}"
 
@@ -85,6 +85,12 @@ def is_number(word):
     except ValueError:
         return False
     return True
+
+
+def say(text):
+    """A line for people who wait, before the logger is there."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{text} ...", file=sys.stderr, flush=True)
 
 
 def bar_hidden(main=True):

@@ -12,7 +12,7 @@ import torch
 from fake_index import FakeIndex, small_config, with_few_videos
 
 import test as test_script
-from dataloaders import build_index, build_listed_runs, build_runs_loader, fold_side
+from dataloaders import build_index, build_listed_runs, build_runs_loader
 from dataloaders.datasets.minivspw import MiniVSPWIndex, write_list
 from dataloaders.fewshot.episode_file import list_text, parse_episode_list, read_episode_list
 from dataloaders.fewshot.episode_list import (
@@ -23,12 +23,13 @@ from dataloaders.fewshot.episode_list import (
     replay,
     result_entries,
 )
+from dataloaders.fewshot.loaders import fold_side
 from dataloaders.fewshot.streaming import EpisodeStream, RunsTogether, TestEpisodes
 from models import get_method
 from tools import episodes as tool
 from utils.checkpoint import save_checkpoint
 from utils.config import load_config, to_dict, user_errors
-from utils.logger import read_json_lines
+from utils.records import read_json_lines
 
 COUNTS = {1: 6, 5: 4}
 

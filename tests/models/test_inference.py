@@ -9,9 +9,9 @@ import train
 from dataloaders.episode import Clip
 from models.backbone import Backbone
 from models.vipmt.build import compile_parts
+from models.vipmt.config import NEEDS_TRUTH
 from models.vipmt.inference import ClipSegmentation, VideoSegmenter
 from models.vipmt.iou_net import IoUNet
-from models.vipmt.memory import NEEDS_TRUTH
 from models.vipmt.model import VIPMT
 from utils.config import CHOICES, load_config
 from utils.training.stopping import StopRequest

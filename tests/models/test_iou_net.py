@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from models.backbone import Backbone
 from models.vipmt.iou_net import GRID, IoUNet, mutual_similarity, structural_similarity_maps
 from models.vipmt.model import VIPMT
-from models.vipmt.prototype_activation import gather_foreground, max_similarity
+from models.vipmt.similarity import gather_foreground, max_similarity
 
 B, T, C, H, W = 2, 2, 6, 4, 5
 

@@ -13,9 +13,9 @@ from test_layer import activated, close, mask_filter, randomise, read, refined, 
 
 from dataloaders import build_index, build_train_loader
 from models import get_method
+from models.vipmt.guidance import Guidance
 from models.vipmt.layer import VIPMTLayer, positions
 from models.vipmt.model import VIPMT, MaskHeads
-from models.vipmt.prototype_activation import Guidance
 from utils.config import differences, load_config
 
 C, H, W, LAYERS = 16, 5, 6, 3

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from models.backbone import Backbone
+from models.vipmt.guidance import Guidance
 from models.vipmt.layer import PrototypeAttention, VIPMTLayer, masked_attention, positions
 from models.vipmt.model import VIPMT, MaskHeads
-from models.vipmt.prototype_activation import Guidance
 
 C, H, W = 16, 5, 6
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.vipmt.memory import NEEDS_TRUTH, MemoryBank, noisy_masks, reliable_frames, select_frames
-from models.vipmt.prototype_activation import Guidance
+from models.vipmt.config import NEEDS_TRUTH
+from models.vipmt.guidance import Guidance
+from models.vipmt.memory import MemoryBank, noisy_masks, reliable_frames, select_frames
 from utils.config import CHOICES
 
 

@@ -9,17 +9,9 @@ import torch.nn.functional as F
 
 from models.backbone import Features
 from models.vipmt import prototype_activation
-from models.vipmt.prototype_activation import (
-    PrototypeActivation,
-    at_feature_size,
-    foreground_index,
-    gather_foreground,
-    masked_average,
-    max_similarity,
-    min_max,
-    patch_degenerate,
-    pool_channels,
-)
+from models.vipmt.guidance import at_feature_size, patch_degenerate
+from models.vipmt.prototype_activation import PrototypeActivation, masked_average, pool_channels
+from models.vipmt.similarity import foreground_index, gather_foreground, max_similarity, min_max
 
 B, T, H, W, DIM = 2, 3, 4, 5, 8
 CHANNELS = {"c3": 4, "c4": 6, "c5": 20}
