@@ -76,9 +76,8 @@ def test_no_drawer_for_odds_and_ends():
     assert not [p for p in SOURCES if p.stem in ("misc", "common", "helpers", "utils")]
 
 
-def test_every_symbol_of_the_readme_table_imports():
-    table = re.search(r"## Reading the code beside the paper\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.S)[1]
-    names = re.findall(r"`((?:models|dataloaders|utils)\.[\w.]+)`", table)
+def test_every_symbol_of_the_paper_to_code_table_imports():
+    names = re.findall(r"`((?:models|dataloaders|utils)\.[\w.]+)`", (ROOT / "docs/vipmt.md").read_text())
     assert len(names) >= 15
     for name in names:
         resolve(name)

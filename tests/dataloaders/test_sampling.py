@@ -21,7 +21,6 @@ from dataloaders.fewshot.sampling import (
     training_windows,
 )
 from dataloaders.fewshot.streaming import TestEpisodes
-from models.vipmt.memory import draw_memory
 from utils.seeds import rng_for
 
 MINI = SHARED / "data" / "mini_ytvis" / "train"
