@@ -1,4 +1,4 @@
-"""Layers without an equation in the paper, against loops over positions written from SPEC 2.4 and 2.6."""
+"""Layers without an equation in the paper, against loops over positions that compute what the released layers do."""
 import math
 
 import pytest

@@ -185,7 +185,7 @@ def test_ccds_equals_equations_17_and_18():
 
 
 def test_released_ccds_pools_the_batch_before_dividing():
-    """SPEC 3.4: for every iteration and k-th other sample, one sum over the batch over one area."""
+    """The released CCDS: for every iteration and k-th other sample, one sum over the batch over one area."""
     prototypes, features, masks = ccds_inputs()
     terms = []
     for layer in prototypes:

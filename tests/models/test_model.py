@@ -130,7 +130,7 @@ def test_weight_names_do_not_depend_on_switches():
 
 
 def test_paper_size_has_the_papers_parameters():
-    """SPEC 2.8: 108.3 M trained, 41.76 M of them in the score head, and 23.58 M in the frozen backbone."""
+    """As released: 108.3 M trained, 41.76 M of them in the score head, and 23.58 M in the frozen backbone."""
     with torch.device("meta"):
         model = build(load_config([PAPER]))
 

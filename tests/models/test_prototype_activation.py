@@ -1,4 +1,4 @@
-"""PA against nested loops written from SPEC 2.3: prior, masked averages, merging, and the search for similarities."""
+"""PA against nested loops: prior, masked averages, merging, and the search for similarities."""
 import math
 from types import SimpleNamespace
 
