@@ -40,7 +40,6 @@ from tqdm import tqdm
 from dataloaders import build_index
 from dataloaders.fewshot.episode_file import list_text, parse_episode_list
 from dataloaders.fewshot.episode_list import drawn_entries, list_header, replay, result_entries
-from dataloaders.fewshot.loaders import fold_side
 from dataloaders.fewshot.streaming import TestEpisodes
 from utils.command_line import Parser
 from utils.config import add_config_arguments, load_config, user_errors
@@ -101,7 +100,7 @@ def main():
     log = setup_logger()
     if args.from_results:
         lines, fold = results_of(args.from_results, args.fold, cfg)
-    index, class_ids = fold_side(build_index(cfg, args.cache), fold, "test")
+    index, class_ids = build_index(cfg, args.cache).side(fold, "test")
     header, source = list_header(cfg, index, fold), args.from_results or args.output
     if args.from_results:
         entries = result_entries(lines, index, class_ids, source)

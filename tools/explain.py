@@ -18,7 +18,6 @@ import torch
 from tqdm import tqdm
 
 from dataloaders import build_index
-from dataloaders.fewshot.loaders import fold_side
 from dataloaders.fewshot.streaming import EpisodeStream, TestEpisodes
 from models import get_method
 from models.vipmt.iou_net_files import with_iou_net
@@ -75,7 +74,7 @@ def load_episode(cfg, args, cache):
     """The episode asked for, with its clips on their way; ValueError for a clip that it does not have"""
     if args.run < 0:
         raise ValueError(f"--run {args.run}: runs are counted from 0")
-    index, novel = fold_side(build_index(cfg, cache), args.fold, "test")
+    index, novel = build_index(cfg, cache).side(args.fold, "test")
     episodes = TestEpisodes(index, novel, cfg, args.run)
     number = find_episode(episodes, args.episode, args.video, getattr(args, "class"))
     clips = episodes.num_clips(number)

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, and known by their content."""
+"""Files: written whole or not at all, known by their content, named so that they stay in their folder."""
 import fcntl
 import hashlib
 import os
@@ -6,6 +6,9 @@ import socket
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
+
+LONGEST = 150                # characters of a name; file systems take 255 bytes, and an ending may follow
 
 
 @contextmanager
@@ -62,3 +65,19 @@ def owned(folder):
         file.write(f"process {os.getpid()} on {socket.gethostname()}, {' '.join(sys.argv)[:300]}\n")
         file.flush()
         yield
+
+
+def safe_name(text):
+    """Any text, as a category's or a video's name out of data  ->  the name of one file or folder
+
+    Letters and digits of ASCII, "_", "-", "~", "." and spaces stay, all else becomes %XX, so that the name never leaves
+    its folder. Two texts never share a name: what is too long ends with "%-" and a digest, as no other name does.
+    """
+    name = quote(text, safe=" ", errors="surrogatepass")
+    if name[:1] in (".", " "):
+        name = f"%{ord(name[0]):02X}{name[1:]}"                   # hidden, "..", or trimmed by somebody
+    if name[-1:] in (".", " "):
+        name = f"{name[:-1]}%{ord(name[-1]):02X}"                 # Windows drops them
+    if len(name) > LONGEST:
+        return f"{name[:LONGEST - 34]}%-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
+    return name or "%"

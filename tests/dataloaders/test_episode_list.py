@@ -23,7 +23,6 @@ from dataloaders.fewshot.episode_list import (
     replay,
     result_entries,
 )
-from dataloaders.fewshot.loaders import fold_side
 from dataloaders.fewshot.streaming import EpisodeStream, RunsTogether, TestEpisodes
 from models import get_method
 from tools import episodes as tool
@@ -459,7 +458,7 @@ def test_no_list_of_stills_and_none_for_another_fold(cfg, vspw):
     cfg.data.update(dataset="minivspw", root=str(vspw), annotations="minivspw_lists")
     index = build_index(cfg)
     assert isinstance(index, MiniVSPWIndex)
-    index, classes = fold_side(index, 2, "test")
+    index, classes = index.side(2, "test")
     assert classes == [49, 50]
     assert annotation_record(index)["bytes"] == (vspw / "minivspw_lists" / "test_1.txt").stat().st_size
     content = list_header(cfg, index, 2) | {"episodes": list(drawn_entries(TestEpisodes(index, classes, cfg, 0)))}

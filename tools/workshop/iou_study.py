@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader
 
 from dataloaders import build_index
 from dataloaders.episode import collate
-from dataloaders.fewshot.loaders import fold_side
 from dataloaders.fewshot.sampling import DistinctClassBatchSampler, TrainEpisodes
 from models import iou_training
 from models.iou_training.build import load_judge
@@ -48,7 +47,7 @@ HEAD = ("| masks | frames | L1 error | of the best constant | Spearman | mean tr
 
 def held_out_batches(cfg, index, fold, count):
     """At most `count` EpisodeBatches of the fold's test classes, always the same."""
-    index, classes = fold_side(index, fold, "test")
+    index, classes = index.side(fold, "test")
     size = min(cfg.train.batch_size, len(classes))
     order = DistinctClassBatchSampler(classes, -(-count * size // len(classes)), size, cfg.seed, EPOCH)
     batches = [keys for keys, _ in zip(order, range(count), strict=False)]

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from dataloaders import build_index, get_task
 from dataloaders.fewshot.episode_list import result_entries
-from dataloaders.fewshot.loaders import fold_side
 from dataloaders.own.supports import read_supports
 from tools.check_dataset import CHECKS
 from tools.dataset_check.findings import Findings
@@ -84,7 +83,7 @@ def use_index(sandbox, mutant):
         return look_at(index, index.class_ids)
     for fold, side in ((1, "test"), (2, "test"), (1, "train"), (2, "train")):
         try:
-            seen = fold_side(index, fold, side)
+            seen = index.side(fold, side)
         except ValueError as error:
             if "show no" not in str(error):              # the small data set has no class of some sides
                 raise
@@ -132,7 +131,7 @@ def use_episodes(sandbox, mutant):
 
 def use_results(sandbox, mutant):
     path, cfg = sandbox / mutant.file, episode_config(sandbox)
-    index, novel = fold_side(build_index(cfg), 1, "test")
+    index, novel = build_index(cfg).side(1, "test")
     json.dumps(result_entries(read_results(path), index, novel, path))
 
 
