@@ -10,9 +10,23 @@ import sys
 from pathlib import Path
 from statistics import mean, stdev
 
-from utils.checkpoint import content_checksum, load_checkpoint
 from utils.command_line import Parser
 from utils.config import differences, flatten, load_config, user_errors
+
+
+def parse_arguments():
+    parser = Parser(__doc__)
+    parser.add_argument("first", type=Path)
+    parser.add_argument("second", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    with user_errors():
+        arguments = parse_arguments()
+
+# Only now, since it takes seconds: help and mistakes on the command line answer at once.
+from utils.checkpoint import content_checksum, load_checkpoint
 from utils.evaluation.results import key_of, read_results
 from utils.evaluation.tables import summary
 from utils.report.read import fold_of, read_log, read_object
@@ -89,11 +103,7 @@ def compare(first, second):
     return found
 
 
-def main():
-    parser = Parser(__doc__)
-    parser.add_argument("first", type=Path)
-    parser.add_argument("second", type=Path)
-    args = parser.parse_args()
+def main(args):
     found = compare(args.first, args.second)
     print(f"{args.first} | {args.second}")
     for part, lines in found.items():
@@ -104,4 +114,4 @@ def main():
 
 if __name__ == "__main__":
     with user_errors():
-        main()
+        main(arguments)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from utils.command_line import Parser
 from utils.config import user_errors
-from utils.report.write import NAME, write_report
 
 
 def parse_arguments():
@@ -20,7 +19,7 @@ def parse_arguments():
     parser.add_argument("--films", type=Path, metavar="DIR", help="what test.py --save-overlays got; default: "
                                                                    "RUN/overlays, or beside RUN where it is test/")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="the same of --save-masks: films are made of them")
-    parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: RUN/{NAME}")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: RUN/report.html")
     args = parser.parse_args()
     for flag in ("films", "masks"):
         given = getattr(args, flag)
@@ -33,4 +32,5 @@ def parse_arguments():
 if __name__ == "__main__":
     with user_errors():
         arguments = parse_arguments()
+        from utils.report.write import write_report  # only now, since it loads PyTorch
         print(write_report(arguments.run, arguments.output, arguments.films, arguments.masks))

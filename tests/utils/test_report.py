@@ -9,9 +9,9 @@ from statistics import mean, stdev
 import cv2
 import numpy as np
 import pytest
+from material import TINY, command
 from test_explain import Parsed
 from test_results import result
-from test_train import TINY, command
 
 import test as test_script
 import train

@@ -1,6 +1,6 @@
 """Capture: one test episode through a VIPMT, and all that it computes for one clip kept, as NumPy arrays.
 
-In: the model, an episode, its VideoSegmenter. Out: a VideoView, every frame in short, and a ClipView, one clip in full.
+In: the model, a Video, its Segmenter. Out: a VideoView, every frame in short, and a ClipView, one clip in full.
 The network is not touched: forward hooks see what goes through it, and the attention weights of MAtt, Eq. 4, which it
 does not hand out, are computed once more with its own functions from the very inputs that it had.
 """
@@ -130,7 +130,7 @@ class Watch:
                         self.model.register_forward_hook(self.end)]
         self.handles += [layer.register_forward_hook(self.layer) for layer in self.model.layers]
         if self.model.iou_net is not None:
-            self.handles.append(self.model.iou_net.register_forward_pre_hook(self.judge))
+            self.handles.append(self.model.iou_net.register_forward_pre_hook(self.iou_net))
         return self
 
     def __exit__(self, *_):
@@ -151,24 +151,24 @@ class Watch:
         self.clip.initial = as_array(initial[:, 1] - initial[:, 0])
         self.clip.memory_masks = None if memory is None else as_array(memory.masks[0])
 
-    def judge(self, iou_net, inputs):
+    def iou_net(self, iou_net, inputs):
         self.clip.maps = as_array(inputs[1][0])
 
 
 # -- the video ------------------------------------------------------------------------------------------------------
 
-def capture(model, episode, segmenter, clip_number=None, progress=iter):
-    """The whole episode through the model  ->  VideoView
+def capture(model, video, segmenter, clip_number=None, progress=iter):
+    """The whole Video through the model  ->  VideoView
 
     clip_number: the clip to keep in full, counted from 0; None: the last one that has memory, else the last one.
     progress: wraps the clips (tqdm)
     """
-    view, pictures, step = VideoView([], [], None), {}, -(-len(episode.frames) // MOST_THUMBNAILS)
+    view, pictures, step = VideoView([], [], None), {}, -(-len(video.frames) // MOST_THUMBNAILS)
     bank = segmenter.bank
     with Watch(model) as watch:
-        for number, clip in enumerate(progress(episode.clips)):
-            first, said = len(view.frames), segmenter.shared(clip)
-            frames, masks, truth = denormalise(clip.images), as_array(said.masks), as_array(clip.masks)
+        for number, clip in enumerate(progress(video.clips)):
+            first, prediction = len(view.frames), segmenter(segmenter.prepare(clip), clip)
+            frames, masks, truth = denormalise(clip.images), as_array(prediction.masks[0]), as_array(clip.masks[0])
             view.memory.append(bank.drawn)
             has_memory = view.detail is not None and bool(view.detail.memory)
             if number == clip_number or clip_number is None and (bank.drawn or not has_memory):
@@ -176,14 +176,15 @@ def capture(model, episode, segmenter, clip_number=None, progress=iter):
                                       memory=bank.drawn, memory_frames=[pictures[i] for i in bank.drawn])
             pictures |= dict(enumerate(frames, start=first))
             pictures = {i: pictures[i] for i in bank.numbers}                  # what memory may still read
-            view.frames += describe(episode.frames[first:], number, said, frames, masks, truth,
+            view.frames += describe(video.frames[first:], number, prediction, frames, masks, truth,
                                     [(first + t) % step == 0 for t in range(len(masks))])
     return view
 
 
-def describe(names, number, said, frames, masks, truth, shown):
+def describe(names, number, prediction, frames, masks, truth, shown):
     """The frames of a clip in short: shown: which get a thumbnail  ->  list of FrameView"""
-    ious = [None] * len(masks) if said.ious is None else said.ious.tolist()
-    rows = zip(names, jaccard(masks, truth).tolist(), ious, said.remembered.tolist(), strict=False)
+    values = {key: x.tolist() for key, x in prediction.per_frame.items()}
+    ious = values.get("pred_iou", [None] * len(masks))
+    rows = zip(names, jaccard(masks, truth).tolist(), ious, values["remembered"], strict=False)
     return [FrameView(*row[:1], number, *row[1:], encode_jpeg(segmentation(*pictures)) if show else None)
             for row, show, *pictures in zip(rows, shown, frames, masks, truth, strict=True)]
