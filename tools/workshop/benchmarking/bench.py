@@ -78,8 +78,9 @@ class Bench:
         return self.way(self.method.Segmenter, model, PRECISIONS[precision])
 
     def reference(self, model):
-        """The same for the released way, always in float32"""
-        return self.way(ReferenceSegmenter, ReferenceNetwork(model), None)
+        """The same for the released way, always in float32; model: ours, or a ReferenceNetwork of it"""
+        network = model if isinstance(model, ReferenceNetwork) else ReferenceNetwork(model)
+        return self.way(ReferenceSegmenter, network, None)
 
     def way(self, kind, network, amp):
         return lambda video: WholeClips(kind(network, getattr(video, "supports", video), self.cfg, amp=amp,

@@ -118,8 +118,8 @@ class Parts:
         self.seconds[part] += time.perf_counter() - start
 
 
-def watched(bench, model):
-    """Parts of both modes; the reference's network is made where it is used, so that its class is watched."""
+def watched(bench, model, network):
+    """Parts of both modes: a model of ours, a ReferenceNetwork"""
     ours, theirs = Parts(bench.device), Parts(bench.device)
     ours.watch("backbone", model.backbone, "forward")
     ours.watch("prior", model.activation, "prior", "search_keys")
@@ -130,7 +130,7 @@ def watched(bench, model):
         ours.watch("IoUNet", model.iou_net, "fuse", "forward")
     for part, method in (("backbone", "encode"), ("prior", "prior"), ("layers", "iterate"),
                          ("similarity maps", "similarity_maps"), ("IoUNet", "score")):
-        theirs.watch(part, ReferenceNetwork, method)
+        theirs.watch(part, network, method)
     return {"ours": ours, "reference": theirs}
 
 
@@ -138,9 +138,9 @@ def parts(bench):
     """One clip with full memory, milliseconds. network: all of it, other: what the named parts leave."""
     s, model = bench.settings, bench.model()
     video = bench.video(bench.cfg.data.clip_length * (s.repeats + 2))
-    segment = {"reference": bench.reference(model)(video)}
-    timers = watched(bench, model)
-    segment["ours"] = bench.ours(model, s.precision)(video)
+    network = ReferenceNetwork(model)
+    timers = watched(bench, model, network)
+    segment = {"ours": bench.ours(model, s.precision)(video), "reference": bench.reference(network)(video)}
     for mode, number in bench.in_turns(timers, video.count):
         bench.allocate(mode)
         if number == 2:                                    # memory is full from here on
