@@ -242,7 +242,8 @@ class ReferenceNetwork:
 
     def guidance(self, levels, masks):
         """Support and memory frames, masks (B, S, h, w)  ->  tokens (B, S, N, C), prototypes (B, S, C)"""
-        reduced, weight = self.reduce(self.model.activation.reduce_support, levels), masks[:, :, None]
+        reduced = self.reduce(self.model.activation.reduce_support, levels)
+        weight = masks[:, :, None].to(reduced.dtype)
         prototypes = (reduced * weight).sum((-2, -1)) / (weight.sum((-2, -1)) + 0.0005)
         merged = fuse(self.model.activation.merge_support, reduced.flatten(0, 1), prototypes.flatten(0, 1))
         return to_tokens(merged.view_as(reduced)), prototypes
