@@ -11,6 +11,7 @@ there. A second Ctrl-C stops at once.
 import math
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from utils.command_line import Parser, say
@@ -46,6 +47,7 @@ from utils.checkpoint import older_checkpoints, remove_leftovers
 from utils.distributed import gather_objects, in_parallel, is_main, processes, rank, world_size
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import aggregate
+from utils.files import owned
 from utils.logger import get_logger, setup_logger
 from utils.records import describe_run
 from utils.report.write import refresh_report
@@ -164,18 +166,19 @@ def start(args, cfg, device, stop):
     exists = bool(older_checkpoints(output / "last.pth"))
     if exists and not args.resume:
         raise ValueError(f"{output} holds a run already.\n  Continue it with --resume, or choose another --output.")
-    log = setup_logger(output, main=is_main())
-    log.info("reading the annotations of %s", cfg.data.root)
-    index = build_index(cfg, output / "cache")
-    run = Run(cfg, args.fold, output, device, stop)
-    if exists:
-        run.state.resume()
-    if is_main():
-        remove_leftovers(output)
-        describe_run(cfg, output, data_fingerprint(cfg))
-    trained = sum(p.numel() for p in run.model.parameters() if p.requires_grad) / 1e6
-    log.info("fold %s, %.1f M trained parameters, %s, %s", args.fold, trained, run.step.about, run.device)
-    train(run, index)
+    with owned(output) if is_main() else nullcontext():
+        log = setup_logger(output, main=is_main())
+        log.info("reading the annotations of %s", cfg.data.root)
+        index = build_index(cfg, output / "cache")
+        run = Run(cfg, args.fold, output, device, stop)
+        if exists:
+            run.state.resume()
+        if is_main():
+            remove_leftovers(output, with_log=not exists)
+            describe_run(cfg, output, data_fingerprint(cfg))
+        trained = sum(p.numel() for p in run.model.parameters() if p.requires_grad) / 1e6
+        log.info("fold %s, %.1f M trained parameters, %s, %s", args.fold, trained, run.step.about, run.device)
+        train(run, index)
     log.info("done: %s has last.pth, log.jsonl, curves.png and report.html; next: python test.py ... --checkpoint %s",
              output, output / "last.pth")
 

@@ -1,6 +1,9 @@
 """Files: written whole or not at all, and known by their content."""
+import fcntl
 import hashlib
 import os
+import socket
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,3 +38,27 @@ def fingerprint(path):
     """SHA-256 of a file, as hexadecimal text."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def owned(folder):
+    """One run at a time writes into a folder: around everything that does. ValueError names the run that holds it.
+
+    The lock is the operating system's, on shared file systems too (fcntl), so that it ends with its process, however
+    that ends. What stands in the file is only for people.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".owner", "a+", encoding="utf-8") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise ValueError(f"{folder} belongs to a run that is going on: {file.read(1000).strip() or 'unknown'}.\n"
+                             "  Wait for it, stop it, or choose another --output") from None
+        except OSError:            # a file system without locks: nobody can be kept out
+            pass
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}, {' '.join(sys.argv)[:300]}\n")
+        file.flush()
+        yield

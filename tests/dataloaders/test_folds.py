@@ -11,7 +11,7 @@ PUBLISHED = {
     4: "parrot 4, dog 8, rabbit 12, fish 16, bear 20, fox 24, airplane 28, elephant 32, mouse 36, tennis_racket 40",
 }
 
-# The published classes of MiniVSPW (from the public class files), likewise.
+# The published classes of MiniVSPW (the public class files), likewise.
 MINIVSPW_NOVEL = {
     1: "airplane 57, bicycle 52, ship_or_boat 55, bottle_or_cup 85, book 111",
     2: "bus 50, car 49, cat 62, chair_or_seat 91, truck 51",

@@ -1,4 +1,4 @@
-"""Layers without an equation in the paper, against loops over positions that compute what the released layers do."""
+"""Layers without an equation in the paper, against loops over positions."""
 import math
 
 import pytest

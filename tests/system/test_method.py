@@ -69,8 +69,8 @@ def test_its_test_continues_with_what_is_missing(runs, demo_root):
 def test_it_segments_a_film(runs, demo_root, tmp_path):
     call("-m", "tools.make_demo_data", "--layout", "clip", "--output", tmp_path / "clip")
     film = next((tmp_path / "clip").glob("video.*"))
-    text = call("segment.py", "--support", tmp_path / "clip" / "support", "--video", film, "--end", "6f", "--checkpoint",
-                runs["whole"] / "last.pth", "--output", tmp_path / "result", "--device", "cpu")
+    text = call("segment.py", "--support", tmp_path / "clip" / "support", "--video", film, "--end", "6f", "--device",
+                "cpu", "--checkpoint", runs["whole"] / "last.pth", "--output", tmp_path / "result")
     assert "6 frames" in text and len(list((tmp_path / "result" / "masks").glob("*.png"))) == 6
 
 

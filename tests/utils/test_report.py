@@ -80,6 +80,11 @@ def test_scores_of_a_test_are_means_taken_by_hand(tmp_path):
     assert f"Mean distance of predicted from true IoU {error:.3f}" in text
 
 
+def test_supports_of_the_query_s_own_video_are_no_secret(tmp_path):
+    lines = [result("a", supports_share_video=True), result("b"), result("c", supports_share_video=False)]
+    assert '<p class="warning">In 1 of 3 results a support is of the query' in page_of(write_test(tmp_path, lines))
+
+
 def test_a_test_is_complete_only_once_its_table_is_that_of_all_its_lines(tmp_path):
     lines = [result("a"), result("b")]
     assert "unfinished" in page_of(write_test(tmp_path, lines, finished=False))
@@ -370,7 +375,7 @@ def test_train_and_test_write_their_reports(tmp_path, monkeypatch, demo_root, ca
             "--save-overlays", tmp_path / "films", *settings)
     for page in (folder / "test" / "report.html", folder / "report.html"):
         text = page.read_text()
-        assert "Test of fold 1: complete" in text and "No films" not in text and 'src="data:' in text
+        assert "Test, fold 1: complete" in text and "No films" not in text and 'src="data:' in text
 
 
 def test_a_report_that_fails_is_one_warning(tmp_path, caplog):

@@ -24,7 +24,7 @@ def test_lines_come_as_they_were_written_with_what_their_method_added(tmp_path):
     assert read_results(written(tmp_path, *lines, torn='{"run": 0, "vid')) == lines
     assert list(per_frame(lines[0])) == ["pred_iou", "remembered", "scale"] and list(per_frame(lines[1])) == [
         "remembered"]
-    with pytest.raises(FileNotFoundError, match="appears with the first result"):
+    with pytest.raises(FileNotFoundError, match="appears with the first line"):
         read_results(tmp_path / "none.jsonl")
 
 

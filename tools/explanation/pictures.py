@@ -80,4 +80,4 @@ def iou_chart(view, min_iou=None):
             axes.axhline(min_iou, color=charts.COLOURS[3], linestyle="--", label=f"memory.min_iou = {min_iou:g}")
         axes.set(xlabel="frame", xlim=(-0.5, len(numbers) - 0.5), ylim=(-0.02, 1.02))
         axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
-    return charts.draw(paint, "IoU over the frames of the video", charts.WIDE)
+    return charts.draw(paint, "IoU over the frames of the video", charts.WIDE, top=24)

@@ -14,24 +14,23 @@ COLOURS = ("#2a78b8", "#c4631f", "#2f9150", "#9a62bf")
 INK = "#0a0b0c"          # stands for the colour of the page's text, whatever it is
 MOST_POINTS = 300        # of a curve: longer ones are shown as means of neighbours
 MOST_SPOTS = 2500        # of a cloud
-SMALL, WIDE = (360, 200), (900, 260)
+SMALL, WIDE, LABELS = (360, 200), (900, 260), 190
 STYLE = {"svg.fonttype": "none", "text.parse_math": False, "font.size": 9, "axes.grid": True, "grid.color": INK,
          "grid.alpha": 0.2, "grid.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False,
          "legend.frameon": False, "lines.markersize": 4, "lines.linewidth": 1.6, "axes.formatter.useoffset": False,
          **{f"{key}color": INK for key in ("text.", "axes.edge", "axes.label", "xtick.", "ytick.")}}
 
 
-def draw(paint, what, size=SMALL):
-    """paint(axes), what is shown, size in pixels  ->  SVG"""
+def draw(paint, what, size=SMALL, left=48, top=8):
+    """paint(axes), what is shown, size and margins in pixels  ->  SVG"""
     from cycler import cycler  # here, since they take a second to import
     from matplotlib import rc_context
     from matplotlib.figure import Figure
     file = io.StringIO()
     with rc_context(STYLE | {"axes.prop_cycle": cycler(color=COLOURS)}), warnings.catch_warnings():
         warnings.simplefilter("ignore")                             # of letters that matplotlib's own font lacks
-        figure = Figure(figsize=(size[0] / 72, size[1] / 72), layout=None if size == SMALL else "constrained")
-        if size == SMALL:                       # most charts: fixed margins take half the time
-            figure.subplots_adjust(0.14, 0.19, 0.98, 0.96)
+        figure = Figure(figsize=(size[0] / 72, size[1] / 72))
+        figure.subplots_adjust(left / size[0], 36 / size[1], 1 - 10 / size[0], 1 - top / size[1])
         paint(figure.subplots())
         figure.savefig(file, format="svg", transparent=True,
                        metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
@@ -75,7 +74,7 @@ def bars(rows, names, what):
         axes.set(xlim=(0, 105), ylim=(len(rows) - 0.5, -0.5))
         axes.grid(visible=False, axis="y")
         axes.legend(ncols=len(names), loc="lower left", bbox_to_anchor=(0, 1))
-    return draw(paint, what, (WIDE[0], 70 + 30 * len(rows)))
+    return draw(paint, what, (WIDE[0], 70 + 30 * len(rows)), LABELS, top=24)
 
 
 def histogram(series, what):
@@ -100,14 +99,14 @@ def cloud(x, y, labels, what):
     return draw(paint, what, (320, 320))
 
 
-def strips(rows, what):
-    """[(label, values)]  ->  a strip per video, frames from left to right; violet: the smallest value"""
+def strips(rows, what, low=None, high=None):
+    """[(label, values)]  ->  a strip per video, frames from left to right, violet at `low` (the least) to yellow"""
     def paint(axes):
         table = np.full((len(rows), max(len(values) for _, values in rows)), np.nan)
         for line, (_, values) in zip(table, rows, strict=True):
             line[:len(values)] = values
-        axes.imshow(table, aspect="auto", interpolation="none")
+        axes.imshow(table, aspect="auto", interpolation="none", vmin=low, vmax=high)
         axes.set_yticks(range(len(rows)), [label[:32] for label, _ in rows], fontsize=7)
         axes.set_xlabel("frame")
         axes.grid(visible=False)
-    return draw(paint, what, (WIDE[0], 60 + 12 * len(rows)))
+    return draw(paint, what, (WIDE[0], 50 + 12 * len(rows)), LABELS)

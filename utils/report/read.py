@@ -10,9 +10,8 @@ from typing import Annotated
 import msgspec
 
 from utils.config import load_config
-from utils.evaluation.results import key_of, read_results
+from utils.evaluation.results import key_of, read_results, typed_lines
 from utils.evaluation.tables import FOLDS, class_table
-from utils.records import read_json_lines
 
 MAX_BYTES = 2 ** 30          # of a file
 LARGEST = 1e30               # of a number that is drawn
@@ -131,13 +130,8 @@ def read_object(path):
 
 def read_log(path):
     """log.jsonl  ->  list of dict, every one of them a LogLine; [] where there is no such file"""
-    lines = read_json_lines(path) if path.is_file() else []
-    for number, line in enumerate(lines, 1):
-        try:
-            msgspec.convert(line, LogLine)
-        except msgspec.ValidationError as error:
-            raise ValueError(f"{path}, line {number}: no line of a training: {error}.\n  Delete the line") from None
-    return lines
+    lines = typed_lines(path, LogLine, "no line of a training", "nothing else depends on it") if path.is_file() else ()
+    return [line for _, line in lines]
 
 
 def is_number(value, low=-LARGEST):

@@ -25,6 +25,7 @@ PAPER_SETTING = {"data.shots": 5, "test.protocol": "II", "test.resolution": "inp
 PAPER_FOLDS = {"ytvis": {1: ("5cdb8720", 100), 2: ("fcbdb9cb", 100), 3: ("058e4375", 100), 4: ("6f07035d", 100)},
                "minivspw": {1: ("9e817976", 61), 2: ("81806abb", 96), 3: ("87bfbd3c", 261), 4: ("ec98b934", 64)}}
 TENTHS = 10              # of a video, for what changes along it
+MOST_CLASSES = 100       # as bars
 MOST_ROWS = 24           # videos that are shown frame by frame
 MOST_KEYS = 8            # of what a method says of every frame
 PER_CENT = ("Per cent. J and F are means over all frames of a class, then over classes; ± is the sample standard "
@@ -82,10 +83,12 @@ def result_section(tests):
     lines, folds = lines_of(tests), by_fold(tests)
     if not lines:
         return Section("results", "Results", [("text", "No video is done yet.")])
-    shared = " Some supports share a video, since a class has too few: data.few_videos."
-    how = PER_CENT + (shared if any(line.get("supports_share_video") for line in lines) else "")
+    shared = sum(line.get("supports_share_video", False) for line in lines)
+    note = (f"In {shared} of {len(lines)} results a support is of the query's own video, or two are of one "
+            "(data.few_videos).")
     table = fold_table(folds) if len(folds) > 1 else class_table(lines)
-    return Section("results", "Results", [("text", how), number_table(table), *beside_paper(tests, folds)])
+    return Section("results", "Results", [("text", PER_CENT), number_table(table),
+                                          *([("warning", note)] if shared else []), *beside_paper(tests, folds)])
 
 
 def beside_paper(tests, folds):
@@ -130,7 +133,7 @@ def class_section(tests):
     rows = [(name, cells[:2]) for lines in by_fold(tests).values() for name, _, *cells in class_table(lines).rows[:-1]]
     if not rows:
         return None
-    rows.sort(key=lambda row: -row[1][0][0])
+    rows = sorted(rows, key=lambda row: -row[1][0][0])[:MOST_CLASSES]
     drawing = charts.bars(rows, ("J", "F"), "J and F of every class")
     chart = Chart("J and F, best class first", drawing, "Per cent; thin lines: spread over runs.", wide=True)
     return Section("classes", "Class by class", [("charts", [chart])])
@@ -179,7 +182,7 @@ def numbers(line):
     """A line  ->  what stands below its film"""
     found = [f"J {100 * mean(line['j']):.1f}", f"F {100 * mean(line['f']):.1f}", f"{len(line['j'])} frames"]
     for key, values in list(per_frame(line).items())[:MOST_KEYS]:
-        known = [x for x in values if x is not None]
+        known = [x for x in values if is_value(x)]
         found += [f"{key} in {sum(known)}" if is_flag(values) else f"{key} {mean(known):.3g}"] if known else []
     return ", ".join(found)
 
@@ -225,15 +228,16 @@ def value_blocks(lines, key):
              for name, some in series.items()}
     rows, _ = chosen(lines)
     rows = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(MOST_ROWS, len(rows))).round().astype(int))]
-    strips = [(title_of(line), [np.nan if x is None else x for x in line[key]]) for line in rows]
+    strips = [(title_of(line), [x if is_value(x) else np.nan for x in line[key]]) for line in rows]
     drawn = [] if flag else [Chart("How often", charts.histogram({key: values}, f"distribution of {key}"),
                                    "Share of the frames.")]
-    drawn += [Chart("Along a video", charts.curves(along, f"{key} along a video", *((0, 1) if share else ()),
+    drawn += [Chart("Along a video", charts.curves(along, f"{key} along a video", *((0, 1.02) if share else ()),
                                               x_label="position in the video"),
                     "Means over all videos and runs, in tenths of a video."),
-              Chart(f"Frame by frame, run {rows[0]['run']}", charts.strips(strips, f"{key} of every frame"),
-                    f"{len(rows)} videos, evenly chosen from the best J (top) to the worst. Violet: the smallest "
-                    "value, yellow: the largest.", wide=True)]
+              Chart(f"Frame by frame, run {rows[0]['run']}",
+                    charts.strips(strips, f"{key} of every frame", *((0, 1) if flag else ())),
+                    f"{len(rows)} videos, evenly chosen from the best J (top) to the worst. "
+                    + ("Yellow: true." if flag else "Violet: the smallest value, yellow: the largest."), wide=True)]
     return [("head", key), ("text", flag_text(values, j) if flag else number_text(values, j)), ("charts", drawn)]
 
 

@@ -1,4 +1,5 @@
 """What a report says of a training: losses and further numbers by the names that the log has, scores, troubles."""
+from itertools import islice
 from statistics import mean
 
 from markupsafe import Markup
@@ -9,6 +10,7 @@ from utils.report.read import is_number
 from utils.report.sections import Chart, Section
 
 LAST = 0.05              # share of the logged steps that stand for the end of a training
+MOST_CHARTS, MOST_SCORES = 40, 8
 
 
 def column(lines, *names):
@@ -64,11 +66,11 @@ def training_section(part, several):
     rest = dict.fromkeys(key for line in part.steps for key in line if key not in ("step", "epoch"))
     found |= {key: column(part.steps, key) for key in rest}
     drawn = [Chart(head, charts.curves({head: points}, head, low=0 if min(y for _, y in points) >= 0 else None))
-             for head, points in found.items() if any(y for _, y in points)]
+             for head, points in islice(found.items(), MOST_CHARTS) if any(y for _, y in points)]
     scores = list(dict.fromkeys(name for line in part.log for name in line.get("validation", ())))
     if scores:
         series = {NAMES.get(name, name): [(x, 100 * y) for x, y in column(part.log, "validation", name)]
-                  for name in scores}
+                  for name in scores[:MOST_SCORES]}
         drawn.insert(0, Chart("Validation", charts.curves(series, "scores of the validation", low=0),
                               "Per cent, on the validation episodes of the config."))
     section.blocks = [("text", how), ("charts", drawn), *troubles(part)]

@@ -16,7 +16,7 @@ def write_report(folder, output=None, films=None, masks=None):
     kept = {part.folder: kept_by(part.folder, films, masks, part.setting("data.root")) for part in parts}
     path = Path(output or Path(folder) / NAME)
     with atomic_file(path) as file:
-        file.write(build_page(parts, kept).encode("utf-8"))
+        file.write(build_page(parts, kept).encode("utf-8", "replace"))
     return path
 
 

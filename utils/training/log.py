@@ -7,7 +7,7 @@ import time
 
 from tqdm import tqdm
 
-from utils.command_line import bar_hidden
+from utils.command_line import EveryMinute, bar_hidden
 from utils.logger import get_logger
 from utils.records import JsonLines, read_json_lines
 
@@ -55,7 +55,7 @@ class StepBar:
 
     def __init__(self, done, name, main):
         self.bar = tqdm(initial=done, desc=name, disable=bar_hidden(main))
-        self.done, self.main, self.shown = done, main, time.monotonic()
+        self.done, self.minute = done, EveryMinute(main and self.bar.disable)
 
     def of(self, total):
         self.bar.total = total
@@ -68,8 +68,7 @@ class StepBar:
             shown["iou"] = values["iou"]
         self.bar.set_postfix({k: f"{v:.3f}" for k, v in shown.items()} | {"samples/s": f"{rate:.1f}"}, refresh=False)
         self.bar.update()
-        if self.bar.disable and self.main and time.monotonic() - self.shown > 60:
-            self.shown = time.monotonic()
+        if self.minute.over():
             get_logger().info("%s: step %d of %s, %s, %.1f samples/s", self.bar.desc or "training", self.done,
                               self.bar.total, ", ".join(f"{k} {v:.3f}" for k, v in shown.items()), rate)
 
