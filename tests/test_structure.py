@@ -1,4 +1,4 @@
-"""The layout is kept: imports go one way, files and functions stay readable, the README's table is true."""
+"""The layout is kept: imports go one way, files and functions stay readable, the table of docs/vipmt.md is true."""
 import ast
 import importlib
 import re
