@@ -5,9 +5,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from dataloaders.datasets.coco20i import Coco20iIndex
-from dataloaders.datasets.folds import split_classes
-from dataloaders.datasets.minivspw import MiniVSPWIndex
 from dataloaders.episode import collate
 from dataloaders.fewshot.episode_list import check_header, replay
 from dataloaders.fewshot.sampling import DistinctClassBatchSampler, TrainEpisodes, holdout_videos
