@@ -9,7 +9,7 @@ GET_WEIGHTS = """The paper's encoder, a ResNet-50 with a deep stem trained on Im
 
 
 def load_backbone(backbone, cfg):
-    """Pretrained weights into the encoder: classifier and stages that we do not have are left out, the rest is strict."""
+    """Pretrained weights into the encoder: a classifier and stages that we lack are left out, the rest is strict."""
     if cfg.weights == "torchvision":
         state, source = torchvision_weights(cfg), "torchvision"
     else:

@@ -45,7 +45,7 @@ CATEGORIES = tuple(Category(4 * s + fold + 1, shape, TEXTURES[(s + fold) % 4])
 # What the demo's encoder learns on (pretrain_model/README.md): no shape and no texture of these is tested anywhere, and
 # each comes in every hue, so that shape, texture and hue all have to be told apart.
 ENCODER_CATEGORIES = tuple(Category(number, *look) for number, look in enumerate(product(
-    ("triangle", "crescent", "clover", "block"), ("zigzag", "meshed", "ringed"), (n / 6 for n in range(1, 7))), start=1))
+    ("triangle", "crescent", "clover", "block"), ("zigzag", "meshed", "ringed"), [n / 6 for n in range(1, 7)]), 1))
 
 
 @dataclass
