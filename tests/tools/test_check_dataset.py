@@ -121,7 +121,7 @@ def again(name):
     return lambda data: data[name].append(copy.deepcopy(data[name][0]))
 
 
-# What is changed in train.json -> what is found, and how often. The rules are the reader's (test_ytvis.py has them all);
+# What is changed in train.json -> what is found, and how often. The rules are the reader's (see test_ytvis.py);
 # here: each kind is told, beside all others, and what --write-clean leaves loads.
 DAMAGED_ANNOTATIONS = {
     "no object": (lambda data: data["videos"].append("v9"), {"bad_record": 1}),

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as mask_utils
+from tools.dataset_check.json_records import read_document
 
 from dataloaders import build_index
 from dataloaders import images as image_file
@@ -29,10 +30,9 @@ from dataloaders.datasets.cache import read_cache, write_cache
 from dataloaders.datasets.minivspw import read_list
 from dataloaders.datasets.vspw_masks import read_image, read_labels
 from dataloaders.datasets.ytvis_json import compress, fills, read_tables, rle_counts
-from dataloaders.fewshot.episode_file import read_episode_list
+from dataloaders.fewshot.episode_list import read_episode_list
 from dataloaders.images import MAX_PIXELS
 from dataloaders.json_values import is_file_name, shown
-from tools.dataset_check.json_records import read_document
 from tools.workshop import fuzz
 from tools.workshop.fuzzing import targets as fuzz_targets
 from tools.workshop.fuzzing import worker as fuzz_worker
