@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from dataloaders import build_index, build_listed_runs, build_runs_loader, data_fingerprint
-from dataloaders.fewshot.episode_file import EpisodeList, read_episode_list
+from dataloaders.fewshot.episode_list import EpisodeList, read_episode_list
 from dataloaders.fewshot.sampling import rng_for
 from dataloaders.transforms import undo_letterbox
 from models import get_method

@@ -12,7 +12,6 @@ import torch
 from torch.utils.data import DataLoader
 
 from dataloaders.datasets.coco20i import Coco20iIndex
-from dataloaders.datasets.folds import split_classes
 from dataloaders.datasets.minivspw import MiniVSPWIndex
 from dataloaders.datasets.ytvis import YouTubeVISIndex
 from dataloaders.episode import collate
@@ -46,18 +45,8 @@ def data_fingerprint(cfg):
 
 
 def fold_side(index, fold, side):
-    """One side of a fold: index, fold, train | test  ->  the index as the fold sees it, the ids of the side's classes
-
-    Only what the side needs is read: of MiniVSPW, whose lists differ from fold to fold, the other side's 70 000 masks
-    are left alone.
-    """
-    if isinstance(index, MiniVSPWIndex):
-        index = index.of_fold(fold)
-        return index, index.classes(side)
-    if isinstance(index, Coco20iIndex):      # stills for IoUNet, one for all folds (Section 5.3): none is a test class
-        return index, index.class_ids
-    base, novel = split_classes(index.class_ids, fold)
-    return index, base if side == "train" else novel
+    """One side of a fold: index, fold, train | test  ->  the index as the fold sees it, ids of the classes"""
+    return index.side(fold, side)
 
 
 def build_train_loader(cfg, index, fold, epoch, start=0, pin_memory=False, part=(0, 1)):

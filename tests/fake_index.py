@@ -6,6 +6,8 @@ import numpy as np
 import yaml
 from easydict import EasyDict
 
+from dataloaders.datasets.folds import split_classes
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -26,6 +28,16 @@ class FakeIndex:
 
     def videos(self, class_id):
         return [100 * class_id + n for n in range(self.counts[class_id])]
+
+    def support_videos(self, class_id):
+        return self.videos(class_id)
+
+    def side(self, fold, side):
+        base, novel = split_classes(self.class_ids, fold)
+        return self, base if side == "train" else novel
+
+    def scored_frames(self, video, class_id):
+        return self.frames(video, class_id)
 
     def frames(self, video, class_id):
         return np.arange(2, 2 + self.shown)                       # the class is absent from frames 0 and 1

@@ -429,7 +429,7 @@ def test_test_loader_leaves_out_what_is_done(mini_cfg):
 @needs_mini
 def test_validation_uses_held_out_videos_only_as_queries(mini_cfg):
     index = dataloaders.build_index(mini_cfg)
-    base, _ = dataloaders.split_classes(index.class_ids, 1)
+    index, base = index.side(1, "train")
     held = {index.video_name(v) for v in dataloaders.held_out(mini_cfg, index, base)}
     episodes = list(dataloaders.build_validation_loader(mini_cfg, index, 1))
     assert {e.video for e in episodes} == held and len(held) > 0

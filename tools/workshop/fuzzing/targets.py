@@ -5,8 +5,7 @@ from argparse import Namespace
 from dataclasses import dataclass
 
 from dataloaders import build_index, build_listed_runs, fold_side
-from dataloaders.fewshot.episode_file import read_episode_list
-from dataloaders.fewshot.episode_list import result_entries
+from dataloaders.fewshot.episode_list import read_episode_list, result_entries
 from dataloaders.own.supports import read_supports
 from tools.check_dataset import CHECKS
 from tools.dataset_check.findings import Findings
