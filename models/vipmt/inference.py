@@ -46,7 +46,7 @@ class Segmenter:
 
         per_frame: pred_iou (T,), of IoUNet, where there is one; remembered (T,): frames that later clips may read
         """
-        truth = clip.masks[0] if self.select in NEEDS_TRUTH else None
+        truth = clip.masks[0] if self.select in NEEDS_TRUTH and clip.masks is not None else None
         with self.arithmetic():
             memory = self.bank.draw()
             out = self.model(features, self.support, memory, size=clip.images.shape[-2:])

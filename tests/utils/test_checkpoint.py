@@ -12,7 +12,14 @@ from torch import nn
 
 from utils import checkpoint
 from utils import seeds as random_state
-from utils.checkpoint import load_checkpoint, load_newest, load_trained, load_weights, older_checkpoints, save_checkpoint
+from utils.checkpoint import (
+    load_checkpoint,
+    load_newest,
+    load_trained,
+    load_weights,
+    older_checkpoints,
+    save_checkpoint,
+)
 from utils.files import fingerprint
 
 

@@ -43,7 +43,6 @@ from torch.utils.data import DataLoader
 
 from dataloaders import build_index
 from dataloaders.episode import collate
-from dataloaders.fewshot.loaders import fold_side
 from dataloaders.fewshot.sampling import DistinctClassBatchSampler, TrainEpisodes
 from models import iou_training
 from models.iou_training.build import load_judge
@@ -70,7 +69,7 @@ def row(name, predicted, true):
 
 def held_out_batches(cfg, index, fold, count):
     """At most `count` Batches of the fold's test classes, always the same."""
-    index, classes = fold_side(index, fold, "test")
+    index, classes = index.side(fold, "test")
     size = min(cfg.train.batch_size, len(classes))
     order = DistinctClassBatchSampler(classes, -(-count * size // len(classes)), size, cfg.seed, EPOCH)
     batches = [keys for keys, _ in zip(order, range(count), strict=False)]

@@ -16,7 +16,6 @@ from torch import nn
 from dataloaders import build_index
 from dataloaders.fewshot.episode_file import list_text
 from dataloaders.fewshot.episode_list import drawn_entries, list_header
-from dataloaders.fewshot.loaders import fold_side
 from dataloaders.fewshot.streaming import TestEpisodes
 from tools.demo_data.coco import write_demo_coco
 from tools.demo_data.minivspw import write_demo_minivspw
@@ -80,7 +79,7 @@ def data_config(sandbox, dataset):
 def cached_index(sandbox, dataset):
     """Through its cache, which this makes where there is none"""
     index = build_index(data_config(sandbox, dataset), sandbox / "cache" / dataset)
-    return fold_side(index, 1, "train") if dataset == "minivspw" else (index, index.class_ids)
+    return index.side(1, "train") if dataset == "minivspw" else (index, index.class_ids)
 
 
 def episode_config(sandbox):
@@ -107,7 +106,7 @@ def training(sandbox):
 def write_episodes(sandbox):
     """A list of the episodes of a test, and such results as the test would write."""
     cfg = episode_config(sandbox)
-    index, novel = fold_side(build_index(cfg), 1, "test")
+    index, novel = build_index(cfg).side(1, "test")
     entries = list(drawn_entries(TestEpisodes(index, novel, cfg, run=0)))
     (sandbox / "episodes.json").write_text(list_text(list_header(cfg, index, 1), entries))
     lines = [{**entry, "fold": 1, "support_frames": [support["frame"] for support in entry.pop("supports")],
