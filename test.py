@@ -9,6 +9,7 @@ An interrupted test (Ctrl-C or SIGTERM: exit status 75) continues where it stopp
 in results.jsonl are not run again.
 """
 import sys
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -51,8 +52,6 @@ if __name__ == "__main__":
     say("loading PyTorch")
 
 # Only now, since it takes seconds: help and mistakes on the command line answer at once.
-from utils.report.write import refresh_report
-
 from dataloaders import build_index, check_split, data_fingerprint, get_task
 from dataloaders.transforms import undo_letterbox
 from models import get_method
@@ -60,9 +59,11 @@ from utils.distributed import is_main, processes, rank, world_size
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.results import collect_results, describe_test, key_of, open_results, warn_of_other_config
 from utils.evaluation.tables import class_table, paper_table, summary
+from utils.files import owned
 from utils.logger import get_logger, setup_logger
 from utils.pictures.overlay import recording
 from utils.records import describe_run
+from utils.report.write import refresh_report
 from utils.runtime import choose_device, prepare_runtime
 from utils.seeds import rng_for
 from utils.training.stopping import STOPPED, Stopped, StopRequest
@@ -140,21 +141,22 @@ def run(args, cfg, device, stop):
     log.info("reading %d checkpoint%s and the annotations of %s", len(tests), "s" * (len(tests) > 1), cfg.data.root)
     for test in tests:          # a wrong file is found now, not after hours
         trained_model(test, method)
-    index = build_index(cfg, output / "cache")
-    streams = [partial(task.test_videos, test.cfg, index, test.split, listed=test.listed,
-                       pin_memory=device.type == "cuda") for test in tests]
-    for stream, test in zip(streams, tests, strict=True):
-        if test.listed:
-            stream()            # so is a name in a list that the data have not
-    for stream, test in zip(streams, tests, strict=True):
-        results[test.split] = test_split(args, test, method, stream, device, stop)
-        if is_main():
-            table = class_table(results[test.split]).write(test.output)
-            refresh_report(test.output, args.save_overlays, args.save_masks)
-            log.info("fold %s: %s\n\n%s", test.split, summary(results[test.split]), table)
-    if len(tests) > 1 and is_main():
-        log.info("all folds\n\n%s", paper_table(results, cfg.data.dataset, cfg.name).write(output))
-        refresh_report(output, args.save_overlays, args.save_masks)
+    with owned(output) if is_main() else nullcontext():
+        index = build_index(cfg, output / "cache")
+        streams = [partial(task.test_videos, test.cfg, index, test.split, listed=test.listed,
+                           pin_memory=device.type == "cuda") for test in tests]
+        for stream, test in zip(streams, tests, strict=True):
+            if test.listed:
+                stream()            # so is a name in a list that the data have not
+        for stream, test in zip(streams, tests, strict=True):
+            results[test.split] = test_split(args, test, method, stream, device, stop)
+            if is_main():
+                table = class_table(results[test.split]).write(test.output)
+                refresh_report(test.output, args.save_overlays, args.save_masks)
+                log.info("fold %s: %s\n\n%s", test.split, summary(results[test.split]), table)
+        if len(tests) > 1 and is_main():
+            log.info("all folds\n\n%s", paper_table(results, cfg.data.dataset, cfg.name).write(output))
+            refresh_report(output, args.save_overlays, args.save_masks)
     log.info("done: %s has results.jsonl, table.md and report.html", output)
 
 

@@ -11,6 +11,7 @@ there. A second Ctrl-C stops at once.
 import math
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from utils.command_line import Parser, say
@@ -40,24 +41,22 @@ if __name__ == "__main__":
     say("loading PyTorch")
 
 # Only now, since it takes seconds: help and mistakes on the command line answer at once.
-from utils.report.write import refresh_report
-
 from dataloaders import build_index, check_split, data_fingerprint, get_task
 from models import get_method
 from utils.checkpoint import older_checkpoints, remove_leftovers
 from utils.distributed import gather_objects, in_parallel, is_main, processes, rank, world_size
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import aggregate
+from utils.files import owned
 from utils.logger import get_logger, setup_logger
 from utils.records import describe_run
+from utils.report.write import refresh_report
 from utils.runtime import choose_device, prepare_runtime
 from utils.seeds import rng_for, seed_generators
 from utils.training.log import StepBar, TrainingLog, plot_curves
 from utils.training.state import TrainingState
 from utils.training.step import note_spike, optimise
 from utils.training.stopping import STOPPED, Stopped, StopRequest
-
-DRAW_EVERY = 300             # seconds between two drawings of the curves and the page; the last epoch draws them anyway
 
 
 class Run:
@@ -141,7 +140,7 @@ def validate(run, index, log):
 def train(run, index):
     """All epochs that are left. Each ends with a checkpoint, its validation, and a checkpoint that knows of it."""
     cfg, progress, state = run.cfg, run.state.progress, run.state
-    path, drawn = run.output / "log.jsonl" if is_main() else None, time.monotonic()
+    path = run.output / "log.jsonl" if is_main() else None
     with TrainingLog(path) as log, StepBar(progress.global_step, f"fold {run.split}", is_main()) as bar:
         while progress.validation_due or progress.epoch < cfg.train.epochs:
             if not progress.validation_due:
@@ -155,8 +154,7 @@ def train(run, index):
             validate(run, index, log)
             progress.validation_due = False
             state.save()
-            if is_main() and (progress.epoch == cfg.train.epochs or time.monotonic() - drawn > DRAW_EVERY):
-                drawn = time.monotonic()
+            if log.drawing_is_due(at_end=progress.epoch >= cfg.train.epochs):
                 plot_curves(path, run.output / "curves.png")
                 refresh_report(run.output)
 
@@ -168,18 +166,19 @@ def start(args, cfg, device, stop):
     exists = bool(older_checkpoints(output / "last.pth"))
     if exists and not args.resume:
         raise ValueError(f"{output} holds a run already.\n  Continue it with --resume, or choose another --output.")
-    log = setup_logger(output, main=is_main())
-    log.info("reading the annotations of %s", cfg.data.root)
-    index = build_index(cfg, output / "cache")
-    run = Run(cfg, args.fold, output, device, stop)
-    if exists:
-        run.state.resume()
-    if is_main():
-        remove_leftovers(output)
-        describe_run(cfg, output, data_fingerprint(cfg))
-    trained = sum(p.numel() for p in run.model.parameters() if p.requires_grad) / 1e6
-    log.info("fold %s, %.1f M trained parameters, %s, %s", args.fold, trained, run.step.about, run.device)
-    train(run, index)
+    with owned(output) if is_main() else nullcontext():
+        log = setup_logger(output, main=is_main())
+        log.info("reading the annotations of %s", cfg.data.root)
+        index = build_index(cfg, output / "cache")
+        run = Run(cfg, args.fold, output, device, stop)
+        if exists:
+            run.state.resume()
+        if is_main():
+            remove_leftovers(output, with_log=not exists)
+            describe_run(cfg, output, data_fingerprint(cfg))
+        trained = sum(p.numel() for p in run.model.parameters() if p.requires_grad) / 1e6
+        log.info("fold %s, %.1f M trained parameters, %s, %s", args.fold, trained, run.step.about, run.device)
+        train(run, index)
     log.info("done: %s has last.pth, log.jsonl, curves.png and report.html; next: python test.py ... --checkpoint %s",
              output, output / "last.pth")
 

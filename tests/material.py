@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+from dataloaders.datasets.folds import split_classes
 from dataloaders.episode import Batch, Clip, SupportSet
 from models.backbone import Backbone
 from models.vipmt.inference import Segmenter
@@ -122,6 +123,16 @@ class FakeIndex:
 
     def videos(self, class_id):
         return [100 * class_id + n for n in range(self.counts[class_id])]
+
+    def support_videos(self, class_id):
+        return self.videos(class_id)
+
+    def side(self, fold, side):
+        base, novel = split_classes(self.class_ids, fold)
+        return self, base if side == "train" else novel
+
+    def scored_frames(self, video, class_id):
+        return self.frames(video, class_id)
 
     def frames(self, video, class_id):
         return np.arange(2, 2 + self.shown)                       # the class is absent from frames 0 and 1

@@ -94,8 +94,11 @@ def older_checkpoints(path):
     return [file for file in (path, *numbered) if file.is_file()]
 
 
-def remove_leftovers(folder):
-    """Delete the unfinished files of processes that were killed while they wrote."""
+def remove_leftovers(folder, with_log=False):
+    """Delete the unfinished files of processes that were killed while they wrote; with_log: also the numbers of a run
+    that came to no checkpoint, which starts anew."""
+    if with_log:
+        (Path(folder) / "log.jsonl").unlink(missing_ok=True)
     for file in [*Path(folder).glob(".*.tmp"), *Path(folder).glob(".*.before")]:
         file.unlink(missing_ok=True)
 
@@ -195,6 +198,10 @@ def load_weights(module, state_dict, source):
         lines = [_listing("missing", missing), _listing("unexpected", unexpected), _listing("of another shape", shapes)]
         raise ValueError(f"{source}: these weights do not fit the model.\n" + "".join(lines)
                          + "  " + _likely_reason(missing, unexpected))
+    broken = [name for name, value in state_dict.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise ValueError(f"{source}: {len(broken)} of {len(own)} weights hold NaN or infinity, first {broken[0]}.\n"
+                         "  Its training went wrong, or the file was changed: take an earlier checkpoint")
     try:
         module.load_state_dict(state_dict, strict=True)
     except UNREADABLE as error:          # sparse or quantised tensors, odd metadata

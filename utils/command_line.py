@@ -7,6 +7,7 @@ import argparse
 import difflib
 import os
 import sys
+import time
 
 RED, PLAIN = "\033[31m", "\033[0m"
 CONFIG_KEYS = "overrides"            # the positional argument that utils.config.add_config_arguments adds
@@ -91,6 +92,19 @@ def say(text):
     """A line for people who wait, before the logger is there."""
     if os.environ.get("RANK", "0") == "0":
         print(f"{text} ...", file=sys.stderr, flush=True)
+
+
+class EveryMinute:
+    """A line a minute for log files, where a bar is hidden: `if minute.over(): log.info(...)`."""
+
+    def __init__(self, wanted):
+        self.wanted, self.shown = wanted, time.monotonic()
+
+    def over(self):
+        if not self.wanted or time.monotonic() - self.shown < 60:
+            return False
+        self.shown = time.monotonic()
+        return True
 
 
 def bar_hidden(main=True):

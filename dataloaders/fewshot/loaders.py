@@ -5,9 +5,6 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from dataloaders.datasets.coco20i import Coco20iIndex
-from dataloaders.datasets.folds import split_classes
-from dataloaders.datasets.minivspw import MiniVSPWIndex
 from dataloaders.episode import collate
 from dataloaders.fewshot.episode_list import check_header, replay
 from dataloaders.fewshot.sampling import DistinctClassBatchSampler, TrainEpisodes, holdout_videos
@@ -18,21 +15,6 @@ log = logging.getLogger(__name__)
 VALIDATION_RUN = -1          # test runs count from 0: validation never draws the supports of a test
 
 
-def fold_side(index, fold, side):
-    """One side of a fold: index, fold, train | test  ->  the index as the fold sees it, the ids of the side's classes
-
-    Only what the side needs is read: of MiniVSPW, whose lists differ from fold to fold, the other side's 70 000 masks
-    are left alone.
-    """
-    if isinstance(index, MiniVSPWIndex):
-        index = index.of_fold(fold)
-        return index, index.classes(side)
-    if isinstance(index, Coco20iIndex):      # stills for IoUNet, one for all folds (Section 5.3): none is a test class
-        return index, index.class_ids
-    base, novel = split_classes(index.class_ids, fold)
-    return index, base if side == "train" else novel
-
-
 def train_batches(cfg, index, split, epoch, start=0, part=(0, 1), pin_memory=False):
     """The Batches of one epoch of the fold's base classes, from batch `start` on; len is the whole epoch's.
 
@@ -41,7 +23,7 @@ def train_batches(cfg, index, split, epoch, start=0, part=(0, 1), pin_memory=Fal
     Loaders have a generator of their own, though nobody needs its numbers: without one they take a number from the
     global generator whenever they start, and a resumed epoch, which starts twice, would see other dropout.
     """
-    index, base = fold_side(index, split, "train")
+    index, base = index.side(split, "train")
     episodes = TrainEpisodes(index, base, cfg, exclude=held_out(cfg, index, base))
     batches = DistinctClassBatchSampler(
         base, cfg.data.samples_per_class, cfg.train.batch_size, cfg.seed, epoch, start, part)
@@ -56,7 +38,7 @@ def test_videos(cfg, index, split, part=(0, 1), done=frozenset(), listed=None, p
     cfg.test.runs runs, drawn. part: (rank, processes): which of the videos that are left; none comes twice, none is
     made up to fill a share.
     """
-    index, novel = fold_side(index, split, "test")
+    index, novel = index.side(split, "test")
     if listed is None:
         runs = [TestEpisodes(index, novel, cfg, run) for run in range(cfg.test.runs)]
     else:
@@ -79,7 +61,7 @@ def validation_videos(cfg, index, split, part=(0, 1), pin_memory=False):
     classes = cfg.validate.classes
     if classes == "none":
         return None
-    index, class_ids = fold_side(index, split, "test" if classes == "novel" else "train")
+    index, class_ids = index.side(split, "test" if classes == "novel" else "train")
     if classes == "novel":
         episodes = TestEpisodes(index, class_ids, cfg, VALIDATION_RUN)
     else:

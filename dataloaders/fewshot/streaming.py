@@ -109,8 +109,8 @@ class TestEpisodes(PlannedEpisodes):
     Protocol II: supports drawn for every query video, from K other videos of the class. Protocol I: once per class and
     run; the query videos are the others. Either way a pair's supports depend on the seed, the run and the pair only.
 
-    MiniVSPW's index has two more methods. `scored_frames`: all listed frames of a video are tested, also those without
-    the class. `support_videos`: some videos are tested, but show too little of the class for a support.
+    Of MiniVSPW all listed frames of a video are tested, also those without the class (`scored_frames`), and some videos
+    show too little of the class for a support (`support_videos`).
 
     exclude: ids of videos that give no supports; only: ids the query videos are restricted to (None: all not excluded).
     """
@@ -119,13 +119,11 @@ class TestEpisodes(PlannedEpisodes):
     def __init__(self, index, class_ids, cfg, run, exclude=frozenset(), only=None):
         super().__init__(index, cfg, run)
         self.seed, self.protocol = cfg.seed, cfg.test.protocol
-        self.scored_frames = getattr(index, "scored_frames", index.frames)
-        candidates = getattr(index, "support_videos", index.videos)
         self.support_videos, self.class_supports = {}, {}
         for class_id in class_ids:
             queries = [v for v in index.videos(class_id) if (v not in exclude if only is None else v in only)]
             if queries:
-                self._add_class(class_id, queries, [v for v in candidates(class_id) if v not in exclude])
+                self._add_class(class_id, queries, [v for v in index.support_videos(class_id) if v not in exclude])
 
     def _add_class(self, class_id, queries, candidates):
         overlap = bool(set(queries) & set(candidates))
@@ -146,7 +144,7 @@ class TestEpisodes(PlannedEpisodes):
 
     def frames(self, i):
         class_id, video = self.pairs[i]
-        return self.scored_frames(video, class_id)
+        return self.index.scored_frames(video, class_id)
 
     def plan(self, i):
         """The i-th episode without its images. Loading replaces a support that is too small to be seen (rare)."""

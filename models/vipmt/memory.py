@@ -93,13 +93,15 @@ class MemoryBank:
         self.length, self.keep, self.rng = length, max(keep, length), rng      # T_m, frames, numpy Generator
         self.frames = []           # Guidance of one frame each, in their order
         self.seen = 0              # reliable frames so far
+        self.count = 0             # frames of the video so far
+        self.numbers, self.drawn = [], []      # of the frames in the bank, and of those drawn last, in the video
 
     def __len__(self):
         return len(self.frames)
 
     def remember(self, reliable, guide):
         """reliable (T,) bool, of a clip; guide(positions): Guidance of these frames, computed only for those kept"""
-        old, new = list(self.frames), []
+        old, new, numbers = list(self.frames), [], list(self.numbers)
         for t in reliable.nonzero().flatten().tolist():
             self.seen += 1
             if len(old) + len(new) == self.keep:
@@ -107,17 +109,21 @@ class MemoryBank:
                 if slot >= self.keep:
                     continue
                 if slot < len(old):
-                    del old[slot]
+                    del old[slot], numbers[slot]
                 else:
                     del new[slot - len(old)]
             new.append(t)
         self.frames = old + (guide(new).split() if new else [])
+        self.numbers = numbers + [self.count + t for t in new]
+        self.count += len(reliable)
 
     def draw(self):
         """T_m random frames in their order, all if there are no more  ->  Guidance, None if there are none"""
+        self.drawn = []
         if not self.frames or not self.length:
             return None
         chosen = range(len(self.frames))
         if len(self.frames) > self.length:
             chosen = sorted(self.rng.choice(len(self.frames), self.length, replace=False).tolist())
+        self.drawn = [self.numbers[i] for i in chosen]
         return join([self.frames[i] for i in chosen], dim=1)

@@ -23,8 +23,8 @@ from tools.demo_data.clip import CATEGORY, write_demo_clip
 from tools.demo_data.scene import CATEGORIES
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.config import load_config, to_dict, user_errors
-from utils.records import read_json_lines
 from utils.pictures.film import Film
+from utils.records import read_json_lines
 from utils.seeds import rng_for
 
 TINY = ["data.size=[48, 80]", "data.shots=2", "data.clip_length=3", "data.few_videos=repeat", "backbone.width=8",

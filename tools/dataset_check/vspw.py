@@ -206,7 +206,7 @@ def class_rows(lists, labels):
 
 
 def check_rule(lists, labels, findings):
-    """Lists hold the frames in which a class of theirs has more than MIN_PIXELS (SPEC 7); once per list and frame."""
+    """Lists hold the frames in which a class of theirs has more than MIN_PIXELS; once per list and frame."""
     for name, lines in lists.items():
         side, fold = name.split("_")
         classes = minivspw_classes(int(fold) + 1, side)

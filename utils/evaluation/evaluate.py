@@ -11,10 +11,11 @@ from itertools import chain
 
 from tqdm import tqdm
 
-from utils.command_line import bar_hidden
+from utils.command_line import EveryMinute, bar_hidden
 from utils.distributed import is_main
 from utils.evaluation.measuring import MeasuredVideo, MetricsPool, Stopwatch
 from utils.evaluation.metrics import aggregate
+from utils.logger import get_logger
 
 
 def evaluate(start, videos, cfg, on_result, facts=None, restore=None, record=None, workers=2):
@@ -94,10 +95,10 @@ class _Progress:
 
     def __init__(self, videos, facts):
         total = getattr(videos, "results", len(videos) if hasattr(videos, "__len__") else None)
-        name = " ".join(f"{key} {value}" for key, value in (facts or {}).items())
-        self.bar = tqdm(total=total, desc=name, unit="video", miniters=0, disable=bar_hidden(is_main()))
+        self.name, self.videos, self.total = " ".join(f"{k} {v}" for k, v in (facts or {}).items()), 0, total
+        self.bar = tqdm(total=total, desc=self.name, unit="video", miniters=0, disable=bar_hidden(is_main()))
         self.frames, self.total_frames = 0, getattr(videos, "frames", None)
-        self.scores, self.started = "", time.perf_counter()
+        self.scores, self.started, self.minute = "", time.perf_counter(), EveryMinute(is_main() and self.bar.disable)
 
     def count_frames(self, count):
         """A clip is segmented: the bar of a long video moves, too."""
@@ -106,10 +107,13 @@ class _Progress:
         rate = self.frames / (time.perf_counter() - self.started)
         self.bar.set_postfix_str(f"{self.scores}{self.frames}{of} frames, {rate:.1f}/s", refresh=False)
         self.bar.update(0)
+        if self.minute.over():
+            get_logger().info("%s: %d of %s videos, %s%d%s frames, %.1f/s", self.name, self.videos, self.total,
+                              self.scores, self.frames, of, rate)
 
     def count_video(self, results):
         """A line is handed on, the last one of results."""
-        means = aggregate(results)
+        means, self.videos = aggregate(results), len(results)
         self.scores = f"J {100 * means['j']:.1f} F {100 * means['f']:.1f} VC {100 * means['vc']:.1f}, "
         self.bar.update()
 

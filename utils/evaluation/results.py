@@ -56,37 +56,42 @@ def read_results(path, wanted=None):
     left out with one warning for all. A last line that is cut off is no line. FileNotFoundError; ValueError for a line
     that is no result.
     """
-    path, lines, left_out = Path(path), {}, []
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}; it appears with the first result of a test")
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path}: {path.stat().st_size} bytes, more than {MAX_BYTES}, are no results of a test")
+    lines, left_out = {}, []
     wanted = None if wanted is None else frozenset(wanted)
-    with open(path, "rb") as file:
-        for number, text in enumerate(file, 1):
-            if not text.endswith(b"\n"):
-                break
-            line = _parse(text, path, number)
-            key = key_of(line)
-            if key in lines or wanted is not None and key not in wanted:
-                left_out.append(f"line {number} ({'a second' if key in lines else 'no'} result of this test: run "
-                                f"{key[0]}, class {key[1]}, video {key[2]!r})")
-            else:
-                lines[key] = line
+    for number, line in typed_lines(path, Result, "no result of a test", "the same test.py command measures its video "
+                                                                         "again"):
+        key = key_of(line)
+        if key in lines or wanted is not None and key not in wanted:
+            left_out.append(f"line {number} ({'a second' if key in lines else 'no'} result of this test: run {key[0]}, "
+                            f"class {key[1]}, video {key[2]!r})")
+        else:
+            lines[key] = line
     if left_out:
         get_logger().warning("%s: %d of %d lines are left out, the first is %s", path, len(left_out),
                              len(lines) + len(left_out), left_out[0])
     return list(lines.values())
 
 
-def _parse(text, path, number):
-    try:
-        line = msgspec.json.decode(text)
-        msgspec.convert(line, Result)
-        return line
-    except (msgspec.MsgspecError, RecursionError) as error:
-        raise ValueError(f"{path}, line {number}: no result of a test: {error}.\n"
-                         "  Delete the line; the same test.py command measures its video again") from None
+def typed_lines(path, kind, wrong, then):
+    """JSON lines  ->  yields (number, dict) of every whole one; the keys that the Struct `kind` has are checked
+
+    wrong, then: the words of the error for a line that is something else, and what happens once it is deleted
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}; it appears with the first line of a run")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path}: {path.stat().st_size} bytes, more than {MAX_BYTES}: {wrong}")
+    with open(path, "rb") as file:
+        for number, text in enumerate(file, 1):
+            if not text.endswith(b"\n"):
+                return
+            try:
+                line = msgspec.json.decode(text)
+                msgspec.convert(line, kind)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                raise ValueError(f"{path}, line {number}: {wrong}: {error}.\n  Delete the line: {then}") from None
+            yield number, line
 
 
 def per_frame(line):

@@ -1,4 +1,4 @@
-"""The page about a run, written."""
+"""Write the page about a run, by command (tools/report.py) or from within train.py and test.py."""
 from pathlib import Path
 
 from utils.files import atomic_file
@@ -11,15 +11,12 @@ NAME = "report.html"
 
 
 def write_report(folder, output=None, films=None, masks=None):
-    """The page about the run in `folder`  ->  its path
-
-    films, masks: where test.py kept them, or None
-    """
+    """The page about the run in `folder`  ->  its path; films, masks: where test.py kept them, or None"""
     parts = read_parts(folder)
-    page = build_page(parts, {part.folder: kept_by(part.folder, films, masks) for part in parts if part.is_test})
+    kept = {part.folder: kept_by(part.folder, films, masks, part.setting("data.root")) for part in parts}
     path = Path(output or Path(folder) / NAME)
     with atomic_file(path) as file:
-        file.write(page.encode("utf-8"))
+        file.write(build_page(parts, kept).encode("utf-8", "replace"))
     return path
 
 

@@ -1,17 +1,18 @@
-"""The numbers of a training as events for TensorBoard, beside log.jsonl, where TensorBoard is installed.
+"""The numbers of a training: log.jsonl, curves.png, and events for TensorBoard where that is installed.
 
-In: the very lines that log.jsonl gets. Out: output/events; `tensorboard --logdir output` shows it. It is no part of
-requirements.txt: without it nothing is written, and log.jsonl, curves.png and report.html say the same.
+In: the lines of log.jsonl. Out: output/events; `tensorboard --logdir output` shows it. TensorBoard is no part of
+requirements.txt: without it log.jsonl, curves.png and report.html say the same.
 """
 import time
 
 from tqdm import tqdm
 
-from utils.command_line import bar_hidden
+from utils.command_line import EveryMinute, bar_hidden
 from utils.logger import get_logger
 from utils.records import JsonLines, read_json_lines
 
 FOLDER = "events"
+MINUTES = 3                  # between two drawings at least: a small training would do little else
 NO_SCALAR = ("step", "epoch", "videos", "typical", "spike", "episodes")
 
 
@@ -21,6 +22,7 @@ class TrainingLog(JsonLines):
     def __init__(self, path):
         super().__init__(path)
         self.events = None if path is None else open_events(self.path)
+        self.drawn = time.monotonic()
 
     def append(self, entry):
         super().append(entry)
@@ -35,6 +37,13 @@ class TrainingLog(JsonLines):
                                  type(error).__name__, error)
             self.events = None
 
+    def drawing_is_due(self, at_end):
+        """Whether curves and report are to be drawn anew: at the end of a training, else every few minutes."""
+        if self._file is None or not at_end and time.monotonic() < self.drawn + 60 * MINUTES:
+            return False
+        self.drawn = time.monotonic()
+        return True
+
     def close(self):
         super().close()
         if self.events is not None:
@@ -46,7 +55,7 @@ class StepBar:
 
     def __init__(self, done, name, main):
         self.bar = tqdm(initial=done, desc=name, disable=bar_hidden(main))
-        self.done, self.main, self.shown = done, main, time.monotonic()
+        self.done, self.minute = done, EveryMinute(main and self.bar.disable)
 
     def of(self, total):
         self.bar.total = total
@@ -59,8 +68,7 @@ class StepBar:
             shown["iou"] = values["iou"]
         self.bar.set_postfix({k: f"{v:.3f}" for k, v in shown.items()} | {"samples/s": f"{rate:.1f}"}, refresh=False)
         self.bar.update()
-        if self.bar.disable and self.main and time.monotonic() - self.shown > 60:
-            self.shown = time.monotonic()
+        if self.minute.over():
             get_logger().info("%s: step %d of %s, %s, %.1f samples/s", self.bar.desc or "training", self.done,
                               self.bar.total, ", ".join(f"{k} {v:.3f}" for k, v in shown.items()), rate)
 
@@ -95,11 +103,7 @@ def scalars(entry):
 
 
 def plot_curves(log_path, png_path):
-    """Losses, IoU and validation scores over the steps, from a training log of JSON lines.
-
-    A line is {"step", "losses": {name: value}, "iou"} or {"step", "validation": {"j", "f", "vc"}}; other entries
-    are left out. No display is needed.
-    """
+    """Losses, IoU and validation scores over the steps of a log.jsonl, as a picture; other lines are left out."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, since it takes a second to import
     from matplotlib.figure import Figure
 
