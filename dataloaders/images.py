@@ -1,22 +1,186 @@
-"""Image files before and while they are decoded: a file of a few kilobytes may ask for gigabytes of memory.
+"""The one reader of images: JPEG and PNG from anybody, in bounded time and memory; what is cut off is refused.
 
-In: paths and bytes from anybody. Out: pixels as OpenCV gives them. Only JPEG and PNG are decoded, since only their
-headers are read here first.
+In: paths, bytes, a caller's own arrays. Out: (H, W, 3) uint8 RGB, or the numbers of a mask. In data sets pixels are
+taken as stored, since masks do not follow a camera's orientation tag; a person's own pictures are turned upright.
 """
+import io
 import os
+import re
+import stat
 import struct
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
+from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 MAX_PIXELS = 2 ** 25         # a frame of 8K video has 33.2 million; those of the data sets have 2 million at most
 MAX_BYTES = 2 ** 28          # of a file
+MAX_WORK = 2 ** 29           # pixels times scans of a JPEG: a progressive one is gone through once per scan
+PICTURES = (".jpg", ".jpeg", ".png")
 
-PNG_START = b"\x89PNG\r\n\x1a\n"
-MOST_SEGMENTS = 10_000       # before the size of a JPEG
-NO_FRAME = (0xC4, 0xC8, 0xCC)                       # among JPEG's markers C0 to CF these hold tables, not a size
-WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
+PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
+GREY = 0                                                          # colour type of PNG
+MARKER = re.compile(rb"\xff[^\x00\xff\x01\xd0-\xd8]")  # of JPEG, with a segment behind it, or the end
+NO_FRAME = (0xC4, 0xC8, 0xCC)                                     # markers C0 to CF without a size
+OTHER_KINDS = ((0, b"GIF8", "GIF"), (0, b"BM", "BMP"), (8, b"WEBP", "WebP"), (0, b"II*\0", "TIFF"),
+               (0, b"MM\0*", "TIFF"), (4, b"ftypavif", "AVIF"), (4, b"ftyp", "HEIC"), (4, b"jP  ", "JPEG 2000"),
+               (4, b"JXL ", "JPEG XL"), (0, b"\xff\x0a", "JPEG XL"), (0, b"%PDF", "PDF"), (0, b"<svg", "SVG"))
+TURNS = {2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1], 5: lambda a: a.swapaxes(0, 1),
+         6: lambda a: a.swapaxes(0, 1)[:, ::-1], 7: lambda a: a.swapaxes(0, 1)[::-1, ::-1],
+         8: lambda a: a.swapaxes(0, 1)[::-1]}                     # what the orientations of EXIF ask for
+
+
+def read_image(path, upright=False):
+    """JPEG or PNG file  ->  (H, W, 3) uint8 RGB; upright: turned as its EXIF tag says, else as stored"""
+    data = read_bytes(path)
+    image = pixels(data, path)
+    turn = TURNS.get(_orientation(data)) if upright else None
+    return np.ascontiguousarray(turn(image)) if turn else image
+
+
+def read_mask(path):
+    """PNG file  ->  its numbers (H, W), uint8 or uint16, grey or with a palette; (H, W, 3 or 4) uint8 if in colour"""
+    return numbers(read_bytes(path), path)
+
+
+def image_size(path):
+    """JPEG or PNG file  ->  (rows, columns) as stored; only its header is read"""
+    check_file(path)
+    with open(path, "rb") as file:
+        start = file.read(16)
+        file.seek(0)
+        return _opened(file, start, path).size[::-1]
+
+
+def check_file(path):
+    """The size of a regular file in bytes; ValueError for anything else, and where it is absurdly large."""
+    about = os.stat(path)
+    if not stat.S_ISREG(about.st_mode):                           # reading a pipe would never end
+        raise bad_image(path, "is no regular file")
+    if about.st_size > MAX_BYTES:
+        raise bad_image(path, f"has {about.st_size} bytes, more than {MAX_BYTES}")
+    return about.st_size
+
+
+def read_bytes(path):
+    check_file(path)
+    return Path(path).read_bytes()
+
+
+def pixels(data, path):
+    """Bytes of a JPEG or PNG, their path for errors  ->  (H, W, 3) uint8 RGB, as stored"""
+    if not data.startswith(JPEG_START):
+        image = _loaded_png(data, path)
+        if image.mode.startswith("I"):                            # 16 bits: Pillow would cut them at 255
+            return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
+        return np.array(image.convert("RGB"))
+    check_jpeg(data, path)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise bad_image(path, "is no JPEG that can be decoded")
+    return image
+
+
+def numbers(data, path):
+    """Bytes of a PNG  ->  as `read_mask`"""
+    if data.startswith(JPEG_START):
+        raise bad_image(path, "is a JPEG, which blurs the numbers of a mask", "Save masks as PNG.")
+    image = _loaded_png(data, path)
+    if image.mode in ("LA", "PA"):
+        image = image.convert("RGBA")
+    found, depth, kind = np.array(image), data[24], data[25]
+    if found.dtype not in (np.uint8, np.uint16):                  # one bit, or 16 in an older Pillow
+        return found.astype(np.uint8 if image.mode == "1" else np.uint16)
+    return found // (255 // (2 ** depth - 1)) if kind == GREY and depth < 8 else found      # Pillow stretches them
+
+
+def check_jpeg(data, path):
+    """ValueError unless a JPEG is whole and takes bounded time and memory; phones append to it whatever they like.
+
+    Markers are looked for as the decoder does it, by the lengths of segments, between which anything may lie.
+    """
+    place, scans, size = 2, 0, None
+    while match := MARKER.search(data, place):
+        place, marker = match.end(), data[match.end() - 1]
+        if marker == 0xD9:
+            break
+        if 0xC0 <= marker <= 0xCF and marker not in NO_FRAME and size is None and len(data) >= place + 7:
+            size = struct.unpack_from(">HH", data, place + 3)
+            _check_size(*size, path)
+        scans += marker == 0xDA
+        place += max(int.from_bytes(data[place:place + 2]), 2)
+    if match is None:
+        raise bad_image(path, "is truncated (no JPEG end marker)")
+    if size is None or not scans:
+        raise bad_image(path, "is no JPEG that can be decoded")
+    if size[0] * size[1] * scans > MAX_WORK:
+        raise bad_image(path, f"has {scans} scans of {size[0]} x {size[1]} pixels, which would take too long")
+
+
+def _loaded_png(data, path):
+    """Bytes of a PNG, which is whole  ->  a decoded image of Pillow, which stops at the last row"""
+    image = _opened(io.BytesIO(data), data, path)
+    place, name = len(PNG_START), None
+    try:
+        while name != b"IEND":
+            length, name = struct.unpack_from(">I4s", data, place)
+            content = memoryview(data)[place + 4:place + 8 + length]
+            if struct.unpack_from(">I", data, place + 8 + length)[0] != zlib.crc32(content):
+                raise bad_image(path, f"is damaged (checksum of {name.decode('latin-1')!r})")
+            place += 12 + length
+    except struct.error:
+        raise bad_image(path, "is truncated (no PNG end marker)") from None
+    try:
+        image.load()
+    except Exception as error:       # noqa: BLE001  (Pillow raises whatever a broken file leads it to; all of it is told)
+        raise bad_image(path, f"cannot be read ({error})") from None
+    return image
+
+
+def _opened(file, start, path):
+    """An open file, its first bytes  ->  an image of Pillow whose header is read, of a size that is allowed"""
+    if not start.startswith((PNG_START, JPEG_START)):
+        kind = next((name for at, text, name in OTHER_KINDS if start[at:at + len(text)] == text), None)
+        if kind is None:
+            raise bad_image(path, "is no JPEG or PNG" if start else "has 0 bytes")
+        raise bad_image(path, f"is {kind}, whatever its name says; JPEG and PNG are read", "Save it as one of them.")
+    try:
+        image = (PngImageFile if start.startswith(PNG_START) else JpegImageFile)(file)
+    except Exception as error:       # noqa: BLE001  (as above)
+        raise bad_image(path, f"is no JPEG or PNG that can be read: {error}") from None
+    _check_size(*image.size[::-1], path)
+    return image
+
+
+def _check_size(rows, cols, path):
+    if rows * cols > MAX_PIXELS:
+        raise bad_image(path, f"has {rows} x {cols} pixels, more than {MAX_PIXELS}")
+
+
+def _orientation(data):
+    """What EXIF says of how the camera was held, 1 to 8; 1 where it says nothing that can be read"""
+    try:
+        image = (PngImageFile if data.startswith(PNG_START) else JpegImageFile)(io.BytesIO(data))
+        if data.startswith(PNG_START):
+            image.load()                                          # EXIF may follow the pixels
+        exif = Image.Exif()
+        exif.load(image.info.get("exif"))
+        return exif.get(0x0112, 1)
+    except Exception:                # noqa: BLE001  (a broken tag is none; the pixels are read already)
+        return 1
+
+
+def bad_image(path, what, how="Unpack or download this file again."):
+    """The ValueError for an image that is wrong."""
+    return ValueError(f"{path} {what}.\n  {how}")
 
 
 def real_path(path):
@@ -24,16 +188,47 @@ def real_path(path):
     return Path(os.path.realpath(path))
 
 
-def read_bytes(path):
-    """The bytes of a file; ValueError where they are absurdly many."""
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise bad_image(path, f"has {size} bytes, more than {MAX_BYTES}")
-    return path.read_bytes()
+def natural(path):
+    """Sort key by name, in which frame_2 comes before frame_10"""
+    parts = re.split(r"([0-9]+)", path.name.lower())
+    return [(int(part), "") if part.isdecimal() and part.isascii() else (-1, part) for part in parts], path
 
+
+def as_picture(image, name):
+    """(H, W, 3) or (H, W), uint8 or float in [0, 1]; a tensor may be (3, H, W)  ->  (H, W, 3) uint8 RGB"""
+    channels_first = isinstance(image, torch.Tensor) and image.ndim == 3 and image.shape[0] in (1, 3)
+    image = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
+    shape = image.shape
+    if channels_first:
+        image = image.transpose(1, 2, 0)
+    if image.ndim == 2 or image.ndim == 3 and image.shape[2] == 1:
+        image = np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise ValueError(f"{name}: expected an RGB image, (H, W, 3) or a tensor (3, H, W), got shape {shape}")
+    if image.dtype.kind == "f":
+        if not (image.min() >= 0 and image.max() <= 1):                      # NaN fails, too
+            raise ValueError(f"{name}: values from {image.min():.3g} to {image.max():.3g}; expected floats in [0, 1], "
+                             "not normalised otherwise, or uint8")
+        image = (image * 255).round().astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise ValueError(f"{name}: expected uint8 (0 to 255) or floats in [0, 1], got {image.dtype}")
+    return np.ascontiguousarray(image)
+
+
+def as_mask(mask, picture, name):
+    """(H, W), all but 0 is object  ->  (H, W) bool, as large as its picture and not empty"""
+    mask = mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask)
+    if mask.shape != picture.shape[:2]:
+        raise ValueError(f"{name}: the image has {picture.shape[:2]} rows and columns, its mask the shape {mask.shape}")
+    if not (mask != 0).any():
+        raise ValueError(f"{name}: its mask is empty.\n  Mark the object in it, or leave the pair out")
+    return mask != 0
+
+
+# -- what callers use until all of them have moved to the functions above
 
 def decode(data, path, flags=cv2.IMREAD_COLOR):
-    """Bytes of the file `path`  ->  pixels, BGR; None where that is no JPEG or PNG, or one that OpenCV cannot read"""
+    """Bytes  ->  pixels, BGR; None where that is no JPEG or PNG, or one that OpenCV cannot read"""
     if not check_size(data, path):
         return None
     try:
@@ -44,40 +239,10 @@ def decode(data, path, flags=cv2.IMREAD_COLOR):
 
 def check_size(data, path):
     """Whether the bytes begin as a JPEG or PNG; ValueError if such an image has more pixels than a frame can have."""
-    size = header_size(data)
-    if size is not None and size[0] * size[1] > MAX_PIXELS:
-        raise bad_image(path, f"has {size[0]} x {size[1]} pixels, more than {MAX_PIXELS}")
-    return size is not None
-
-
-def header_size(data):
-    """(rows, columns) as the header of a JPEG or PNG says; None for anything else"""
-    if data.startswith(PNG_START):
-        return struct.unpack(">II", data[16:24])[::-1] if data[12:16] == b"IHDR" and len(data) >= 26 else None
-    return _jpeg_size(data) if data.startswith(b"\xff\xd8") else None
-
-
-def _jpeg_size(data):
-    """The size in the first frame header: segments are skipped by their lengths, as the decoder does it."""
-    place = data.find(b"\xff", 2)
-    for _ in range(MOST_SEGMENTS):
-        if not 0 <= place < len(data) - 8:
-            return None
-        marker = data[place + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in NO_FRAME:
-            return struct.unpack(">HH", data[place + 5:place + 9])
-        if marker == 0xDA:                          # pixels, and no size before them
-            return None
-        if marker in (0x00, 0xFF):                  # no marker, or one byte of padding
-            place += 1 + (marker == 0x00)
-        elif marker in WITHOUT_LENGTH:
-            place += 2
-        else:
-            place += 2 + max(struct.unpack(">H", data[place + 2:place + 4])[0], 2)
-        place = data.find(b"\xff", place)
-    return None
-
-
-def bad_image(path, what):
-    """The ValueError for an image that is wrong."""
-    return ValueError(f"{path} {what}.\n  Unpack or download this file again.")
+    try:
+        _opened(io.BytesIO(data), data, path)
+    except ValueError as error:
+        if "more than" in str(error):
+            raise
+        return False
+    return True

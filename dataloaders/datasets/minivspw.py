@@ -1,8 +1,8 @@
 """MiniVSPWIndex: what is on disk. Which classes, in which videos, in which frames; images and masks on request.
 
 In: VSPW_480p (data/<video>/origin/*.jpg and mask/*.png) and the lists of MiniVSPW, one per fold and side, which name
-its frames; tools/make_minivspw_lists.py makes them. Out: as `ytvis.YouTubeVISIndex`. Unlike there the lists do not say
-what a frame shows: the masks are read once (vspw_masks.py), and only those of the side that is asked for.
+its frames; tools/make_minivspw_lists.py makes them. Out: an index. The lists do not say what a frame shows: the masks
+are read once (vspw_masks.py), and only those of the side that is asked for.
 """
 import re
 from dataclasses import dataclass
@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from dataloaders.datasets.folds import FOLDS, MINIVSPW_CLASSES, check_fold, minivspw_classes
-from dataloaders.datasets.vspw_masks import count_labels, read_image, read_labels
-from dataloaders.images import MAX_BYTES, real_path
+from dataloaders.datasets.index import read_below, real_below
+from dataloaders.datasets.vspw_masks import count_labels, read_labels
+from dataloaders.images import check_file, read_image, real_path
+from dataloaders.json_values import shown
 
 SIDES = ("train", "test")
 MIN_PIXELS = 100             # more of a class puts a frame on the list, and makes it good for training and supports
@@ -38,7 +40,7 @@ class MiniVSPWIndex:
                 raise FileNotFoundError(
                     f"MiniVSPW: no folder {path} ({key}).\n  Set data.root to the folder of VSPW_480p with data/, "
                     f"and data.annotations to its lists: {_command(self.root, self.path)}")
-        self.cache_dir, self.fold = cache_dir, fold
+        self.cache_dir, self.fold, self._data = cache_dir, fold, real_path(self.root / "data")
         self._folds, self._lists = {}, {}
 
     def of_fold(self, fold):
@@ -50,32 +52,29 @@ class MiniVSPWIndex:
             self._folds[fold] = MiniVSPWIndex(self.root, self.path.absolute(), self.cache_dir, fold)
         return self._folds[fold]
 
-    def classes(self, side):
-        """Sorted ids of the classes of one side, train or test, that its list shows; ValueError if there is none."""
-        listed = self._list(side)
-        shown = [class_id for class_id in listed.large if self.videos(class_id)]
+    def side(self, fold, side):
+        """The 70 000 masks of the other side are left alone; ValueError if the list shows no class of this one."""
+        index = self.of_fold(fold)
+        listed = index._list(side)
+        shown = [class_id for class_id in listed.large if index.videos(class_id)]
         if not shown:
-            raise ValueError(f"{listed.path}: its {len(listed.names)} videos show no {side} class of fold {self.fold}."
+            raise ValueError(f"{listed.path}: its {len(listed.names)} videos show no {side} class of fold {fold}."
                              f"\n  Take another fold, or make the lists again: {_command(self.root, self.path)}")
-        return shown
+        return index, shown
 
     @property
     def class_ids(self):
-        """Sorted ids of the base and novel classes that at least one video shows."""
         return sorted(c for side in SIDES for c in self._list(side).large if self.videos(c))
 
     def class_name(self, class_id):
-        """person, ship_or_boat, ..."""
         return MINIVSPW_CLASSES[class_id]
 
     def videos(self, class_id):
-        """Ids of the videos that belong to the class, in the order of the list."""
         if class_id in minivspw_classes(self._known_fold(), "test"):
             return [FIRST_TEST_ID + row for row in self._list("test").shown[class_id]]
         return self.support_videos(class_id)
 
     def support_videos(self, class_id):
-        """Those of `videos` in which a frame shows enough of the class to be a support."""
         sides = [side for side in SIDES if class_id in minivspw_classes(self._known_fold(), side)]
         return [row + (FIRST_TEST_ID if side == "test" else 0)
                 for side in sides for row in self._list(side).large[class_id]]
@@ -94,7 +93,6 @@ class MiniVSPWIndex:
         return np.arange(self.length(video_id))
 
     def length(self, video_id):
-        """Number of listed frames of the video."""
         side, row = self._row(video_id)
         return len(self._list(side).numbers[row])
 
@@ -103,38 +101,22 @@ class MiniVSPWIndex:
         return self._file(video_id, frame, "origin", "jpg")
 
     def video_name(self, video_id):
-        """Folder of the video: its name in results, and in the key of its random draws."""
+        """Folder of the video."""
         side, row = self._row(video_id)
         return self._list(side).names[row]
 
     def size(self, video_id):
-        """(rows, columns) of the video's frames."""
         side, row = self._row(video_id)
         return tuple(self._list(side).sizes[row].tolist())
 
     def read_image(self, video_id, frame):
-        """One frame: (H, W, 3) uint8, RGB."""
-        return self._read(read_image, video_id, self.file_name(video_id, frame))
+        return self._read(self.file_name(video_id, frame), video_id, read_image)
 
     def read_mask(self, video_id, frame, class_id):
-        """The class in one frame: (H, W) bool."""
-        return self._read(read_labels, video_id, self._file(video_id, frame, "mask", "png")) == class_id
+        return self._read(self._file(video_id, frame, "mask", "png"), video_id, read_labels) == class_id
 
-    def _read(self, read, video_id, name):
-        path = self._inside(name)
-        pixels, (rows, cols) = read(path), self.size(video_id)
-        if pixels.shape[:2] != (rows, cols):
-            raise ValueError(f"{path} has {pixels.shape[0]} x {pixels.shape[1]} pixels, but the first mask of its "
-                             f"video has {rows} x {cols}.\n  Unpack the video again.")
-        return pixels
-
-    def _inside(self, name):
-        """Name of a file below data/  ->  its path; links that leave the folder are refused."""
-        folder = real_path(self.root / "data")
-        path = real_path(folder / name)
-        if not path.is_relative_to(folder):
-            raise ValueError(f"{self.path}: {name}: {path} lies outside {folder}.\n  Move the video into that folder.")
-        return path
+    def _read(self, name, video_id, read):
+        return read_below(self._data, name, self.size(video_id), f"{self.path}: the first mask of the video", read)
 
     def _file(self, video_id, frame, folder, suffix):
         side, row = self._row(video_id)
@@ -150,7 +132,7 @@ class MiniVSPWIndex:
             if not path.is_file():
                 raise FileNotFoundError(f"MiniVSPW: no list {path} (data.annotations).\n"
                                         f"  Make it by the published rule: {_command(self.root, self.path)}")
-            self._lists[side] = load_list(path, self._inside, minivspw_classes(self.fold, side), self.cache_dir)
+            self._lists[side] = load_list(path, self._data, minivspw_classes(self.fold, side), self.cache_dir)
         return self._lists[side]
 
     def _known_fold(self):
@@ -181,12 +163,12 @@ class FoldList:
     large: dict
 
 
-def load_list(path, locate, classes, cache_dir=None):
-    """path of a list, locate(name below data/) -> path, the side's classes, folder of the cache  ->  FoldList"""
+def load_list(path, data, classes, cache_dir=None):
+    """path of a list, real folder of the videos, the side's classes, folder of the cache  ->  FoldList"""
     videos = read_list(path)
     names, numbers = list(videos), [np.array(frames, np.int32) for frames in videos.values()]
     start = np.cumsum([0, *map(len, numbers)])
-    folders = [locate(f"{name}/mask") for name in names]
+    folders = [real_below(data, f"{name}/mask", path) for name in names]
     masks = [folder / f"{frame:08d}.png" for folder, frames in zip(folders, numbers, strict=True) for frame in frames]
     areas = count_labels(masks, cache_dir)
     sizes = np.stack([areas.rows, areas.cols], axis=1)[start[:-1]]
@@ -201,26 +183,38 @@ def _by_video(frames, start):
     return {int(row): frames[rows == row] - start[row] for row in np.unique(rows)}
 
 
-def read_list(path):
-    """A list of MiniVSPW, `<video> <video>/mask/<8 digits>.png` per line  ->  {video: [frame numbers]}, as listed"""
-    videos, last = {}, None
+def read_list(path, fault=None):
+    """A list of MiniVSPW, `<video> <video>/mask/<8 digits>.png` per line  ->  {video: [frame numbers]}, as listed
+
+    fault(kind, where, what): is told of every line that cannot be used, which is left out; None: the first one raises
+    """
+    fault, videos, last = fault or _raising(path), {}, None
     for number, line in enumerate(text_lines(path), start=1):
-        match = LINE.fullmatch(line)
+        match, where = LINE.fullmatch(line), f"{path.name} line {number}"
         if match is None or not is_folder_name(match["video"]):
-            raise _bad_line(path, number, line, "expected <video> <video>/mask/<8 digits>.png")
+            fault("bad_line", where, f"expected <video> <video>/mask/<8 digits>.png, got {shown(line)}")
+            continue
         video, frame = match["video"], int(match["frame"])
         if video in videos and (video != last or frame <= videos[video][-1]):
-            raise _bad_line(path, number, line, "frames of a video follow one another, in ascending order and once")
+            fault("duplicate_line", where, "frames of a video follow one another, in ascending order and once, got "
+                  + shown(line))
+            continue
         videos.setdefault(video, []).append(frame)
         last = video
     return videos
 
 
+def _raising(path):
+    def fault(kind, where, what):
+        line = where.removeprefix(path.name).strip()
+        raise ValueError(f"{path}: {line}: {what}.\n  Download or make the list again.")
+    return fault
+
+
 def text_lines(path):
     """The lines of a text file, bad bytes in them replaced; ValueError where they are absurdly many."""
-    if path.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{path}: more than {MAX_BYTES} bytes are no list.\n  Download or make the list again.")
-    return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    check_file(path)
+    return path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
 
 
 def is_folder_name(name):
@@ -232,10 +226,6 @@ def write_list(path, videos):
     """{video: [frame numbers]}  ->  a list that `read_list` reads, with the bytes of the published ones."""
     lines = [f"{video} {video}/mask/{frame:08d}.png\n" for video, frames in videos.items() for frame in frames]
     path.write_text("".join(lines), encoding="utf-8")
-
-
-def _bad_line(path, number, line, what):
-    return ValueError(f"{path}: line {number}: {what}, got {line[:200]!r}.\n  Download or make the list again.")
 
 
 def _command(root, lists):

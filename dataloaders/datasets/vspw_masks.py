@@ -4,25 +4,20 @@ In: PNG files whose pixels are label ids. Out: (H, W) arrays, and LabelAreas of 
 once, which takes minutes for a training split, so that the counts are kept in a cache.
 """
 import hashlib
-import io
 import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import cv2
 import numpy as np
-from PIL import Image
 
 from dataloaders.datasets.cache import read_cache, write_cache
-from dataloaders.images import bad_image, check_size, decode, read_bytes
+from dataloaders.images import bad_image, read_mask
 
 log = logging.getLogger(__name__)
 
 CACHE_VERSION = 1            # raise it whenever a table changes its meaning
-IMAGE_END = {".jpg": b"\xff\xd9", ".png": b"IEND\xaeB`\x82"}
-GREY, PALETTE = 0, 3         # colour types of PNG, the 26th byte of a file
 
 
 @dataclass
@@ -43,26 +38,10 @@ class LabelAreas:
         return np.unique(np.searchsorted(self.start, np.flatnonzero(hits), side="right") - 1)
 
 
-def read_image(path):
-    """JPEG file  ->  (H, W, 3) uint8, RGB"""
-    image = decode(_read_whole(path), path)
-    if image is None:
-        raise bad_image(path, "is no image that OpenCV can read")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
 def read_labels(path):
     """PNG of label ids, grey or with a palette  ->  (H, W) uint8"""
-    data = _read_whole(path)
-    kind = data[25] if check_size(data, path) else None
-    if kind == PALETTE:                                    # OpenCV would return its colours
-        try:
-            labels = np.array(Image.open(io.BytesIO(data), formats=["PNG"]))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise bad_image(path, f"cannot be read ({error})") from None
-    else:
-        labels = decode(data, path, cv2.IMREAD_UNCHANGED) if kind == GREY else None
-    if labels is None or labels.ndim != 2 or labels.dtype != np.uint8:
+    labels = read_mask(path)
+    if labels.ndim != 2 or labels.dtype != np.uint8:
         raise bad_image(path, "is no mask: expected a PNG with one channel of 8 bits, a label id per pixel")
     return labels
 
@@ -75,10 +54,10 @@ def silent(items, total):
 def count_labels(paths, cache_dir=None, progress=silent):
     """Files of masks, folder of the cache or None, progress bar  ->  LabelAreas, in the order of the files"""
     paths = list(paths)
+    stats = [(s.st_size, s.st_mtime_ns) for s in map(_stat, paths)]
     if cache_dir is None:
         return _count(paths, progress)
     names = hashlib.sha256("\n".join(str(path.absolute()) for path in paths).encode()).hexdigest()
-    stats = [(s.st_size, s.st_mtime_ns) for s in map(_stat, paths)]
     key = f"{CACHE_VERSION} {names} {hashlib.sha256(json.dumps(stats).encode()).hexdigest()}"
     cache = Path(cache_dir) / f"vspw_{names[:16]}.npz"
     found = read_cache(cache, key, [field.name for field in fields(LabelAreas)])
@@ -105,23 +84,9 @@ def _count(paths, progress):
                       np.concatenate([np.zeros(0, np.int32), *counts]))
 
 
-def _read_whole(path):
-    """The bytes of a file. Decoders fill what a truncated one lacks and say nothing: its end is looked at."""
-    if not path.is_file():
-        raise _missing(path)
-    data = read_bytes(path)
-    if not data.rstrip(b"\0").endswith(IMAGE_END[path.suffix]):
-        raise bad_image(path, f"is truncated (no {path.suffix[1:].upper()} end marker)")
-    return data
-
-
 def _stat(path):
     try:
         return path.stat()
     except FileNotFoundError:
-        raise _missing(path) from None
-
-
-def _missing(path):
-    return FileNotFoundError(f"VSPW: no file {path}.\n  Unpack VSPW_480p completely, set data.root to its folder, and "
-                             f"use lists that were made for it (data.annotations).")
+        raise FileNotFoundError(f"VSPW: no file {path}.\n  Unpack VSPW_480p completely, set data.root to its folder, "
+                                f"and use lists that were made for it (data.annotations).") from None

@@ -11,6 +11,7 @@ from pycocotools.coco import COCO
 
 from dataloaders import build_index, build_train_loader
 from dataloaders.datasets.coco20i import MINIVSPW_OVERLAP, REMOVED, YTVIS_OVERLAP, Coco20iIndex
+from dataloaders.images import MAX_PIXELS
 from utils.config import load_config
 
 MINI = Path(__file__).resolve().parents[3] / "shared" / "data" / "mini_coco"
@@ -195,35 +196,49 @@ def setting(*path, value):
     return change
 
 
+POLYGONS, MASK = ("annotations", 0, "segmentation"), ("annotations", 4, "segmentation")
+
+
 @pytest.mark.parametrize("change, message", [
-    (setting("images", value=[]), "no list 'images'"),
-    (setting("annotations", 0, "image_id", value=99), "annotation 1: no image has the id 99"),
-    (setting("annotations", 0, "image_id", value=[1]), r"annotation 1: no image has the id \[1\]"),
-    (setting("annotations", 0, "category_id", value=99), "annotation 1: no category has the id 99"),
-    (setting("annotations", 0, "segmentation", value=[]), "annotation 1: neither polygons nor an RLE"),
-    (setting("annotations", 0, "segmentation", value=[[1, 2, 3, 4]]), "annotation 1: a polygon"),
-    (setting("annotations", 0, "segmentation", value=[[1, 2, 3, 4, 5, float("nan")]]), "annotation 1: a polygon"),
-    (setting("annotations", 0, "segmentation", value=[[1, 2, 3, 4, 5, 10 ** 400]]), "annotation 1: a polygon"),
-    (setting("annotations", 0, "segmentation", value=["abc"]), "annotation 1: a polygon"),
-    (setting("annotations", 0, "segmentation", value=None), "annotation 1: neither"),
-    (setting("annotations", 3, "segmentation", "counts", value=[5, 5]), "annotation 4: RLE counts sum up to 10"),
-    (setting("annotations", 4, "segmentation", "counts", value="0"), "annotation 5: its RLE does not fill"),
-    (setting("annotations", 4, "segmentation", "size", value=[9, 9]), "annotation 5: its RLE does not fill"),
-    (setting("annotations", 1, "id", value=1), "annotation id 1 occurs twice"),
-    (setting("images", 0, "id", value="x"), "image number 0 has the id 'x'"),
-    (setting("images", 0, "height", value=10 ** 9), "image 7 has height and width"),
-    (setting("images", 0, "file_name", value="../../secret.jpg"), "image 7 has the file name '../../secret.jpg'"),
-    (setting("images", 0, "file_name", value="/etc/secret.jpg"), "image 7 has the file name"),
+    (setting("images", value=[]), "images: the list is empty"),
+    (setting("annotations", 0, "image_id", value=99), "annotation 1: no usable image has the id 99"),
+    (setting("annotations", 0, "image_id", value=[1]), "annotation number 0 .id 1.: image_id is a list, expected"),
+    (setting("annotations", 0, "image_id", value="1"), "image_id is text, expected an integer"),
+    (setting("annotations", 0, "category_id", value=99), "annotation 1: no usable category has the id 99"),
+    (setting(*POLYGONS, value=[]), "annotation 1, image 7: a box without a mask"),
+    (setting(*POLYGONS, value=[[1, 2, 3, 4]]), "annotation 1, image 7: a polygon is no list of at least three points"),
+    (setting(*POLYGONS, value=[[1, 2, 3, 4, 5, float("nan")]]), "NaN and Infinity are not JSON"),
+    (setting(*POLYGONS, value=[[1, 2, 3, 4, 5, 10 ** 400]]), r"segmentation\[0\]\[5\]: number out of range"),
+    (setting(*POLYGONS, value=["abc"]), r"segmentation\[0\] is text, expected a list"),
+    (setting(*POLYGONS, value=None), "segmentation is null, expected"),
+    (setting(*POLYGONS, value=[[0, 0, 120, 0, 120, 90] * 20_000]), "outlines of more than 1048576 pixels"),
+    (setting("annotations", 3, "segmentation", "counts", value=[5, 5]), "annotation 4, .* counts sum up to 10"),
+    (setting(*MASK, "counts", value="0"), "annotation 5, image 3: RLE: its string does not fill"),
+    (setting(*MASK, "size", value=[9, 9]), "annotation 5, image 3: RLE of size"),
+    (setting("annotations", 1, "id", value=1), "annotation 1: its id occurs twice"),
+    (setting("annotations", 1, "id", value=2 ** 63), "annotation number 1.*: id: expected an integer <="),
+    (setting("images", 0, "id", value="x"), "image number 0: id is text, expected an integer"),
+    (setting("images", 0, "height", value=10 ** 9), "image number 0 .id 7.: height: expected an integer <= 65535"),
+    (lambda d: d["images"][0].update(height=60_000, width=60_000), f"more than {MAX_PIXELS} pixels"),
+    (setting("images", 0, "file_name", value="../../secret.jpg"), "file name '../../secret.jpg' is not a name below"),
+    (setting("images", 0, "file_name", value="..\\secret.jpg"), "the file name '../secret.jpg' is not a name below"),
+    (setting("images", 0, "file_name", value="/etc/secret.jpg"), "is not a name below the images"),
+    (setting("images", 0, "file_name", value="a\ud800.jpg"), "no valid JSON"),
+    (setting("images", 0, "file_name", value="003.jpg"), "image 3: image 7 has the file '003.jpg', too"),
+    (setting("categories", 0, "id", value=-2 ** 70), "category number 0"),
+    (setting("categories", 0, "name", value="banana"), "category 52: category 1 is called 'banana', too"),
 ])
 def test_bad_annotations_stop_with_their_place(tmp_path, change, message):
-    with pytest.raises(ValueError, match=rf"instances\.json: .*{message}[\s\S]*\n  Download"):
+    with pytest.raises(ValueError, match=rf"instances\.json: .*{message}[\s\S]*\n  Download") as error:
         index_of(write(tmp_path, broken(change), images=False))
+    assert len(str(error.value)) < 500
 
 
-@pytest.mark.parametrize("text, message", [("{", "no valid JSON at line 1"), ("[]", "no list 'images'")])
-def test_a_file_that_is_something_else_is_named(tmp_path, text, message):
-    with pytest.raises(ValueError, match=message):
-        index_of(write(tmp_path, text, images=False))
+def test_file_names_of_windows_are_read(tmp_path):
+    root = write(tmp_path, broken(setting("images", 0, "file_name", value="below\\007.jpg")))
+    (root / "images" / "below").mkdir()
+    (root / "images" / "007.jpg").rename(root / "images" / "below" / "007.jpg")
+    assert index_of(root).read_image(7, 0).shape == (ROWS, COLS, 3)
 
 
 def test_far_away_polygons_end_at_the_image(tmp_path):
@@ -236,7 +251,7 @@ def test_missing_things_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="no instances.json in .*data.annotations"):
         index_of(tmp_path)
     index = index_of(write(tmp_path, images=False))
-    with pytest.raises(FileNotFoundError, match="no .*007.jpg .image 7"):
+    with pytest.raises(FileNotFoundError, match="video 7, frame 0 of .*: no file .*007.jpg"):
         index.read_image(7, 0)
     (tmp_path / "images").rmdir()
     with pytest.raises(FileNotFoundError, match="COCO images: neither"):
@@ -247,10 +262,10 @@ def test_bad_images_are_named(tmp_path):
     index = index_of(write(tmp_path))
     file = tmp_path / "images" / "007.jpg"
     file.write_bytes(file.read_bytes()[:-2000])
-    with pytest.raises(ValueError, match="007.jpg: .*truncated"):
+    with pytest.raises(ValueError, match="007.jpg is truncated"):
         index.read_image(7, 0)
     cv2.imwrite(str(file), np.zeros((5, 6, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"007.jpg: 5 x 6 pixels, but instances.json says \(90, 120\)"):
+    with pytest.raises(ValueError, match="007.jpg has 5 x 6 pixels, but .*instances.json has 90 x 120"):
         index.read_image(7, 0)
 
 
@@ -259,7 +274,7 @@ def test_a_link_out_of_the_image_folder_is_refused(tmp_path):
     outside = tmp_path / "outside.jpg"
     (tmp_path / "data" / "images" / "007.jpg").rename(outside)
     (tmp_path / "data" / "images" / "007.jpg").symlink_to(outside)
-    with pytest.raises(ValueError, match="lies outside"):
+    with pytest.raises(ValueError, match="is a link that leads out of"):
         index.read_image(7, 0)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from dataloaders import images as image_file
 from dataloaders.own import video as video_file
 from dataloaders.own.video import Frame, as_frames, clips_of, open_video, parse_moment
-from dataloaders.picture import as_mask, as_picture, read_picture
+from dataloaders.picture import read_picture
 
 FILMS = [("film.mp4", "mp4v"), ("film.avi", "MJPG"), ("film.webm", "VP80")]
 SIZE, FPS = (48, 64), 10
@@ -292,22 +292,3 @@ def test_images_of_any_kind_are_frames(how):
     found = list(as_frames(given))
     assert [frame.index for frame in found] == [0, 1, 2]
     assert all(np.array_equal(frame.image, picture) for frame, picture in zip(found, frames, strict=True))
-
-
-@pytest.mark.parametrize(("image", "reason"), [
-    (np.zeros((4, 5, 4), np.uint8), "got shape"), (np.zeros((4, 5, 3), np.int32), "int32"),
-    (np.full((4, 5, 3), 2.0), "normalised otherwise"), (torch.full((3, 4, 5), torch.nan), "normalised otherwise"),
-    (np.zeros((0, 5, 3), np.uint8), "got shape"), (np.zeros(3, np.uint8), "got shape")])
-def test_arrays_that_are_no_pictures_are_refused(image, reason):
-    with pytest.raises(ValueError, match=f"here: .*{reason}"):
-        as_picture(image, "here")
-
-
-def test_masks_have_the_size_of_their_picture_and_show_something():
-    picture = np.zeros((4, 5, 3), np.uint8)
-    mask = torch.zeros(4, 5)
-    mask[1, 2] = 7
-    assert as_mask(mask, picture, "here").sum() == 1
-    for wrong, reason in ((mask.T, "shape"), (torch.zeros(4, 5), "empty")):
-        with pytest.raises(ValueError, match=f"here: .*{reason}"):
-            as_mask(wrong, picture, "here")

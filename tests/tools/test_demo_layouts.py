@@ -190,8 +190,8 @@ def test_some_listed_frames_do_not_show_the_class(vspw):
     index = MiniVSPWIndex(vspw[0])
     absent = 0
     for fold in (1, 2, 3, 4):
-        of_fold = index.of_fold(fold)
-        for class_id in of_fold.classes("test"):
+        of_fold, tested = index.side(fold, "test")
+        for class_id in tested:
             for video in of_fold.videos(class_id):
                 shown = [of_fold.read_mask(video, t, class_id).any() for t in of_fold.scored_frames(video, class_id)]
                 absent += shown.count(False)
