@@ -54,12 +54,8 @@ def build_iou_net(cfg, channels):
 
 
 def parameter_groups(model, cfg):
-    """Everything that is not frozen, at one rate (Section 5.1), or IoUNet at a share of it (iou_net.lr_share)."""
-    if model.iou_net is None or cfg.iou_net.lr_share == 1:
-        return [{"params": [p for p in model.parameters() if p.requires_grad]}]
-    trained = [(name.startswith("iou_net."), p) for name, p in model.named_parameters() if p.requires_grad]
-    return [{"params": [p for judges, p in trained if not judges]},
-            {"params": [p for judges, p in trained if judges], "share": cfg.iou_net.lr_share}]
+    """Everything that is not frozen, at one rate (Section 5.1)."""
+    return [{"params": [p for p in model.parameters() if p.requires_grad]}]
 
 
 def load(model, path, cfg, split):

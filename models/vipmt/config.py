@@ -59,7 +59,6 @@ class IoUNet(Section):
     loss: Literal["mean", "sum_per_batch", "bce"] = "mean"
     dim: Annotated[Count, WEIGHTS] = 256     # channels of its convolutions
     hidden: Annotated[Count, WEIGHTS] = 1024             # width between its two linear layers
-    lr_share: Share = 1.0                    # of train.lr; 0.1: for a net that large steps leave constant
     init: Literal["fan_out", "fan_in"] = "fan_out"       # fan_in: for a narrow net, whose sigmoid would saturate
 
 
