@@ -20,11 +20,11 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"              # data and golden numbers that lie beside the project, where they do
 PAPER, RELEASED, DEMO = "config/vipmt/ytvis.yaml", "config/vipmt/released.yaml", "config/demo/ytvis.yaml"
 MODEL = ["backbone.name=tiny", "backbone.width=8", "backbone.weights=none", "model.dim=16", "model.layers=2",
-         "model.heads=2", "model.ffn_dim=24", "iou_net.dim=4", "iou_net.hidden=8"]
-# A training of two epochs of six steps on the fixture demo_root, with dropout.
+         "model.heads=2", "model.ffn_dim=24", "iou_net.weights=none", "iou_net.dim=4", "iou_net.hidden=8"]
+# A training, encoder included, of two epochs of six steps on the fixture demo_root, with dropout.
 TINY = [*MODEL, "data.size=[48, 80]", "data.shots=2", "data.clip_length=2", "data.clips=3", "data.samples_per_class=2",
         "data.few_videos=repeat", "data.workers=0", "train.batch_size=4", "train.lr=2.0e-3", "model.dropout=0.1",
-        "train.epochs=2", "train.log_every=1", "memory.min_iou=0.0"]
+        "train.epochs=2", "train.log_every=1", "memory.min_iou=0.0", "backbone.trained=true", "train.backward=once"]
 
 
 # Commands

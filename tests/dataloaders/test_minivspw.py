@@ -661,7 +661,8 @@ def test_mini_data_is_trained_on_and_tested(mini_lists, tmp_path, monkeypatch):
     common = ["--config", "config/demo/ytvis.yaml", "--config", "config/vipmt/minivspw.yaml", "--fold", 2,
               f"data.root={MINI}", f"data.annotations={mini_lists}", "data.few_videos=repeat", "data.size=[48, 64]",
               "data.samples_per_class=1", "train.batch_size=2", "train.epochs=1", "backbone.width=4", "model.dim=8",
-              "model.heads=2", "model.ffn_dim=8", "iou_net.dim=4", "iou_net.hidden=4", "test.runs=1"]
+              "model.heads=2", "model.ffn_dim=8", "iou_net.dim=4", "iou_net.hidden=4", "test.runs=1",
+              "backbone.weights=none", "iou_net.weights=none"]
     for script, arguments in ((train, ["--output", tmp_path]),
                               (test_script, ["--checkpoint", tmp_path / "last.pth", "--output", tmp_path / "test",
                                              "--save-masks", tmp_path / "masks"])):

@@ -163,7 +163,7 @@ def test_a_whole_run_is_quiet_without_a_terminal(demo_root, tmp_path):
     """Training and test as from cron: no warning of a library, no bar, no colour."""
     small = ["--config", "config/demo/ytvis.yaml", "--fold", "1", "--device", "cpu", f"data.root={demo_root}",
              "data.shots=1", "data.size=[32, 48]", "data.samples_per_class=2", "model.dim=16", "backbone.width=8",
-             "iou_net.dim=8"]
+             "iou_net.dim=8", "backbone.weights=none", "iou_net.weights=none"]
     runs = [["train.py", *small, "--output", str(tmp_path), "train.epochs=1", "data.workers=1", "train.batch_size=8"],
             ["test.py", *small, "--checkpoint", str(tmp_path / "last.pth"), "--output", str(tmp_path / "test")]]
     both = f"import runpy, sys\nfor sys.argv in {runs}:\n    runpy.run_path(sys.argv[0], run_name='__main__')"

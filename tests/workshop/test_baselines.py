@@ -56,8 +56,8 @@ def test_prototype_scores_equal_a_loop_over_positions():
 
 
 def test_references_run_end_to_end_and_write_a_table(demo_root, tmp_path, monkeypatch, capsys):
-    settings = ["data.size=[48, 80]", "data.shots=2", "data.few_videos=repeat", "backbone.width=8", "model.dim=16",
-                "model.layers=1", "model.heads=2", "iou_net.dim=4", "iou_net.hidden=8", f"data.root={demo_root}"]
+    """... with the encoder and the IoUNet of the demo as they are kept in pretrain_model/."""
+    settings = ["data.size=[48, 80]", "data.few_videos=repeat", f"data.root={demo_root}"]
     monkeypatch.setattr(sys, "argv", ["baselines.py", "--config", "config/demo/ytvis.yaml", "--fold", "2",
                                       "--output", str(tmp_path / "out"), *settings])
     baselines.main(baselines.parse_arguments())
