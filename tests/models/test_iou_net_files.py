@@ -7,11 +7,12 @@ import torch
 
 import test as test_script
 import train
-from models.vipmt.build import build, check_iou_net, load_iou_net, with_iou_net
+from models.vipmt.build import build
+from models.vipmt.iou_net_files import check_iou_net, load_iou_net, with_iou_net
 from utils.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from utils.config import load_config, to_dict
-from utils.evaluation.evaluate import describe_test, open_results
-from utils.logger import read_json_lines
+from utils.evaluation.results import describe_test, open_results
+from utils.records import read_json_lines
 
 TINY = ["data.size=[48, 80]", "data.shots=1", "data.clip_length=3", "data.few_videos=repeat", "data.workers=0",
         "backbone.name=tiny", "backbone.width=8", "backbone.weights=none", "backbone.trained=false",

@@ -15,7 +15,7 @@ from models.vipmt import TrainStep as JointStep
 from models.vipmt import build as build_vipmt
 from models.vipmt.iou_net import IoUNet, structural_similarity_maps
 from models.vipmt.losses import iou_cross_entropy, mask_iou
-from models.vipmt.prototype_activation import gather_foreground, max_similarity
+from models.vipmt.similarity import gather_foreground, max_similarity
 from utils.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from utils.config import load_config
 

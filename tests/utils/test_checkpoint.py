@@ -13,7 +13,6 @@ from torch import nn
 from utils import checkpoint
 from utils import seeds as random_state
 from utils.checkpoint import (
-    fingerprint,
     load_checkpoint,
     load_newest,
     load_trained,
@@ -21,6 +20,7 @@ from utils.checkpoint import (
     older_checkpoints,
     save_checkpoint,
 )
+from utils.files import fingerprint
 
 
 def small_model(width=4):

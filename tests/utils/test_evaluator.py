@@ -15,8 +15,9 @@ from fake_index import FakeIndex
 from dataloaders.episode import Clip
 from dataloaders.fewshot.streaming import EpisodeStream, TestEpisodes
 from utils.config import load_config
-from utils.evaluation.evaluate import describe_test, evaluate, open_results, warn_of_other_config
+from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import boundary_f, jaccard, vc_windows
+from utils.evaluation.results import describe_test, open_results, warn_of_other_config
 
 
 @dataclass

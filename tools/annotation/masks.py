@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from dataloaders.images import decode, read_bytes
-from utils.checkpoint import atomic_file
+from utils.files import atomic_file
 from utils.pictures.overlay import MASK_COLOUR, overlay, save_palette_mask
 
 VIEW_SIDE = 1280             # pixels of the longer side in the page; larger images are shown smaller

@@ -12,7 +12,6 @@ import torch
 from tqdm import tqdm
 
 from dataloaders import build_index, build_test_loader
-from dataloaders.fewshot.sampling import rng_for
 from models import get_method
 from models.vipmt.inference import ClipSegmentation
 from tools.workshop.support_prototype import PrototypeScorer
@@ -21,7 +20,9 @@ from utils.command_line import Parser
 from utils.config import add_config_arguments, load_config, user_errors
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import aggregate
-from utils.logger import JsonLines, read_json_lines, setup_logger
+from utils.logger import setup_logger
+from utils.records import JsonLines, read_json_lines
+from utils.seeds import rng_for
 
 THRESHOLDS = np.linspace(0, 1, 201)
 

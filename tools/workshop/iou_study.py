@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from dataloaders import build_index, fold_side
+from dataloaders import build_index
 from dataloaders.episode import collate
 from dataloaders.fewshot.sampling import DistinctClassBatchSampler, TrainEpisodes
 from models import iou_training
@@ -23,27 +23,14 @@ from models.iou_training.mask_noise import KINDS
 from models.vipmt.losses import mask_iou
 from utils.command_line import Parser
 from utils.config import add_config_arguments, load_config, split_overrides, user_errors
-from utils.logger import read_json_lines
+from utils.evaluation.rank_correlation import spearman
+from utils.records import read_json_lines
 
 EPOCH = -1                    # training counts from 0: none of its episodes is drawn here
 STRENGTHS = (0.02, 0.1, 0.25, 0.5, 1.0)
 
 
 # -- numbers --------------------------------------------------------------------------------------------------------
-
-def ranks(values):
-    """(N,)  ->  (N,) float, 1 for the smallest; equal values share the average of their ranks"""
-    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[index]
-
-
-def spearman(first, second):
-    """Correlation of ranks: (N,) twice  ->  float in [-1, 1], NaN where one of them is constant"""
-    a, b = (ranks(x) - ranks(x).mean() for x in (np.asarray(first), np.asarray(second)))
-    scale = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / scale) if scale > 0 else float("nan")
-
 
 def row(name, predicted, true):
     """One line of the table. The best constant is the median: who is no better than it has learned nothing."""
@@ -60,7 +47,7 @@ HEAD = ("| masks | frames | L1 error | of the best constant | Spearman | mean tr
 
 def held_out_batches(cfg, index, fold, count):
     """At most `count` EpisodeBatches of the fold's test classes, always the same."""
-    index, classes = fold_side(index, fold, "test")
+    index, classes = index.side(fold, "test")
     size = min(cfg.train.batch_size, len(classes))
     order = DistinctClassBatchSampler(classes, -(-count * size // len(classes)), size, cfg.seed, EPOCH)
     batches = [keys for keys, _ in zip(order, range(count), strict=False)]

@@ -25,7 +25,7 @@ from tools.demo_data.ytvis import write_demo_data
 from utils.checkpoint import content_checksum, load_checkpoint
 from utils.command_line import Parser
 from utils.config import user_errors
-from utils.logger import read_json_lines
+from utils.records import read_json_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ["data.size=[48,80]", "data.clip_length=2", "data.clips=2", "data.workers=1", "data.samples_per_class=12",

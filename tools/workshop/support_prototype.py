@@ -6,7 +6,8 @@ already knows.
 import torch
 import torch.nn.functional as F
 
-from models.vipmt.prototype_activation import at_feature_size, masked_average
+from models.vipmt.guidance import at_feature_size
+from models.vipmt.prototype_activation import masked_average
 
 
 class PrototypeScorer:
