@@ -103,7 +103,7 @@ def damaged(vspw, tmp_path):
 def config(root, *overrides):
     return load_config(["config/vipmt/minivspw.yaml"], [
         f"data.root={root}", "data.size=[32, 48]", "data.workers=0", "data.few_videos=repeat", "data.shots=2",
-        "data.samples_per_class=1", "train.batch_size=2", *overrides])
+        "data.samples_per_class=1", "train.batch_size=2", "test.runs=1", *overrides])
 
 
 # -- the rule
@@ -408,19 +408,19 @@ def test_a_test_reads_nothing_of_the_training_side(damaged):
     for file in damaged.glob("data/t*/mask/*"):
         file.unlink()
     cfg = config(damaged)
-    assert len(list(tested(cfg))) == 5
+    assert len(list(references_of(cfg))) == 5
     with pytest.raises(FileNotFoundError, match="no list .*train_1.txt .*\n.*python -m tools.make_minivspw_lists"):
         train_batches(cfg, build_index(cfg), 2, epoch=0)
 
 
 def test_fold_without_a_shown_class_is_refused(vspw):
     with pytest.raises(ValueError, match="test_0.txt: its 0 videos show no test class of fold 1"):
-        list(tested(config(vspw), fold=1))
+        list(references_of(config(vspw), fold=1))
 
 
 # -- episodes
 
-def tested(cfg, fold=2):
+def references_of(cfg, fold=2):
     """The facts and the SupportSet of every reference of a test"""
     for video in test_videos(cfg, build_index(cfg), fold):
         for reference in video.references:
@@ -429,7 +429,7 @@ def tested(cfg, fold=2):
 
 def test_every_class_and_video_pair_is_tested_with_all_its_listed_frames(vspw):
     pairs = [((facts["class"], facts["video"]), [int(Path(name).stem) for name in facts["frames"]])
-             for facts, _ in tested(config(vspw))]
+             for facts, _ in references_of(config(vspw))]
     frames = {"v0": [3, 4, 5, 6], "v1": [3, 4, 5], "v2": list(range(3, 11))}
     assert dict(pairs) == {(c, v): frames[v] for c, v in [("car", "v0"), ("car", "v2"), ("bus", "v0"), ("bus", "v1"),
                                                           ("bus", "v2")]} and len(pairs) == 5
@@ -437,7 +437,7 @@ def test_every_class_and_video_pair_is_tested_with_all_its_listed_frames(vspw):
 
 @pytest.mark.parametrize("protocol", ["I", "II"])
 def test_supports_always_show_the_class(vspw, protocol):
-    for facts, supports in tested(config(vspw, f"test.protocol={protocol}", "test.runs=5")):
+    for facts, supports in references_of(config(vspw, f"test.protocol={protocol}", "test.runs=5")):
         assert supports.masks.flatten(1).any(1).all()
         assert {name[:2] for name in facts["support_frames"]} <= {"car": {"v0"}, "bus": {"v1", "v2"}}[facts["class"]]
 
