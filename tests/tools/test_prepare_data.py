@@ -129,7 +129,7 @@ def test_the_arranged_demo_data_pass_the_check_and_load(demo_root, tmp_path, cap
     assert YouTubeVISIndex(output).class_ids == YouTubeVISIndex(demo_root).class_ids
     next(output.rglob("*.jpg")).unlink()
     assert run("check", "ytvis", output) == 1
-    assert "missing_image" in capsys.readouterr().out
+    assert "missing_file" in capsys.readouterr().out
 
 
 NAMES = {

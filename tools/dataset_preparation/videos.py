@@ -12,14 +12,12 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
 from pycocotools import mask as rle
 
-from dataloaders.datasets.vspw_masks import read_labels
-from dataloaders.images import decode, read_bytes
+from dataloaders.images import read_mask
 from dataloaders.json_values import is_file_name, shown
-from tools.dataset_check.files import FileTask, look
+from tools.dataset_check.files import header
 from tools.dataset_preparation.categories import category_of
 
 IMAGES, MASKS = (".jpg", ".jpeg", ".png"), ".png"
@@ -27,7 +25,6 @@ IMAGE_FOLDERS = ("images", "frames", "JPEGImages", "origin", "rgb")
 MASK_FOLDERS = ("masks", "mask", "Annotations", "annotations", "labels")
 MASK_MARK = "_mask"             # frame.jpg and frame_mask.png in one folder, for frames that are PNGs themselves
 VOID, MOST_OBJECTS = 255, 64
-WITH_CHANNELS = (2, 4, 6)       # colour types of PNG that are no table of numbers: RGB, grey with alpha, RGBA
 
 
 @dataclass
@@ -127,13 +124,10 @@ def read_objects(path):
     Grey or with a palette: the numbers as stored. In colours: R * 65536 + G * 256 + B, or the grey value where the
     three are equal; what is fully transparent is background.
     """
-    data = read_bytes(path)
-    if len(data) <= 25 or data[25] not in WITH_CHANNELS:
-        return read_labels(path).astype(np.int32)
-    pixels = decode(data, path, cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint8 or pixels.ndim != 3:
-        raise ValueError(f"{path}: is no mask of 8 bits that OpenCV can read.\n  Save it as a PNG with a palette.")
-    blue, green, red = (pixels[..., channel].astype(np.int32) for channel in (0, 1, 2))
+    pixels = read_mask(path).astype(np.int32)
+    if pixels.ndim == 2:
+        return pixels
+    red, green, blue = np.moveaxis(pixels[..., :3], 2, 0)
     numbers = np.where((red == green) & (green == blue), red, red * 65536 + green * 256 + blue)
     return np.where(pixels[..., 3] == 0, 0, numbers) if pixels.shape[2] == 4 else numbers
 
@@ -165,11 +159,9 @@ def scan(video):
 def check_size(video, stem, size):
     """Frame and mask, and all frames of a video, have one size; frames are opened no further than their header."""
     path = video.frames[stem]
-    found = look(FileTask(str(path), str(path.resolve().parent)))
-    if found.kind is not None:
-        raise ValueError(f"{path}: {found.kind.replace('_', ' ')} {found.what}.\n  Replace this frame.")
-    video.size = video.size or found.size
-    for what, other in ((path, found.size), (video.masks[stem], size)):
+    found = header(path)
+    video.size = video.size or found
+    for what, other in ((path, found), (video.masks[stem], size)):
         if tuple(other) != tuple(video.size):
             raise ValueError(f"{what}: {other[0]} x {other[1]} pixels, but the first frame of video {video.name} has "
                              f"{video.size[0]} x {video.size[1]}.\n  Frames and masks of a video need one size.")
