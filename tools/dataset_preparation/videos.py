@@ -98,7 +98,7 @@ def by_stem(folder, suffixes):
 def in_order(folder):
     """The entries of a folder by name, numbers by value: frame 10 comes after frame 9."""
     return sorted(folder.iterdir(), key=lambda path: [
-        int(part) if part.isdigit() else part for part in re.split(r"([0-9]{1,18})", path.name)])
+        int(part) if part.isascii() and part.isdigit() else part for part in re.split(r"([0-9]{1,18})", path.name)])
 
 
 def folders(root):
