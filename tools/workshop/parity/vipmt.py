@@ -80,8 +80,8 @@ def forward(case):
         arrays = every_part(step.model.eval(), query, support, masks, spec["n_support"])
     found, flips = {}, flips_of_noise(case, arrays) if case.dtype == "float32" else 0
     if flips:
-        print(f"{case.name}  {flips} positions of layer masks are read or not, the first with a logit below {CLEAR}: what "
-              f"follows from them may deviate by {AFTER_A_FLIP.rms} rms")
+        print(f"{case.name}  {flips} positions of layer masks are taken the other way, the first with a logit below "
+              f"{CLEAR}: what follows from them may deviate by {AFTER_A_FLIP.rms} rms")
     for name, value in arrays.items():
         stored = [case.arrays[key].dtype for key in (name, f"{name}_sample") if key in case.arrays]
         found[name] = Found(value, limits["exact" if np.float64 in stored else "rounded"])
