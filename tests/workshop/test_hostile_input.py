@@ -215,3 +215,12 @@ def npy(array):
     file = io.BytesIO()
     np.save(file, array)
     return file.getvalue()
+
+
+@pytest.mark.parametrize("dataset, name", [("ytvis", "train.json"), ("coco", "instances.json")])
+def test_the_data_set_check_names_annotations_that_link_to_themselves(tmp_path, capsys, dataset, name):
+    from tools import check_dataset
+    (tmp_path / name).symlink_to(name)
+    with pytest.raises(SystemExit):
+        check_dataset.main([dataset, str(tmp_path), "--annotations", name])
+    assert str(tmp_path) in capsys.readouterr().err
