@@ -32,7 +32,7 @@ def read_typed(path, kind, bad):
     try:
         return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
-        raise bad(path, f"the top level: {in_words(error)}") from None
+        raise bad(path, in_words(error, "the top level")) from None
     except msgspec.DecodeError as error:
         raise bad(path, f"no valid JSON {_place(error, data)}") from None
     except (RecursionError, UnicodeDecodeError) as error:
@@ -73,7 +73,9 @@ def in_words(error, whole="it"):
     if not found:
         text, _, at = str(error).partition(" - at `$")
         missing = re.fullmatch("Object missing required field `(.*)`", text)
-        text = f"has no {missing[1]!r}" if missing else text[:1].lower() + text[1:]
+        if missing:
+            return f"{at.strip('.`') or whole} has no {missing[1]!r}"
+        text = text[:1].lower() + text[1:]
         return f"{at.strip('.`')}: {text}" if at else text
     at, kind = (found["at"] or "").strip("."), [WORDS.get(word, word) for word in found["kind"].split(" | ")]
     wanted = " or ".join(kind) + found["more"].replace("matching regex '^[^\\x00]*$'", "without zero bytes")

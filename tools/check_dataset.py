@@ -9,21 +9,19 @@ Exit code: 0 nothing wrong (warnings may be printed), 1 problems, 2 it cannot be
 reason. --write-clean writes an annotation file without them (data.annotations=FILE uses it); nothing is ever repaired
 in place. Tools and indexes share their rules: what is clean here loads there.
 """
+import json
 import os
 import sys
 from pathlib import Path
 
-from tools.dataset_check import coco as check_dataset_coco
-from tools.dataset_check import ytvis as check_dataset_ytvis
-from tools.dataset_check.findings import ERROR, WARNING, Findings, table, write_report
-from tools.dataset_check.json_records import write_clean
-from tools.dataset_check.vspw import check_vspw
+from tools.dataset_check import coco, vspw, ytvis
+from tools.dataset_check.findings import ERRORS, WARNINGS, Findings, table
 from utils.command_line import Parser
 from utils.config import user_errors
 
-CHECKS = {"ytvis": check_dataset_ytvis.check_ytvis, "vspw": check_vspw, "coco": check_dataset_coco.check_coco}
+CHECKS = {"ytvis": ytvis.check_ytvis, "vspw": vspw.check_vspw, "coco": coco.check_coco}
 ANNOTATIONS = {"ytvis": "train.json", "vspw": "minivspw_lists", "coco": "annotations/instances_train2017.json"}
-REFERENCES = {"ytvis": check_dataset_ytvis.REFERENCES, "coco": check_dataset_coco.REFERENCES}
+REFERENCES = {"ytvis": ytvis.REFERENCES, "coco": coco.REFERENCES}
 INTERRUPTED = 130
 
 
@@ -67,8 +65,8 @@ def check_outputs(args):
 def describe(args, tables, findings, status):
     """What --report writes."""
     return {"dataset": args.dataset, "root": str(args.root), "annotations": args.annotations, "deep": args.deep,
-            "shots": args.shots, "status": status, "errors": findings.total(ERROR),
-            "warnings": findings.total(WARNING), "problems": findings.problems(), **tables}
+            "shots": args.shots, "status": status, "errors": findings.total(ERRORS),
+            "warnings": findings.total(WARNINGS), "problems": findings.problems(), **tables}
 
 
 def print_tables(tables):
@@ -90,13 +88,13 @@ def main(arguments=None):
         print_tables(tables)
         print(findings.text())
         if args.report:
-            write_report(args.report, describe(args, tables, findings, status or ("problems" if code else "clean")))
+            report = describe(args, tables, findings, status or ("problems" if code else "clean"))
+            args.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         if args.fix_list:
             findings.write_repairs(args.fix_list)
             print(f"{args.fix_list}: {len(findings.repairs)} repairs")
         if args.write_clean and not status:
-            gone = write_clean(args.root / args.annotations, args.write_clean, findings.drops,
-                               REFERENCES[args.dataset])
+            gone = findings.write_clean(args.root / args.annotations, args.write_clean, REFERENCES[args.dataset])
             print(f"{args.write_clean}: {gone} records left out")
     return code
 

@@ -38,8 +38,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dataloaders import build_index
-from dataloaders.fewshot.episode_file import list_text, parse_episode_list
-from dataloaders.fewshot.episode_list import drawn_entries, list_header, replay, result_entries
+from dataloaders.fewshot.episode_list import (
+    drawn_entries,
+    list_header,
+    list_text,
+    parse_episode_list,
+    replay,
+    result_entries,
+)
 from dataloaders.fewshot.streaming import TestEpisodes
 from utils.command_line import Parser
 from utils.config import add_config_arguments, load_config, user_errors

@@ -5,6 +5,7 @@ are for people at a terminal: nothing of them is in a file, a pipe or the mail o
 """
 import argparse
 import difflib
+import io
 import os
 import sys
 import time
@@ -20,6 +21,9 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(description=description, **options)
         self.given = []
+        for stream in (sys.stdout, sys.stderr):                    # names with letters that a terminal lacks
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
 
     def parse_known_args(self, args=None, namespace=None):
         self.given = list(sys.argv[1:] if args is None else args)

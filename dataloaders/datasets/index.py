@@ -54,14 +54,14 @@ class Index(Protocol):
 
 
 def read_below(folder, name, size, where, read=read_image):
-    """real folder, name of a file below it, (rows, columns), video and frame in words, reader  ->  what it reads
+    """real folder, name of a file below it, (rows, columns) or None, frame in words, reader  ->  what it reads
 
     One rule for training and for tools/check_dataset.py, whose reader may look at headers only and return a size.
     """
     path = file_below(folder, name, where)
     found = read(path)
     rows, cols = found.shape[:2] if isinstance(found, np.ndarray) else found
-    if (rows, cols) != size:
+    if size is not None and (rows, cols) != size:
         raise bad_image(path, f"has {rows} x {cols} pixels, but {where} has {size[0]} x {size[1]}")
     return found
 

@@ -4,7 +4,7 @@ What train.py and test.py know of a task are the names below; every task has the
 """
 from dataloaders.episode import Batch
 from dataloaders.fewshot.config import Config
-from dataloaders.fewshot.episode_file import read_episode_list
+from dataloaders.fewshot.episode_list import read_episode_list
 from dataloaders.fewshot.loaders import test_videos, train_batches, validation_videos
 
 SPLITS = (1, 2, 3, 4)        # folds

@@ -1,23 +1,135 @@
 """Episode lists: the episodes of a test as a file, so that two methods can be compared on the very same ones.
 
 In: TestEpisodes, or the lines of a finished test. Out: JSON, and read back ListedEpisodes, which are streamed as
-TestEpisodes are. tools/episodes.py writes the files and describes the format. A file comes from anybody: its names are
-looked up in the index and never opened as paths.
+TestEpisodes are. tools/episodes.py writes the files and describes the format. A file comes from anybody: its types are
+checked, and its names are looked up in the index and never opened as paths.
 """
 import hashlib
+import json
 import logging
 from pathlib import Path
+from typing import Annotated
 
+import msgspec
 import numpy as np
+from msgspec import Meta, Struct
 
-from dataloaders.fewshot.episode_file import FORMAT, VERSION, as_object, bad_list, field_of, texts_of
+from dataloaders.datasets.folds import FOLDS
 from dataloaders.fewshot.sampling import load_supports, read_frames, share_video
 from dataloaders.fewshot.streaming import Plan, PlannedEpisodes
+from dataloaders.json_values import Id, in_words, read_typed
 from dataloaders.transforms import letterbox_area, resize_mask
 
 log = logging.getLogger(__name__)
 
+FORMAT, VERSION = "few-shot video episodes", 1
+LONGEST_FAULT = 1000         # characters of an error
 FRAME_NAMES = {"ytvis": "files below JPEGImages/ of the data set", "minivspw": "files below data/ of VSPW_480p"}
+
+
+# -- the file ---------------------------------------------------------------------------------------------------------
+
+class Support(Struct, frozen=True):
+    video: str
+    frame: str
+
+
+class ListedEpisode(Struct, frozen=True, rename={"class_name": "class"}):
+    """An entry of a list, in names: types are checked, whether there is such a video is not."""
+    run: Annotated[int, Meta(ge=0)]
+    class_id: Id
+    class_name: str
+    video: str
+    frames: Annotated[tuple[str, ...], Meta(min_length=1)]
+    supports: tuple[Support, ...]
+    supports_share_video: bool = False
+
+    def __post_init__(self):
+        if len(set(self.frames)) < len(self.frames):
+            raise ValueError("frames: a frame is named twice")
+
+
+class Annotations(Struct, frozen=True):
+    """Which file the frames were found in"""
+    sha256: str
+
+
+class EpisodeList(Struct, frozen=True, dict=True):
+    """A list as its file says it; protocol None: neither I nor II, annotations None: the file does not tell.
+
+    source: its path, which is set when it is read.
+    """
+    format: str
+    version: int
+    dataset: str
+    fold: Annotated[int, Meta(ge=1, le=FOLDS)]
+    shots: Annotated[int, Meta(ge=1)]
+    episodes: Annotated[tuple[ListedEpisode, ...], Meta(min_length=1)]
+    protocol: str | None = None
+    annotations: Annotations | None = None
+
+    def __post_init__(self):
+        if (self.format, self.version) != (FORMAT, VERSION):
+            raise ValueError(f"has format {self.format!r}, version {self.version}; this program reads {FORMAT!r}, "
+                             f"version {VERSION}")
+        if self.protocol not in ("I", "II", None):
+            raise ValueError(f"protocol: expected \"I\", \"II\" or null, got {self.protocol!r}")
+        seen = {}
+        for number, episode in enumerate(self.episodes):      # results know an episode by run, class and video
+            first = seen.setdefault((episode.run, episode.class_id, episode.video), number)
+            if first != number:
+                raise ValueError(f"episodes[{first}] and episodes[{number}] are both of run {episode.run}, class "
+                                 f"{episode.class_id}, video {episode.video!r}")
+
+    @property
+    def runs(self):
+        """Sorted numbers of the runs."""
+        return sorted({episode.run for episode in self.episodes})
+
+
+class ResultLine(Struct):
+    """What a list takes from a line of results.jsonl, besides what it takes as it is"""
+    run: int
+    class_id: Id
+    support_frames: Annotated[tuple[str, ...], Meta(min_length=1)]
+
+
+def list_text(header, entries):
+    """The file: the header, then an episode per line, so that lines can be edited and compared."""
+    head = json.dumps(header, indent=1).removesuffix("\n}")
+    return f'{head},\n "episodes": [\n' + ",\n".join("  " + json.dumps(entry) for entry in entries) + "\n ]\n}\n"
+
+
+def read_episode_list(path):
+    """A file  ->  EpisodeList; FileNotFoundError, or ValueError with the entry at fault"""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"episode list: no file {path}.\n"
+                                f"  Write one: python -m tools.episodes --config ... --fold 1 --output {path}")
+    return _from(path, read_typed(path, EpisodeList, bad_list))
+
+
+def parse_episode_list(content, source):
+    """Parsed JSON, name of its file for messages  ->  EpisodeList"""
+    return _from(source, _converted(content, EpisodeList, source))
+
+
+def _from(source, listed):
+    listed.__dict__["source"] = Path(source)
+    return listed
+
+
+def _converted(content, kind, where):
+    try:
+        return msgspec.convert(content, kind)
+    except (msgspec.ValidationError, RecursionError, UnicodeEncodeError) as error:
+        raise bad_list(where, in_words(error, "the top level")) from None
+
+
+def bad_list(where, what):
+    """The ValueError for a list, or an entry of it, that is wrong; a name from the file may be endless."""
+    what = what if len(what) <= LONGEST_FAULT else f"{what[:LONGEST_FAULT]}..."
+    return ValueError(f"{where}: {what}.\n  Correct the file, or write it again: python -m tools.episodes")
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
@@ -75,12 +187,11 @@ def result_entries(lines, index, class_ids, source):
     names, entries = _Names(index, class_ids), []
     for number, line in enumerate(lines, start=1):
         where = f"{source}, line {number}"
-        class_id = field_of(as_object(line, where), "class_id", int, where)
-        supports = texts_of(line, "support_frames", where)
+        known = _converted(line, ResultLine, where)
         entries.append({
-            "run": field_of(line, "run", int, where),
-            **{key: line.get(key) for key in ("class_id", "class", "video", "frames")},
-            "supports": [{"video": names.video_with(frame, class_id, where), "frame": frame} for frame in supports],
+            "run": known.run, **{key: line.get(key) for key in ("class_id", "class", "video", "frames")},
+            "supports": [{"video": names.video_with(frame, known.class_id, where), "frame": frame}
+                         for frame in known.support_frames],
             "supports_share_video": line.get("supports_share_video", False)})
     return sorted(entries, key=lambda entry: entry["run"])
 
@@ -130,9 +241,9 @@ def replay(listed, cfg, index, class_ids):
     All names are looked up here, so that a wrong one is found before anything is segmented.
     """
     record = annotation_record(index)
-    if listed.annotations and record and listed.annotations["sha256"] != record["sha256"]:
+    if listed.annotations and record and listed.annotations.sha256 != record["sha256"]:
         log.warning("%s was written with another %s (SHA-256 %.12s..., here %.12s...): the frames are the same, their "
-                    "masks perhaps not", listed.source, record["file"], listed.annotations["sha256"], record["sha256"])
+                    "masks perhaps not", listed.source, record["file"], listed.annotations.sha256, record["sha256"])
     names, plans = _Names(index, class_ids), {run: [] for run in listed.runs}
     for number, episode in enumerate(listed.episodes):
         plans[episode.run].append(_plan(episode, names, cfg.data.shots, f"{listed.source}: episodes[{number}]"))
@@ -151,7 +262,7 @@ def _plan(episode, names, shots, where):
     if len(episode.supports) != shots:
         raise bad_list(where, f"has {len(episode.supports)} supports, but data.shots is {shots}")
     supports = []
-    for k, (name, frame) in enumerate(episode.supports):
+    for k, (name, frame) in enumerate((s.video, s.frame) for s in episode.supports):
         place = f"{where}.supports[{k}]"
         support = names.video(name, class_id, place)
         supports.append((support, names.frame(frame, support, place)))

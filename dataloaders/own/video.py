@@ -1,31 +1,39 @@
 """Video from anywhere, frame after frame: a film, a folder of pictures or a camera.
 
-In: a path or a camera's number, and which frames are wanted. Out: Frames, RGB and upright, one at a time: how long the
-video is is no matter of memory. What cannot be read stops with the frame's number; what came before it stays.
+In: a path or a camera's number, and which frames are wanted. Out: Frames as players show them, RGB and upright, one at
+a time: how long the video is is no matter of memory. What cannot be read stops with the frame's number; what came
+before it stays.
 """
+import itertools
 import logging
 import math
-import os
 import re
+import time
 from collections import namedtuple
 from dataclasses import dataclass
 from pathlib import Path
 
-# Damaged films make FFmpeg print a line per block; what matters of it is said here. OpenCV reads this once.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+import cv2
+import numpy as np
 
-import cv2  # noqa: E402
-import numpy as np  # noqa: E402
-
-from dataloaders.images import MAX_PIXELS
-from dataloaders.picture import PICTURES, as_picture, natural, read_picture
+from dataloaders.images import MAX_PIXELS, PICTURES, as_picture, read_image
+from dataloaders.own.film import (
+    CONVERT,
+    FILMS,
+    PLAUSIBLE_FPS,
+    UNKNOWN_FPS,
+    cut_short,
+    fps_of,
+    opened,
+    pictures,
+    seconds_of,
+    upright,
+)
+from dataloaders.own.folder import OTHER_PICTURES, pictures_in
 
 log = logging.getLogger(__name__)
 
-FILMS = (".mp4", ".m4v", ".mov", ".avi", ".webm", ".mkv")
-FOLDER_FPS, UNKNOWN_FPS = 6, 25      # 6: the annotated frames of YouTube-VIS; some films do not say how fast they are
-PLAUSIBLE_FPS = (0.1, 240)           # films made by browsers give the ticks of their clock instead, 1000 per second
-CONVERT = "Convert it, for example: ffmpeg -i {} converted.mp4"
+FOLDER_FPS = 6                       # the annotated frames of YouTube-VIS
 
 
 @dataclass(eq=False)
@@ -53,7 +61,7 @@ def parse_moment(value, name):
 def open_video(source, every=1, start=None, end=None, fps=None):
     """What `source` names  ->  Video
 
-    source: a film (.mp4 .m4v .mov .avi .webm .mkv), a folder of JPEGs or PNGs in the order of their names (2 before
+    source: a film (FILMS), a folder of JPEGs or PNGs in the order of their names (2 before
         10), or a camera's number
     every: 1 takes all frames, 5 every fifth; start, end: the first frame and the one before which it ends, in seconds
         (12.5, "12.5s") or as a frame number ("300f"); fps: frames per second of a folder, or of a film that lies
@@ -127,75 +135,73 @@ def reached(moment, index, seconds):
 
 
 class PictureFolder(Video):
-    """Pictures of a folder; their sizes may differ."""
+    """Pictures of a folder; their sizes may differ. Masks that lie beside them are no frames."""
 
     def __init__(self, path, limits, fps):
-        names = [p for p in path.iterdir() if p.suffix.lower() in PICTURES and not p.name.startswith(".")]
-        if not names:
+        self.files, masks = pictures_in(path)
+        self.files = [p for p in self.files if p.suffix.lower() in PICTURES]
+        if not self.files:
             raise ValueError(f"{path}: no frames in this folder ({' '.join(PICTURES)}).\n  Name the folder that holds "
-                             "the pictures themselves; folders within it are not looked at")
-        self.files = sorted(names, key=natural)
-        super().__init__(str(path), limits, fps or FOLDER_FPS, len(names))
+                             "the pictures themselves; folders within it are not looked at, and pictures of other "
+                             f"kinds ({' '.join(OTHER_PICTURES)}) are to be saved as one of these")
+        if masks:
+            log.warning("%s: %d masks beside the frames, %s and so on, are no frames", path, len(masks), masks[0].name)
+        super().__init__(str(path), limits, fps or FOLDER_FPS, len(self.files))
 
     def moments(self):
         for index, file in enumerate(self.files):
-            yield index, index / self.fps, lambda file=file, index=index: read_picture(file, f" (frame {index})")
+            yield index, index / self.fps, lambda file=file, index=index: self.read(file, index)
+
+    def read(self, file, index):
+        try:
+            return read_image(file, upright=True)
+        except ValueError as error:
+            what, _, how = str(error).partition("\n")
+            raise ValueError(f"{what.removesuffix('.')} (frame {index}).\n{how}") from None
 
 
 class FilmFile(Video):
-    """A film as OpenCV's FFmpeg reads it; turned upright where a phone has noted how it was held."""
+    """A film as PyAV (FFmpeg) decodes it; total is about right. fps: for a film whose own clock is wrong."""
 
     def __init__(self, path, limits, fps):
-        check_film(path)
-        self.path = path
-        film = self.open()
-        said, total = film.get(cv2.CAP_PROP_FPS), film.get(cv2.CAP_PROP_FRAME_COUNT)
-        film.release()
-        plausible = PLAUSIBLE_FPS[0] <= said <= PLAUSIBLE_FPS[1]
-        known = plausible and 0 < total < 1e9
-        super().__init__(str(path), limits, fps or (said if plausible else UNKNOWN_FPS), int(total) if known else None)
-
-    def open(self):
-        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        try:
-            # The absolute name cannot be taken for an address; this backend does not look for numbered pictures.
-            film = cv2.VideoCapture(str(self.path.absolute()), cv2.CAP_FFMPEG)
-        finally:
-            cv2.utils.logging.setLogLevel(level)
-        if not film.isOpened():
-            raise ValueError(f"{self.path} cannot be read as a film: its beginning or end is missing, or OpenCV here "
-                             f"lacks its codec.\n  Copy it again. {CONVERT.format(self.path)}")
-        check_pixels(film, self.path)
-        return film
+        if path.suffix.lower() in PICTURES + OTHER_PICTURES:
+            raise ValueError(f"{path} is a picture; films are {' '.join(FILMS)}, pictures are given as their folder.\n"
+                             "  Name the folder that it lies in")
+        self.path, self.clock = path, fps
+        with opened(path) as (_, stream):
+            said, self.seconds, total = fps_of(stream), seconds_of(stream), stream.frames
+        if self.seconds and not total:
+            total = round(self.seconds * said)
+        super().__init__(str(path), limits, fps or said, total or None)
 
     def moments(self):
-        film, index, last, gap = self.open(), -1, 0.0, (0.0, 0)
-        try:
-            while film.grab():
-                index += 1
-                seconds = film.get(cv2.CAP_PROP_POS_MSEC) / 1000
-                gap = max(gap, (seconds - last, index))
-                last = seconds = max(seconds, last)
-                yield index, seconds, lambda index=index: retrieve(film, f"{self.path}, frame {index}")
-        finally:
-            film.release()
-        self.check_end(index + 1, last, gap)
+        damaged, index, last, shown = [], -1, 0.0, 0.0
+        with opened(self.path) as (film, stream):
+            begin = (film.start_time or 0) / 1e6
+            for index, picture in enumerate(pictures(film, stream, damaged)):
+                own = index / self.fps if picture.time is None else picture.time - begin
+                last = max(last, index / self.clock if self.clock else own)
+                shown = own + (float(picture.duration * picture.time_base) or 1 / self.fps)       # up to here
+                yield index, last, lambda picture=picture: upright(picture)
+        self.check_end(index + 1, last, shown, damaged, stream.codec.name)
 
-    def check_end(self, count, last, gap):
-        """Frames that were read, the time of the last one, (the longest pause, the frame after it)"""
-        wanted = not self.end or not reached(self.end, count, last + 1 / self.fps)      # what comes next
-        if self.total is None or count in (0, self.total) or count > self.total or not wanted:
-            return
-        missing, length = self.total - count, last + 1 / self.fps
-        if self.total / self.fps - length > max(3 / self.fps, 0.25):
-            raise ValueError(f"{self.path} breaks off after frame {count - 1} ({last:.2f} s): {missing} of its "
-                             f"{self.total} frames cannot be read.\n  Copy the file again, or set --end {count}f")
-        log.warning("%s: %d of %d frames could not be read; the longest pause lies before frame %d (%.2f s)",
-                    self.path, missing, self.total, gap[1], gap[0])
+    def check_end(self, count, last, shown, damaged, codec):
+        """After the last picture: its number, its time, when it ends, where pictures were broken"""
+        if not count and damaged:
+            raise ValueError(f"{self.path}: none of its pictures can be decoded (codec {codec}).\n  "
+                             + CONVERT.format(self.path))
+        wanted = not self.end or not reached(self.end, count, last + 1 / self.fps)      # what would come next
+        short = self.seconds and self.seconds - shown > max(3 / self.fps, 0.25)
+        if count and wanted and (short or cut_short(self.path)):
+            raise ValueError(f"{self.path} breaks off after frame {count - 1} ({last:.2f} s): the rest of the file is "
+                             f"missing or damaged.\n  Copy the file again, or set --end {count}f")
+        if damaged:
+            log.warning("%s: damaged at %d places, first at frame %d; its masks may be wrong there", self.path,
+                        len(damaged), damaged[0])
 
 
 class Camera(Video):
-    """A camera, live. Frames that come while nobody asks are dropped by its driver."""
+    """A camera, live, as OpenCV reads it. Frames that come while nobody asks are dropped by its driver."""
     endless = True
 
     def __init__(self, number, limits, fps):
@@ -203,53 +209,28 @@ class Camera(Video):
         super().__init__(f"camera {number}", limits, fps or UNKNOWN_FPS, None)
 
     def moments(self):
-        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-        film = cv2.VideoCapture(self.number)
-        cv2.utils.logging.setLogLevel(level)
-        if not film.isOpened():
+        camera = cv2.VideoCapture(self.number)
+        if not camera.isOpened():
             raise ValueError(f"{self.name} cannot be opened.\n  Check that it is plugged in, that no other program "
                              "uses it and that you may read it (/dev/video*); or name a file")
         try:
-            check_pixels(film, self.name)
-            started = cv2.getTickCount()
-            for index in range(2 ** 62):
-                if not film.grab():
+            size = [camera.get(key) for key in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)]
+            if math.prod(size) > MAX_PIXELS:
+                raise ValueError(f"{self.name} has frames of {size[0]:.0f} x {size[1]:.0f} pixels, more than "
+                                 f"{MAX_PIXELS}.\n  Set it to smaller ones")
+            started = time.monotonic()
+            for index in itertools.count():
+                if not camera.grab():
                     raise ValueError(f"{self.name}: no picture after frame {index - 1}.\n  Check its cable")
-                seconds = (cv2.getTickCount() - started) / cv2.getTickFrequency()
-                yield index, seconds, lambda index=index: retrieve(film, f"{self.name}, frame {index}")
+                yield index, time.monotonic() - started, lambda index=index: self.retrieve(camera, index)
         finally:
-            film.release()
+            camera.release()
 
-
-def retrieve(film, where):
-    """The frame that was grabbed last  ->  (H, W, 3) uint8 RGB"""
-    good, image = film.retrieve()
-    if not good or image is None or image.dtype != np.uint8:
-        raise ValueError(f"{where} cannot be decoded.\n  What came before it is kept. Copy the file again")
-    return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB)
-
-
-def check_pixels(film, name):
-    """ValueError for frames that are absurdly large: they are not decoded."""
-    rows, cols = film.get(cv2.CAP_PROP_FRAME_HEIGHT), film.get(cv2.CAP_PROP_FRAME_WIDTH)
-    if rows * cols > MAX_PIXELS:
-        film.release()
-        raise ValueError(f"{name} has frames of {rows:.0f} x {cols:.0f} pixels, more than {MAX_PIXELS}.\n"
-                         "  Make them smaller, for example: ffmpeg -i FILM -vf scale=1920:-2 smaller.mp4")
-
-
-def check_film(path):
-    """ValueError unless the file begins as a film: FFmpeg also follows play lists, which name other files."""
-    with open(path, "rb") as file:
-        start = file.read(12)
-    if not start:
-        raise ValueError(f"{path} is empty: no frame is in it.\n  Copy it again")
-    known = (start[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
-             or start[:4] == b"RIFF" and start[8:] == b"AVI " or start[:4] == b"\x1aE\xdf\xa3")
-    if not known:
-        what = "is a picture" if path.suffix.lower() in PICTURES else "does not begin as a film"
-        raise ValueError(f"{path} {what}; films are {' '.join(FILMS)}, pictures are given as their folder.\n  "
-                         + CONVERT.format(path))
+    def retrieve(self, camera, index):
+        good, image = camera.retrieve()
+        if not good or image is None or image.dtype != np.uint8:
+            raise ValueError(f"{self.name}, frame {index} cannot be decoded.\n  What came before it is kept")
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB if image.ndim == 2 else cv2.COLOR_BGR2RGB)
 
 
 # -- what users of Python have  ->  Frames ----------------------------------------------------------------------------
@@ -260,6 +241,10 @@ def as_frames(video):
         video = open_video(video)
     if isinstance(video, Video):
         return video
+    shape = getattr(video, "shape", getattr(video, "size", None))             # of an array, a tensor; of PIL's images
+    if shape is not None and len(shape) != 4:
+        raise ValueError(f"video: one array or picture of shape {tuple(shape)}, not the frames of a video.\n  Give "
+                         "(T, H, W, 3), a tensor (T, 3, H, W), or a list of pictures: [picture]")
     return (image if isinstance(image, Frame) else Frame(index, None, as_picture(image, f"frame {index}"))
             for index, image in enumerate(video))
 

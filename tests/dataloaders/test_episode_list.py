@@ -14,12 +14,14 @@ from fake_index import FakeIndex, small_config, with_few_videos
 import test as test_script
 from dataloaders import build_index, build_listed_runs, build_runs_loader
 from dataloaders.datasets.minivspw import MiniVSPWIndex, write_list
-from dataloaders.fewshot.episode_file import list_text, parse_episode_list, read_episode_list
 from dataloaders.fewshot.episode_list import (
     annotation_record,
     check_header,
     drawn_entries,
     list_header,
+    list_text,
+    parse_episode_list,
+    read_episode_list,
     replay,
     result_entries,
 )
@@ -193,8 +195,8 @@ def test_results_give_the_list_of_their_test(cfg, index):
     assert result_entries(lines, index, [1, 5], "results.jsonl") == content_of(cfg, index)["episodes"]
     for change, message in (({"support_frames": ["v900/00002.jpg"]}, "line 2: no video of test class 1 .* 'v900/00002"),
                             ({"class_id": 7}, "line 2: no video of test class 7"),
-                            ({"support_frames": 3}, "line 2: support_frames: expected a list"),
-                            ({"run": "x"}, "line 2: run: expected an integer")):
+                            ({"support_frames": 3}, "line 2: support_frames is an integer, expected a list"),
+                            ({"run": "x"}, "line 2: run is text, expected an integer")):
         with pytest.raises(ValueError, match=message):
             result_entries([lines[0], lines[1] | change], index, [1, 5], "results.jsonl")
 
@@ -215,53 +217,53 @@ def changed(path, value):
 
 
 @pytest.mark.parametrize("path, value, message", [
-    ("format", "-", "has format None, version 1"),
-    ("format", ["x"], "has format a list"),
+    ("format", "-", "the top level has no 'format'"),
+    ("format", ["x"], "format is a list, expected text"),
     ("version", 2, "version 2; this program reads 'few-shot video episodes', version 1"),
-    ("version", True, "version True"),
-    ("fold", "1", "fold: expected an integer, got '1'"),
-    ("fold", 5, "fold 5"),
-    ("fold", True, "fold: expected an integer"),
+    ("version", True, "version is true or false, expected an integer"),
+    ("fold", "1", "fold is text, expected an integer"),
+    ("fold", 5, "fold: expected an integer <= 4"),
+    ("fold", True, "fold is true or false"),
     ("fold", 2, "have --fold 2, the test has 1.\n  Give --fold 2"),
     ("dataset", "minivspw", "have data.dataset minivspw, the test has ytvis"),
-    ("dataset", None, "dataset: expected text"),
+    ("dataset", None, "dataset is null, expected text"),
     ("protocol", "I", "Give test.protocol=I"),
     ("protocol", "III", "protocol: expected \"I\", \"II\" or null, got 'III'"),
     ("shots", 5, "have data.shots 5, the test has 2"),
-    ("shots", 0, "shots 0"),
-    ("shots", 2.0, "shots: expected an integer"),
-    ("annotations", "x", "annotations: expected an object"),
-    ("annotations", {}, "annotations: has no entry 'sha256'"),
-    ("episodes", [], "0 episodes"),
-    ("episodes", {}, "episodes: expected a list"),
-    ("episodes", "-", "no entry 'episodes'"),
-    ("episodes.3", None, "episodes[3]: expected an object, got None"),
-    ("episodes.3.run", -1, "episodes[3]: run: expected 0 or more"),
-    ("episodes.3.run", 1.5, "run: expected an integer"),
+    ("shots", 0, "shots: expected an integer >= 1"),
+    ("shots", 2.0, "shots is a number, expected an integer"),
+    ("annotations", "x", "annotations is text, expected an object or null"),
+    ("annotations", {}, "annotations has no 'sha256'"),
+    ("episodes", [], "episodes: expected a list of length >= 1"),
+    ("episodes", {}, "episodes is an object, expected a list"),
+    ("episodes", "-", "has no 'episodes'"),
+    ("episodes.3", None, "episodes[3] is null, expected an object"),
+    ("episodes.3.run", -1, "episodes[3].run: expected an integer >= 0"),
+    ("episodes.3.run", 1.5, "episodes[3].run is a number, expected an integer"),
     ("episodes.3.run", 1, "episodes[3] and episodes[13] are both of run 1, class 1, video 'v103'"),
     ("episodes.3.class_id", 3, "episodes[3]: class 3 is no test class of the fold; these are 1, 5"),
     ("episodes.3.class_id", 5, "no video 'v103' of class 5 (class5) in fake.json"),
     ("episodes.3.class", "dog", "class 1 is 'class1' here, not 'dog'"),
-    ("episodes.3.class", 1, "class: expected text"),
+    ("episodes.3.class", 1, "episodes[3].class is an integer, expected text"),
     ("episodes.3.video", "v999", "episodes[3]: no video 'v999' of class 1"),
-    ("episodes.3.video", [], "video: expected text"),
+    ("episodes.3.video", [], "episodes[3].video is a list, expected text"),
     ("episodes.3.video", "../../v103", "no video '../../v103'"),
-    ("episodes.3.video", "-", "has no entry 'video'"),
-    ("episodes.3.frames", [], "frames: expected file names, got none"),
-    ("episodes.3.frames", "v103/00002.jpg", "frames: expected a list"),
-    ("episodes.3.frames.1", 3, "frames: expected file names, got 3"),
+    ("episodes.3.video", "-", "episodes[3] has no 'video'"),
+    ("episodes.3.frames", [], "episodes[3].frames: expected a list of length >= 1"),
+    ("episodes.3.frames", "v103/00002.jpg", "episodes[3].frames is text, expected a list"),
+    ("episodes.3.frames.1", 3, "episodes[3].frames[1] is an integer, expected text"),
     ("episodes.3.frames.1", "v104/00003.jpg", "video v103 has no frame 'v104/00003.jpg'"),
     ("episodes.3.frames.1", "/etc/passwd", "video v103 has no frame '/etc/passwd'"),
     ("episodes.3.frames.1", "v103/00008.jpg", "frames: a frame is named twice"),
     ("episodes.3.frames", ["v103/00005.jpg", "v103/00004.jpg"], "not in the order of the video"),
     ("episodes.3.supports", [], "has 0 supports, but data.shots is 2"),
     ("episodes.3.supports.1", "-", "has 1 supports, but data.shots is 2"),
-    ("episodes.3.supports.1", "v104/00003.jpg", "episodes[3].supports[1]: expected an object"),
-    ("episodes.3.supports.1.frame", "-", "supports[1]: has no entry 'frame'"),
+    ("episodes.3.supports.1", "v104/00003.jpg", "episodes[3].supports[1] is text, expected an object"),
+    ("episodes.3.supports.1.frame", "-", "episodes[3].supports[1] has no 'frame'"),
     ("episodes.3.supports.1.frame", "../x.jpg", "has no frame '../x.jpg'"),
     ("episodes.3.supports.1.video", "v500", "supports[1]: no video 'v500' of class 1"),
     ("episodes.3.supports.1", {"video": "v104", "frame": "v104/00001.jpg"}, "does not show class class1"),
-    ("episodes.3.supports_share_video", "yes", "supports_share_video: expected true or false"),
+    ("episodes.3.supports_share_video", "yes", "supports_share_video is text, expected true or false"),
 ])
 def test_bad_entries_are_named(cfg, index, path, value, message):
     content = content_of(cfg, index)
@@ -272,9 +274,10 @@ def test_bad_entries_are_named(cfg, index, path, value, message):
 
 
 @pytest.mark.parametrize("text, message", [
-    (b"", "is not JSON"), (b"{", "is not JSON"), (b"\xff\xfe\x00", "is not JSON"), (b"[" * 100_000, "is not JSON"),
-    (b"[]", "expected an object, got a list"), (b"null", "expected an object, got None"), (b"NaN", "got nan"),
-    (b'{"version": ' + b"9" * 5000 + b"}", "is not JSON"), (b"PK\x03\x04", "is not JSON")])
+    (b"", "no valid JSON at line 1"), (b"{", "no valid JSON"), (b"\xff\xfe\x00", "no valid JSON"),
+    (b'{"else": ' + b"[" * 100_000, "too deep"), (b"[]", "the top level is a list, expected an object"),
+    (b"null", "the top level is null"), (b"NaN", "NaN and Infinity are not JSON"),
+    (b'{"version": ' + b"9" * 5000 + b"}", "version: integer value out of range"), (b"PK\x03\x04", "no valid JSON")])
 def test_file_that_is_no_list_is_named(tmp_path, text, message):
     (tmp_path / "list.json").write_bytes(text)
     with pytest.raises(ValueError, match=re.escape(message)) as error:

@@ -161,14 +161,14 @@ def setting(*path, value):
 
 NAMES, RLE = ("videos", 0, "file_names"), ("annotations", 1, "segmentations", 0)
 BAD_ANNOTATIONS = {
-    "no annotations": (lambda d: d.pop("annotations"), "the top level: has no 'annotations'"),
+    "no annotations": (lambda d: d.pop("annotations"), "the top level has no 'annotations'"),
     "annotations null": (setting("annotations", value=None), "annotations is null, expected a list"),
     "no annotation": (setting("annotations", value=[]), "only the train split"),
-    "video without width": (lambda d: d["videos"][0].pop("width"), "video number 0 .id 7.: has no 'width'"),
+    "video without width": (lambda d: d["videos"][0].pop("width"), "video number 0 .id 7.: it has no 'width'"),
     "video without frames": (setting(*NAMES, value=[]), "id 7.: file_names: expected a list of length >= 1"),
     "height zero": (setting("videos", 0, "height", value=0), "id 7.: height: expected an integer >= 1"),
     "absurd size": (lambda d: d["videos"][0].update(height=60_000, width=60_000), f"more than {MAX_PIXELS} pixels"),
-    "annotation without masks": (lambda d: d["annotations"][1].pop("segmentations"), "id 11.: has no 'segmentations'"),
+    "annotation without masks": (lambda d: d["annotations"][1].pop("segmentations"), "it has no 'segmentations'"),
     "record is no object": (lambda d: d["videos"].append(3), "video number 2: it is an integer, expected an object"),
     "id is text": (setting("videos", 0, "id", value="7"), "video number 0: id is text, expected an integer"),
     "id beyond 64 bits": (setting("videos", 0, "id", value=2 ** 63), "video number 0.*: id: expected an integer <="),
@@ -222,7 +222,7 @@ def test_bad_annotations_are_named_in_few_words(tmp_path, case):
 @pytest.mark.parametrize("text, message", [
     ('{\n"videos": [,]}', "no valid JSON at line 2, column 12: invalid character"), ("", "no valid JSON at line 1"),
     ('{"videos": [{"id": NaN}]}', "NaN and Infinity are not JSON"), ('{"videos": ' + "[" * 100_000, "too deep"),
-    ("[]", "the top level: it is a list, expected an object"), ("3", "top level"), ('{"videos": []}x', "top level"),
+    ("[]", "the top level is a list, expected an object"), ("3", "top level"), ('{"videos": []}x', "top level"),
     ('{"videos": ' + "9" * 5000 + "}", "videos: number out of range"), ("\xff", "no valid JSON")])
 def test_what_is_no_annotation_file_is_named(tmp_path, text, message):
     (tmp_path / "train.json").write_bytes(text.encode("latin-1"))

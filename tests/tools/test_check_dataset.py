@@ -3,20 +3,20 @@ import copy
 import json
 import os
 import runpy
-import struct
 import sys
-import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as mask_utils
 
 from dataloaders.datasets.coco20i import Coco20iIndex
 from dataloaders.datasets.minivspw import MiniVSPWIndex, write_list
 from dataloaders.datasets.ytvis import YouTubeVISIndex
 from tools import check_dataset
+from tools.dataset_check import files
 from tools.dataset_check.findings import KINDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,44 +121,31 @@ def again(name):
     return lambda data: data[name].append(copy.deepcopy(data[name][0]))
 
 
-# what is changed in train.json -> what is found, and how often
+# What is changed in train.json -> what is found, and how often. The rules are the reader's (see test_ytvis.py);
+# here: each kind is told, beside all others, and what --write-clean leaves loads.
 DAMAGED_ANNOTATIONS = {
     "no object": (lambda data: data["videos"].append("v9"), {"bad_record": 1}),
-    "no file names": (video(0, file_names=[]), {"bad_record": 1, "segmentation_count": 2}),
+    "no file names": (video(0, file_names=[]), {"bad_record": 1, "unknown_video": 2}),
     "missing key": (lambda data: data["annotations"][0].pop("segmentations"), {"bad_record": 1}),
-    "id a list": (annotation(0, id=[1]), {"bad_record": 1}),
     "id beyond 64 bits": (annotation(0, id=10 ** 40), {"bad_record": 1}),
+    "name a number": (lambda data: data["categories"].append({"id": 7, "name": 7}), {"bad_record": 1}),
+    "name twice": (lambda data: data["categories"].append({"id": 7, "name": "person"}), {"duplicate_name": 1}),
     "video twice": (again("videos"), {"duplicate_id": 1}),
     "annotation twice": (again("annotations"), {"duplicate_id": 1}),
     "category twice": (again("categories"), {"duplicate_id": 1}),
-    "file twice": (video(0, file_names=["v1/00000.jpg"] * 2 + ["v1/00002.jpg"]), {"duplicate_file_name": 1}),
-    "folder of another": (video(0, file_names=[f"v2/{t}.jpg" for t in range(FRAMES)]),
-                          {"shared_folder": 1, "missing_image": 3}),
-    "up and out": (video(0, file_names=["../../etc/passwd", "v1/00001.jpg", "v1/00002.jpg"]), {"bad_file_name": 1}),
-    "absolute": (video(0, file_names=["/etc/passwd", "v1/00001.jpg", "v1/00002.jpg"]), {"bad_file_name": 1}),
-    "half a character": (video(0, file_names=["v1/\ud800.jpg", "v1/00001.jpg", "v1/00002.jpg"]), {"bad_file_name": 1}),
-    "no text": (video(0, file_names=[7, "v1/00001.jpg", "v1/00002.jpg"]), {"bad_file_name": 1}),
-    "name too long": (video(0, file_names=["v1/" + "x" * 5000, "v1/00001.jpg", "v1/00002.jpg"]),
-                      {"unreadable_file": 1}),
-    "size 0": (video(0, height=0), {"bad_size": 1}),
-    "absurd size": (video(0, height=10 ** 9, width=10 ** 9), {"bad_size": 1}),
-    "other size": (video(0, height=ROWS + 1), {"image_size": 3, "mask_size": 4}),
+    "folder of another": (video(1, file_names=[f"v1/{t}.jpg" for t in range(FRAMES)]),
+                          {"shared_folder": 1, "unknown_video": 2}),
+    "up and out": (video(0, file_names=["../../etc/passwd"]), {"bad_record": 1, "unknown_video": 2}),
+    "name too long": (video(0, file_names=["v1/" + "x" * 500, "v1/00001.jpg", "v1/00002.jpg"]), {"bad_file": 1}),
+    "absurd size": (video(0, height=10 ** 4, width=10 ** 4), {"bad_record": 1, "unknown_video": 2}),
+    "other size": (video(0, height=ROWS + 1), {"bad_file": 3, "bad_segmentation": 4}),
     "unknown video": (annotation(0, video_id=99), {"unknown_video": 1}),
-    "video id a list": (annotation(0, video_id=[1]), {"unknown_video": 1}),
     "unknown category": (annotation(0, category_id=99), {"unknown_category": 1}),
-    "category true": (annotation(0, category_id=True), {"unknown_category": 1}),
-    "one mask too few": (annotation(0, segmentations=[None, None]), {"segmentation_count": 1}),
-    "no list of masks": (annotation(0, segmentations=None), {"segmentation_count": 1}),
-    "mask a number": (mask(3), {"bad_segmentation": 1}),
-    "mask of another size": (mask(compressed(box(cols=COLS + 2))), {"mask_size": 1}),
+    "one mask too few": (annotation(0, segmentations=[None, None]), {"bad_segmentation": 1}),
+    "mask a number": (mask(3), {"bad_record": 1}),
+    "mask of another size": (mask(compressed(box(cols=COLS + 2))), {"bad_segmentation": 1}),
     "RLE cut": (mask({"size": [ROWS, COLS], "counts": compressed(box())["counts"][:-3]}), {"bad_segmentation": 1}),
-    "RLE no string": (mask({"size": [ROWS, COLS], "counts": "\ud800 \x00"}), {"bad_segmentation": 1}),
-    "RLE empty": (mask({"size": [ROWS, COLS], "counts": ""}), {"bad_segmentation": 1}),
     "runs too short": (mask({"size": [ROWS, COLS], "counts": [1, 2]}), {"bad_segmentation": 1}),
-    "negative run": (mask({"size": [ROWS, COLS], "counts": [-1, 1 + ROWS * COLS]}), {"bad_segmentation": 1}),
-    "runs no numbers": (mask({"size": [ROWS, COLS], "counts": [[1], None]}), {"bad_segmentation": 1}),
-    "runs beyond 64 bits": (mask({"size": [2 ** 40, 2 ** 40], "counts": [2 ** 80]}), {"bad_segmentation": 1}),
-    "size no list": (mask({"size": "all", "counts": [1]}), {"bad_segmentation": 1}),
 }
 
 
@@ -179,7 +166,6 @@ def test_damaged_annotations_are_found_and_can_be_left_out(ytvis, tmp_path, case
 @pytest.mark.parametrize("case, expected", {
     "area 0": (mask({"size": [ROWS, COLS], "counts": [ROWS * COLS]}), {"empty_mask": 1}),
     "nothing anywhere": (annotation(0, segmentations=[None] * 3), {"empty_annotation": 1}),
-    "length": (video(0, length=9), {"length": 1}),
     "name": (lambda data: data["categories"][0].update(name="dog"), {"category_name": 1}),
     "category unused": (lambda data: data["categories"].append({"id": 3, "name": "lizard"}), {"unused_category": 1}),
     "video unused": (lambda data: data["annotations"].__delitem__(slice(0, 2)), {"unannotated_video": 1}),
@@ -195,7 +181,7 @@ def test_what_a_run_survives_is_a_warning(ytvis, case, expected):
 
 @pytest.mark.parametrize("text", [
     "", "{", "[]", "7", '{"videos": []}', '{"videos": {}, "categories": [], "annotations": []}', "[" * 100_000,
-    '{"a": ' + "9" * 5000 + "}", "\x00"])
+    '{"videos": [{"name": "\\ud800"}], "categories": [], "annotations": []}', '{"a": ' + "9" * 5000 + "}", "\x00"])
 def test_annotations_that_are_none_end_with_2(tmp_path, text, capsys):
     with pytest.raises(SystemExit) as stopped:
         check_dataset.main(["ytvis", str(save(tmp_path, text))])
@@ -216,14 +202,6 @@ def test_empty_lists_are_found(tmp_path):
 
 # -- files
 
-def png_header(rows, cols):
-    """A PNG that says it has so many pixels, and holds none."""
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", cols, rows, 8, 0, 0, 0, 0))
-            + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
-
-
 def cut(path):
     path.write_bytes(path.read_bytes()[:-20])
 
@@ -236,6 +214,12 @@ def cut_and_ended(path):
 def pipe(path):
     path.unlink()
     os.mkfifo(path)
+
+
+def tag(path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(path).save(path, "JPEG", exif=exif)
 
 
 def link_out(path):
@@ -251,20 +235,20 @@ def link_to_itself(path):
 
 # what happens to one image -> the kind found by a look, by decoding
 DAMAGED_FILES = {
-    "missing": (Path.unlink, "missing_image", "missing_image"),
-    "no bytes": (lambda path: path.write_bytes(b""), "empty_file", "empty_file"),
-    "cut": (cut, "truncated_file", "truncated_file"),
-    "no image": (lambda path: path.write_bytes(b"no image\xff\xd9"), "unreadable_file", "unreadable_file"),
-    "bomb": (lambda path: path.write_bytes(png_header(60000, 60000)), "absurd_file", "absurd_file"),
-    "large": (lambda path: path.write_bytes(png_header(9000, 9000)), "absurd_file", "absurd_file"),
-    "huge file": (lambda path: os.truncate(path, 2 ** 40), "absurd_file", "absurd_file"),
-    "other size": (lambda path: picture(path, ROWS, COLS + 1), "image_size", "image_size"),
-    "turned": (lambda path: picture(path, COLS, ROWS), "image_size", "image_size"),
-    "pipe": (pipe, "missing_image", "missing_image"),
-    "folder": (lambda path: (path.unlink(), path.mkdir()), "missing_image", "missing_image"),
-    "link out": (link_out, "outside_root", "outside_root"),
-    "endless link": (link_to_itself, "unreadable_file", "unreadable_file"),
+    "missing": (Path.unlink, "missing_file", "missing_file"),
+    "no bytes": (lambda path: path.write_bytes(b""), "bad_file", "bad_file"),
+    "cut": (cut, "bad_file", "bad_file"),
+    "no image": (lambda path: path.write_bytes(b"no image\xff\xd9"), "bad_file", "bad_file"),
+    "another kind": (lambda path: Image.open(path).save(path, "WEBP"), "bad_file", "bad_file"),
+    "huge file": (lambda path: os.truncate(path, 2 ** 40), "bad_file", "bad_file"),
+    "other size": (lambda path: picture(path, ROWS, COLS + 1), "bad_file", "bad_file"),
+    "pipe": (pipe, "missing_file", "missing_file"),
+    "folder": (lambda path: (path.unlink(), path.mkdir()), "missing_file", "missing_file"),
+    "link out": (link_out, "bad_file", "bad_file"),
+    "endless link": (link_to_itself, "missing_file", "missing_file"),
     "cut, but ended": (cut_and_ended, None, "corrupt_file"),
+    "long trailer": (lambda path: path.write_bytes(path.read_bytes() + b"SEFH" * 999), None, None),
+    "turned by a tag": (tag, None, None),
 }
 
 
@@ -289,24 +273,23 @@ def test_all_damaged_files_are_found_at_once(tmp_path):
         assert {line[1] for line in lines if line[0] == "download"} == {f"JPEGImages/{file}" for file in told}
 
 
-def test_upright_photographs_have_the_size_that_the_index_reads(ytvis):
+def test_an_unused_video_of_absurd_size_is_an_error_for_both(ytvis):
     root, data = ytvis
-    path = root / "JPEGImages" / "v1" / "00000.jpg"
-    picture(path, COLS, ROWS)                                # stored lying, with a tag that says: turn me
-    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
-    jpeg = path.read_bytes()
-    path.write_bytes(jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:])
-    assert YouTubeVISIndex(root).read_image(1, 0).shape == (ROWS, COLS, 3)
-    assert check("ytvis", root)[0] == check("ytvis", root, "--deep")[0] == 0
+    data["videos"].append({"id": 99, "height": 6000, "width": 8000, "file_names": ["v99/00000.jpg"]})
+    save(root, data)
+    code, report = check("ytvis", root)
+    assert code == 1 and kinds(report) == {"bad_record": 1}
+    with pytest.raises(ValueError, match="6000 x 8000, more than"):
+        YouTubeVISIndex(root)
 
 
 def crash(tasks):
-    if any("00001" in task.path for task in tasks):
+    if any("00001" in task.name for task in tasks):
         os._exit(1)
     return real_decode(tasks)
 
 
-real_decode = check_dataset.check_dataset_ytvis.check_files.__globals__["_decode_all"]
+real_decode = files._decode_all
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs processes that inherit the damage")
@@ -319,7 +302,7 @@ def test_a_file_that_ends_the_decoder_does_not_end_the_check(ytvis, monkeypatch)
 
 def test_names_reach_the_terminal_without_control_characters(ytvis, capsys):
     root, data = ytvis
-    data["videos"][0]["file_names"][0] = "v1/\x1b[2J\n\ud800.jpg"
+    data["videos"][0]["file_names"][0] = "v1/\x1b[2J\n.jpg"
     data["videos"][1]["file_names"][0] = "v2/\x1b[2J\n.jpg"
     fixes = root / "fix.txt"
     check("ytvis", save(root, data), "--fix-list", str(fixes))
@@ -376,13 +359,13 @@ def test_command_line_ends_with_the_code(ytvis, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["check_dataset.py", "ytvis", str(root)])
     with pytest.raises(SystemExit) as stopped:
         runpy.run_path(str(ROOT / "tools" / "check_dataset.py"), run_name="__main__")
-    assert stopped.value.code == 1 and "ERROR missing_image: 1" in capsys.readouterr().out
+    assert stopped.value.code == 1 and "ERROR missing_file: 1" in capsys.readouterr().out
 
 
-def test_every_kind_is_in_the_table():
-    sources = "".join(path.read_text() for path in (ROOT / "tools/dataset_check").glob("*.py"))
-    assert not [kind for kind in KINDS if f'"{kind}"' not in sources.replace(f'"{kind}": (', "")
-                and not kind.startswith("unknown_")]
+def test_every_kind_is_found_somewhere():
+    places = [*(ROOT / "tools/dataset_check").glob("*.py"), *(ROOT / "dataloaders").rglob("*.py")]
+    sources = "".join(path.read_text() for path in places)
+    assert not [kind for kind in KINDS if sources.count(f'"{kind}"') < 2 and not kind.startswith("unknown_")]
 
 
 # -- COCO
@@ -405,22 +388,18 @@ def segmentation(value):
 
 
 DAMAGED_COCO = {
-    "no polygon": (segmentation([]), {"empty_segmentation": 1}),
+    "box alone": (segmentation([]), {"bad_segmentation": 1}),
     "two points": (segmentation([[1, 1, 5, 5]]), {"bad_segmentation": 1}),
-    "odd": (segmentation([[1, 1, 5, 5, 9, 9, 3]]), {"bad_segmentation": 1}),
-    "no numbers": (segmentation([["a"] * 6]), {"bad_segmentation": 1}),
-    "not finite": (segmentation([[1, 1, float("nan"), 5, 9, 9]]), {"bad_segmentation": 1}),
-    "nothing": (segmentation(None), {"bad_segmentation": 1}),
-    "RLE cut": (segmentation({"size": [ROWS, COLS], "counts": "1"}), {"bad_segmentation": 1}),
-    "RLE of another size": (segmentation(compressed(box(cols=COLS + 1))), {"mask_size": 1}),
+    "no numbers": (segmentation([["a"] * 6]), {"bad_record": 1}),
+    "RLE of another size": (segmentation(compressed(box(cols=COLS + 1))), {"bad_segmentation": 1}),
     "unknown image": (annotation(0, image_id=99), {"unknown_image": 1}),
     "unknown category": (annotation(0, category_id=99), {"unknown_category": 1}),
     "annotation twice": (again("annotations"), {"duplicate_id": 1}),
     "image twice": (again("images"), {"duplicate_id": 1}),
-    "file twice": (lambda data: data["images"][0].update(file_name="2.jpg"), {"duplicate_file_name": 1}),
-    "up and out": (lambda data: data["images"][0].update(file_name="../2.jpg"), {"bad_file_name": 1}),
-    "absurd size": (lambda data: data["images"][0].update(height=10 ** 9), {"bad_size": 1}),
-    "missing": (lambda data: data["images"][0].update(file_name="9.jpg"), {"missing_image": 1}),
+    "file twice": (lambda data: data["images"][1].update(file_name="1.jpg"),
+                   {"duplicate_file_name": 1, "unknown_image": 2}),
+    "up and out": (lambda data: data["images"][0].update(file_name="../2.jpg"), {"bad_record": 1, "unknown_image": 2}),
+    "missing": (lambda data: data["images"][0].update(file_name="9.jpg"), {"missing_file": 1}),
 }
 
 
@@ -511,21 +490,21 @@ def add_line(path, text):
 
 T0, V0 = "data/t0/mask/00000000.png", "data/v0/origin/00000000.jpg"
 DAMAGED_VSPW = {
-    "mask gone": (lambda root: (root / T0).unlink(), {"missing_mask": 1}),
-    "mask cut": (lambda root: cut(root / T0), {"truncated_file": 1}),
-    "mask in colours": (lambda root: relabel(root / T0, np.zeros((ROWS, COLS, 3), np.uint8)), {"unreadable_file": 1}),
+    "mask gone": (lambda root: (root / T0).unlink(), {"missing_file": 1}),
+    "mask cut": (lambda root: cut(root / T0), {"bad_file": 1}),
+    "mask in colours": (lambda root: relabel(root / T0, np.zeros((ROWS, COLS, 3), np.uint8)), {"bad_file": 1}),
     "unknown label": (lambda root: relabel(root / T0, labelled(DOG, PERSON, CAR, 200)), {"unknown_label": 1}),
     "mask of another size": (lambda root: relabel(root / "data/t0/mask/00000001.png", labelled(CAR)[:-1]),
-                             {"mask_size": 1}),
-    "image gone": (lambda root: (root / V0).unlink(), {"missing_image": 1}),
-    "image of another size": (lambda root: picture(root / V0, ROWS - 1), {"image_size": 1}),
+                             {"bad_file": 1}),
+    "image gone": (lambda root: (root / V0).unlink(), {"missing_file": 1}),
+    "image of another size": (lambda root: picture(root / V0, ROWS - 1), {"bad_file": 1}),
     "list gone": (lambda root: (root / "minivspw_lists/train_0.txt").unlink(), {"missing_list": 1}),
     "lists gone": (lambda root: (root / "minivspw_lists").rename(root / "other"), {"missing_list": 8}),
     "no line": (lambda root: add_line(root / "minivspw_lists/test_1.txt", "v0"), {"bad_line": 1}),
     "line leaves the root": (lambda root: add_line(root / "minivspw_lists/test_1.txt", ".. ../mask/00000001.png"),
                              {"bad_line": 1}),
     "line of no file": (lambda root: add_line(root / "minivspw_lists/test_1.txt", "v3 v3/mask/00000007.png"),
-                        {"missing_mask": 1, "missing_image": 1}),
+                        {"missing_file": 2}),
     "line twice": (lambda root: add_line(root / "minivspw_lists/test_1.txt", "v3 v3/mask/00000001.png"),
                    {"duplicate_line": 1}),
     "video torn": (lambda root: add_line(root / "minivspw_lists/test_1.txt", "v0 v0/mask/00000002.png"),
@@ -535,7 +514,7 @@ DAMAGED_VSPW = {
     "video gone": (lambda root: add_line(root / "train.txt", "t9"), {"missing_video": 1}),
     "split twice": (lambda root: add_line(root / "train.txt", "t0"), {"bad_line": 1}),
     "video linked out": (lambda root: (root / "data/t0").rename(root / "t0")
-                         and (root / "data/t0").symlink_to(root / "t0"), {"outside_root": 1}),
+                         and (root / "data/t0").symlink_to(root / "t0"), {"bad_file": 1}),
 }
 
 
@@ -549,8 +528,8 @@ def test_damaged_vspw_is_found(vspw, case):
 
 def test_missing_mask_tells_its_lists(vspw):
     (vspw / T0).unlink()
-    told = only(check("vspw", vspw)[1], "missing_mask")
-    assert told == [f"{T0}: train_0.txt line 1 and 3 more"]
+    told = only(check("vspw", vspw)[1], "missing_file")
+    assert told == [f"{T0}: train_0.txt and 3 more"]
 
 
 # -- real data

@@ -81,7 +81,7 @@ def test_memory_and_training_report_the_peak_of_a_mode(mode):
     row, = run("memory", mode=mode)
     finite(row, "peak_mib")
     assert row["frames"] == 6
-    row, = run("training", mode=mode)
+    row, = run("train", mode=mode)
     finite(row, "step_s", "data_s", "samples_per_s", "samples_per_s_with_data", "peak_mib")
     assert row["samples_per_s_with_data"] < row["samples_per_s"]
 

@@ -115,6 +115,7 @@ def planted(monkeypatch):
     kinds = {name: Kind("file", lambda data: st.just(code), use) for name, (use, _) in PLANTED.items()}
     for module in (fuzz, targets, worker):
         monkeypatch.setattr(module, "KINDS", kinds)
+    monkeypatch.setattr(fuzz, "NAMES", tuple(kinds))
     monkeypatch.setattr(worker, "make_sandbox", small_sandbox)
     monkeypatch.setattr(targets, "SPECIAL", ("folder",))
     return kinds
@@ -122,14 +123,18 @@ def planted(monkeypatch):
 
 def test_the_tool_finds_everything_that_must_not_happen(tmp_path, planted, capsys):
     arguments = ["--output", str(tmp_path), "--seconds", "1", "--kinds", *planted, "--inputs", str(len(planted))]
-    assert fuzz.main(arguments) == 1
+    assert fuzz.main(fuzz.parse(arguments)) == 1
     failures = {file.stem.removesuffix("-1"): json.loads(file.read_text())["detail"]
                 for file in (tmp_path / "failures").iterdir()}
     assert failures.keys() == PLANTED.keys() - {"good", "refused"}
     for name, detail in failures.items():
         assert PLANTED[name][1] in detail, name
-    assert fuzz.main(["--replay", str(tmp_path / "failures" / "key-1.json")]) == 1
+    assert fuzz.main(fuzz.parse(["--replay", str(tmp_path / "failures" / "key-1.json")])) == 1
     assert "KeyError: 'x'" in capsys.readouterr().out
+
+
+def test_the_command_offers_every_kind():
+    assert tuple(KINDS) == fuzz.NAMES
 
 
 def test_the_seed_decides_every_input(sandbox):

@@ -1,4 +1,4 @@
-"""iou_study.py: Spearman against a slow loop, and the command on the demo data with and without a network."""
+"""iou_study.py: the command on the demo data with and without a network, and on the lines of a test."""
 import json
 
 import cv2
@@ -24,8 +24,11 @@ def test_a_constant_prediction_has_an_empty_correlation():
 
 
 def results_file(folder, lines):
+    """Lines of a test with the given predicted and true IoUs"""
     path = folder / "results.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    path.write_text("".join(json.dumps({
+        "run": 0, "class_id": 1, "class": "cat", "video": f"v{number}", "j": line["true_iou"], "f": line["true_iou"],
+        "vc": [], "vc_variant": "vipmt", "vc_window": 7, **line}) + "\n" for number, line in enumerate(lines)))
     return path
 
 

@@ -131,6 +131,19 @@ def test_an_episode_in_a_batch_says_what_it_says_alone(exact):
             torch.testing.assert_close(together[name][b:b + 1], alone[name], msg=name)
 
 
+def test_only_flips_of_rounding_noise_are_excused(fill):
+    """In float32 one position whose logit is noise may be read or not; a clear one may not differ."""
+    golden = np.full((2, 1, 1, 3, 3), 4.0)
+    golden[0, 0, 0, 0, 0] = 2e-4
+    ours = {name: torch.from_numpy(golden.copy()) for name in ("clip_logits", "frame_logits")}
+    case = Case("eval_c", FOLDER, fill, "float32", {"clip_logits": golden, "frame_logits": golden})
+    assert vipmt.flips_of_noise(case, ours) == 0
+    ours["clip_logits"][0, 0, 0, 0, 0] = -1e-4
+    assert vipmt.flips_of_noise(case, ours) == 1
+    ours["frame_logits"][1, 0, 0, 1, 1] = -4.0
+    assert vipmt.flips_of_noise(case, ours) == 0
+
+
 # -- the tool ---------------------------------------------------------------------------------------------------------
 
 class Toy:

@@ -4,99 +4,87 @@ In: single findings, in any order and number. Out: text, a report, the exit code
 learn from wrong data; a warning is worth a look and stops nothing.
 """
 import json
-import reprlib
 from collections import Counter, defaultdict
+
+from dataloaders.json_values import read_json
+from utils.files import atomic_file
 
 ERROR, WARNING = "error", "warning"
 CLEAN, PROBLEMS = 0, 1          # exit codes; 2, cannot be read at all, comes from utils.config.user_errors
 PRINTED, REPORTED = 5, 100      # examples of one kind on the screen and in the report
 
-KINDS = {
-    # the annotation file
-    "empty_list": (ERROR, "a list of the annotation file is empty: take the train split, it has annotations"),
-    "bad_record": (ERROR, "records without what they need: a JSON object, an integer id, its keys"),
-    "duplicate_id": (ERROR, "ids that occur twice"),
-    "bad_size": (ERROR, "sizes that are not [rows, columns] or absurdly large"),
-    "bad_file_name": (ERROR, "file names that are none or leave the data folder"),
-    "duplicate_file_name": (ERROR, "file names that occur twice"),
-    "shared_folder": (ERROR, "videos whose frames lie in another video's folder, or in several"),
-    "unknown_video": (ERROR, "annotations of a video that is not listed"),
-    "unknown_image": (ERROR, "annotations of an image that is not listed"),
-    "unknown_category": (ERROR, "annotations of a category that is not listed"),
-    "segmentation_count": (ERROR, "annotations whose segmentations are not one per frame"),
-    "bad_segmentation": (ERROR, "segmentations that are malformed"),
-    "empty_segmentation": (ERROR, "annotations without any polygon"),
-    "mask_size": (ERROR, "masks of another size than their video or image"),
-    "few_videos": (ERROR, "classes with too few videos: lower data.shots, add videos, or data.few_videos=repeat"),
-    "no_class": (ERROR, "annotation files that leave no class to learn from"),
-    # files
-    "missing_folder": (ERROR, "folders that do not exist: unpack the data set there"),
-    "missing_image": (ERROR, "images that do not exist: unpack or download them again"),
-    "missing_mask": (ERROR, "masks that do not exist: unpack or download them again"),
-    "empty_file": (ERROR, "files of 0 bytes: unpack or download them again"),
-    "truncated_file": (ERROR, "files without an end: unpack or download them again"),
-    "unreadable_file": (ERROR, "files that cannot be opened or decoded: unpack or download them again"),
-    "corrupt_file": (ERROR, "files that decode with damage: unpack or download them again"),
-    "absurd_file": (ERROR, "files beyond the limits, refused before decoding: replace them"),
-    "outside_root": (ERROR, "links that leave the data folder: move the files into it"),
-    "image_size": (ERROR, "images of another size than their annotations"),
-    "decoder_crash": (ERROR, "files that end the decoder: replace them"),
-    # MiniVSPW
-    "missing_list": (ERROR, "lists that do not exist: tools/make_minivspw_lists.py makes them"),
-    "bad_line": (ERROR, "lines of a list that cannot be used"),
-    "duplicate_line": (ERROR, "frames that a list names twice, or not in ascending order, video by video"),
-    "both_sides": (ERROR, "videos that a fold both trains on and tests"),
-    "missing_video": (ERROR, "videos of train.txt or val.txt without masks: unpack VSPW_480p completely"),
-    "unknown_label": (ERROR, "masks with labels that VSPW does not have"),
-    # warnings
-    "published_counts": (WARNING, "counts that differ from the published ones: is this a subset?"),
-    "category_name": (WARNING, "categories that YouTube-VIS 2019 calls otherwise"),
-    "empty_annotation": (WARNING, "annotations without a single pixel: never used"),
-    "empty_mask": (WARNING, "masks without a pixel: read as absent"),
-    "unused_category": (WARNING, "categories that no annotation shows"),
-    "unannotated_video": (WARNING, "videos without annotations: never used"),
-    "length": (WARNING, "videos whose 'length' is not their number of file names: not used"),
-    "empty_fold": (WARNING, "folds without a class to train on or to test: they cannot be run"),
-    "few_videos_shared": (WARNING, "classes with too few videos: their supports share videos (data.few_videos=repeat)"),
-    "missing_optional": (WARNING, "files that training and testing do not need"),
-    "frame_without_mask": (WARNING, "images without a mask: never used"),
-    "against_the_rule": (WARNING, "listed frames that show no class of the list with more than 100 pixels"),
-    "decoder_note": (WARNING, "files that decode with a remark, usually without harm"),
-}
+ERRORS = {
+    "empty_list": "lists of the annotation file without a record",
+    "bad_record": "records that are not what they should be",
+    "duplicate_id": "ids that occur twice",
+    "duplicate_name": "categories of one name: give them different names, or make them one",
+    "duplicate_file_name": "images that two records name",
+    "shared_folder": "videos whose frames lie in another video's folder",
+    "unknown_video": "annotations of a video that is not listed, or cannot be used",
+    "unknown_image": "annotations of an image that is not listed, or cannot be used",
+    "unknown_category": "annotations of a category that is not listed, or cannot be used",
+    "bad_segmentation": "masks that are malformed or do not fit their video or image",
+    "few_videos": "classes with too few videos: lower data.shots, add videos, or data.few_videos=repeat",
+    "no_class": "annotation files that leave no class to learn from",
+    "missing_folder": "folders that do not exist: unpack the data set there",
+    "missing_file": "images and masks that do not exist: unpack or download them again",
+    "bad_file": "images and masks that a run refuses: unpack, download or replace them",
+    "corrupt_file": "files that decode with damage: unpack or download them again",
+    "decoder_crash": "files that end the decoder: replace them",
+    "missing_list": "lists that do not exist: tools/make_minivspw_lists.py makes them",
+    "bad_line": "lines of a list that cannot be used",
+    "duplicate_line": "frames that a list names twice, or not in ascending order, video by video",
+    "both_sides": "videos that a fold both trains on and tests",
+    "missing_video": "videos of train.txt or val.txt without masks: unpack VSPW_480p completely",
+    "unknown_label": "masks with labels that VSPW does not have"}
+WARNINGS = {
+    "published_counts": "counts that differ from the published ones: is this a subset?",
+    "category_name": "categories that YouTube-VIS 2019 calls otherwise",
+    "empty_annotation": "annotations without a single pixel: never used",
+    "empty_mask": "masks without a pixel: read as absent",
+    "unused_category": "categories that no annotation shows",
+    "unannotated_video": "videos without annotations: never used",
+    "empty_fold": "folds without a class to train on or to test: they cannot be run",
+    "few_videos_shared": "classes with too few videos: their supports share videos (data.few_videos=repeat)",
+    "missing_optional": "files that training and testing do not need",
+    "frame_without_mask": "images without a mask: never used",
+    "against_the_rule": "listed frames that show no class of the list with more than 100 pixels",
+    "decoder_note": "files that decode with a remark, usually without harm"}
+KINDS = ERRORS | WARNINGS
 
 
 class Findings:
-    """All problems of one data set; `add` takes them as they come."""
+    """All problems of one data set; `add` takes them as they come, and is the `fault` of the data sets' readers."""
 
     def __init__(self):
         self.counts, self.examples = Counter(), defaultdict(list)
-        self.repairs = {}                  # (action, subject) -> reason, in the order found
+        self.repairs = {}                  # (leave-out | download, subject) -> reason, in the order found
         self.drops = defaultdict(set)      # list of the annotation file -> positions to leave out
+        self.left = defaultdict(set)       # the same -> ids
 
-    def add(self, kind, where, what="", repair=None, drop=None):
-        """kind: of KINDS; where, what: words; repair: (leave-out | download, subject); drop: (list, position)"""
-        severity, _ = KINDS[kind]
+    def add(self, kind, where, what="", drop=None, left=None, download=None):
+        """kind: of KINDS; where, what: words; drop: (list, position); left: (list, id); download: a file"""
         self.counts[kind] += 1
         if len(self.examples[kind]) < REPORTED:
             self.examples[kind].append(one_line(f"{where}: {what}" if what else where))
-        if severity == ERROR:
-            if repair:
-                self.repairs.setdefault(repair, f"{kind}: {what}" if what else kind)
-            if drop:
-                self.drops[drop[0]].add(drop[1])
+        if kind in ERRORS and (drop or left or download):
+            repair = ("download", download) if download else ("leave-out", where)
+            self.repairs.setdefault(repair, f"{kind}: {what}" if what else kind)
+            for found, place in ((drop, self.drops), (left, self.left)):
+                if found:
+                    place[found[0]].add(found[1])
 
-    def total(self, severity):
-        """Number of errors, or of warnings."""
-        return sum(count for kind, count in self.counts.items() if KINDS[kind][0] == severity)
+    def total(self, kinds):
+        """Number of findings among these kinds: ERRORS or WARNINGS."""
+        return sum(count for kind, count in self.counts.items() if kind in kinds)
 
     def exit_code(self, strict=False):
-        return PROBLEMS if self.total(ERROR) or (strict and self.total(WARNING)) else CLEAN
+        return PROBLEMS if self.total(KINDS if strict else ERRORS) else CLEAN
 
     def problems(self):
         """One dict per kind that occurs, errors first."""
-        order = [kind for kind in KINDS if self.counts[kind]]
-        return [{"kind": kind, "severity": KINDS[kind][0], "meaning": KINDS[kind][1], "count": self.counts[kind],
-                 "examples": self.examples[kind]} for kind in sorted(order, key=lambda kind: KINDS[kind][0] != ERROR)]
+        return [{"kind": kind, "severity": ERROR if kind in ERRORS else WARNING, "meaning": KINDS[kind],
+                 "count": self.counts[kind], "examples": self.examples[kind]} for kind in KINDS if self.counts[kind]]
 
     def text(self):
         """The problems as lines to print."""
@@ -106,28 +94,36 @@ class Findings:
             lines += [f"    {example}" for example in problem["examples"][:PRINTED]]
             if problem["count"] > PRINTED:
                 lines.append(f"    ... and {problem['count'] - PRINTED} more")
-        return "\n".join([*lines, f"{self.total(ERROR)} errors, {self.total(WARNING)} warnings"])
+        return "\n".join([*lines, f"{self.total(ERRORS)} errors, {self.total(WARNINGS)} warnings"])
 
     def write_repairs(self, path):
         """--fix-list: `action <tab> what <tab> reason` per line."""
-        with open(path, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write("# leave-out: remove from the annotations or lists; download: fetch or unpack this file again\n")
-            for (action, subject), reason in self.repairs.items():
-                file.write("\t".join(map(one_line, (action, subject, reason))) + "\n")
+        lines = ["\t".join(map(one_line, (*repair, reason))) for repair, reason in self.repairs.items()]
+        head = "# leave-out: remove from the annotations or lists; download: fetch or unpack this file again"
+        path.write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
+
+    def write_clean(self, source, target, references):
+        """The annotation file without what is to be left out, and without annotations of that  ->  records left out
+
+        references: {list: the annotations' key that names its ids}
+        """
+        document = read_json(source, None, lambda path, what: ValueError(f"{path}: {what}.\n  Download it again."))
+        names = ("annotations", *references)
+        before = sum(len(document[name]) for name in names)
+        for name in names:
+            document[name] = [record for i, record in enumerate(document[name])
+                              if i not in self.drops[name] and record["id"] not in self.left[name]]
+        for name, key in references.items():
+            ids = {record["id"] for record in document[name]}
+            document["annotations"] = [record for record in document["annotations"] if record[key] in ids]
+        with atomic_file(target, "w") as file:
+            json.dump(document, file)
+        return before - sum(len(document[name]) for name in names)
 
 
 def one_line(text):
     """Control characters and lone surrogates as escapes: names from files reach a terminal and a list of lines."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def shown(value):
-    """Whatever the file holds  ->  a short text without control characters"""
-    if isinstance(value, str):
-        return repr(value if len(value) <= 200 else value[:200] + "...")
-    if isinstance(value, int) and value.bit_length() > 200:
-        return f"an integer of {value.bit_length()} bits"       # Python refuses to print very long ones
-    return reprlib.repr(value)
 
 
 def table(rows):
@@ -159,7 +155,3 @@ def check_class_sizes(rows, shots, rule, findings, unit="videos"):
             side = "".join(f", {key} {row[key]}" for key in ("fold", "side") if key in row)
             findings.add(kind, f"{row['class']} (id {row['id']}{side})",
                          f"{row['videos']} usable {unit}, {shots} shots need {shots + 1}")
-
-
-def write_report(path, report):
-    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -22,13 +22,13 @@ from pathlib import Path
 from utils.command_line import Parser
 from utils.config import add_config_arguments, load_config, user_errors
 
-NAMES = ("network", "end_to_end", "parts", "memory", "precision", "training", "metrics", "index", "floor")
+NAMES = ("network", "end_to_end", "parts", "memory", "precision", "train", "metrics", "index", "floor")
 
 
 def run_job(name, settings):
     """One job, in the process that calls this  ->  its rows, what they include in words"""
     from tools.workshop.benchmarking.bench import Bench
-    file = name if name in ("training", "metrics", "index", "floor") else "jobs"
+    file = {"train": "training", "metrics": "metrics", "index": "index", "floor": "floor"}.get(name, "jobs")
     job = getattr(import_module(f"tools.workshop.benchmarking.{file}"), name)
     return job(Bench(settings)), " ".join(cleandoc(job.__doc__).partition("\n\n")[0].split())
 
@@ -39,7 +39,7 @@ def variants(name, args):
     if name == "memory":
         return [{"mode": mode, "frames": frames} for mode, frames in (
             ("ours", args.frames), ("ours", args.long), ("reference", args.frames))]
-    if name == "training":
+    if name == "train":
         return [{"mode": mode, **one} for mode in ("reference", "ours")
                 for one in (precisions if mode == "ours" and args.device == "cuda" else [{"precision": "fp32"}])]
     return [{}] if name in ("precision", "metrics", "index") else precisions

@@ -13,20 +13,47 @@ Hypothesis draws the inputs from a seed (fuzzing/strategies.py); what is fed to 
 correct files are in fuzzing/sandbox.py, the process that reads in fuzzing/worker.py, and what it may not do in
 fuzzing/guard.py.
 """
+import sys
+from pathlib import Path
+
+from utils.command_line import Parser, say
+from utils.config import user_errors
+
+NAMES = ("train.json", "rle", "coco", "jpeg", "mask", "list", "config", "override", "checkpoint", "resume", "episodes",
+         "results", "check ytvis", "check coco", "check vspw", "support", "cache")
+
+
+def parse(arguments=None):
+    parser = Parser(__doc__)
+    parser.add_argument("--output", type=Path, default=Path("output/fuzz"), help="folder of failures (output/fuzz)")
+    parser.add_argument("--inputs", type=int, default=2800, help="in all, shared evenly among the kinds (2800)")
+    parser.add_argument("--kinds", nargs="+", choices=NAMES, default=NAMES, help="of input (all)")
+    parser.add_argument("--seed", type=int, default=0, help="decides every input")
+    parser.add_argument("--seconds", type=float, default=10, help="one input may compute (10), or wait six times")
+    parser.add_argument("--megabytes", type=int, default=2048, help="the process may take for its inputs (2048)")
+    parser.add_argument("--replay", nargs="+", metavar="FILE", help="kept failures, instead of new inputs")
+    args = parser.parse_args(arguments)
+    if min(args.inputs, args.seconds, args.megabytes) <= 0:
+        parser.error("--inputs, --seconds and --megabytes have to be positive")
+    return args
+
+
+if __name__ == "__main__":
+    parsed = parse()
+    say("loading PyTorch")
+
+# Only now, since it takes seconds: help and mistakes on the command line answer at once.
 import base64
 import json
-import sys
 import tempfile
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from tqdm import tqdm
 
 from tools.workshop.fuzzing.targets import KINDS, Mutant, mutants
 from tools.workshop.fuzzing.worker import ENDED, OUTCOMES, Worker
-from utils.command_line import Parser
-from utils.config import user_errors
 
 
 def keep(output, mutant, number, detail):
@@ -98,23 +125,7 @@ def replay(files, worker):
     return counts
 
 
-def parse(arguments):
-    parser = Parser(__doc__)
-    parser.add_argument("--output", type=Path, default=Path("output/fuzz"), help="folder of failures (output/fuzz)")
-    parser.add_argument("--inputs", type=int, default=2800, help="in all, shared evenly among the kinds (2800)")
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of input (all)")
-    parser.add_argument("--seed", type=int, default=0, help="decides every input")
-    parser.add_argument("--seconds", type=float, default=10, help="one input may compute (10), or wait six times")
-    parser.add_argument("--megabytes", type=int, default=2048, help="the process may take for its inputs (2048)")
-    parser.add_argument("--replay", nargs="+", metavar="FILE", help="kept failures, instead of new inputs")
-    args = parser.parse_args(arguments)
-    if min(args.inputs, args.seconds, args.megabytes) <= 0:
-        parser.error("--inputs, --seconds and --megabytes have to be positive")
-    return args
-
-
-def main(arguments=None):
-    args = parse(arguments)
+def main(args):
     with user_errors(), tempfile.TemporaryDirectory(prefix="fuzz_") as folder:
         worker = Worker(Path(folder), args.seconds, args.megabytes)
         each = -(-args.inputs // len(args.kinds))
@@ -129,4 +140,4 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(parsed))

@@ -15,9 +15,9 @@ COLUMNS = ("frame", "time", "predicted_iou", "remembered", "area")
 class ResultFolder:
     """`with ResultFolder(output, fps) as results: results.add(...)` for every frame; the film gets its name at the end.
 
-    fps: of the film; soft: also probabilities as grey PNGs; max_side: longest side of the film, None or 0: the frames';
-    with_film: False leaves the film out, which takes most of the time at HD sizes. An earlier result in the same folder
-    is removed first.
+    The film shows each frame at its time, the last one for 1 / fps seconds. soft: also probabilities as grey PNGs;
+    max_side: longest side of the film, None or 0: the frames'; with_film: False leaves the film out. An earlier result
+    in the same folder is removed first.
     """
 
     def __init__(self, output, fps, soft=False, max_side=None, with_film=True):
@@ -25,7 +25,7 @@ class ResultFolder:
         remove_earlier(self.output)
         for name in ("masks", "soft") if soft else ("masks",):
             (self.output / name).mkdir(parents=True, exist_ok=True)
-        self.film, self.film_size = Film(self.output / "overlay", fps) if with_film else None, None
+        self.film, self.film_size, self.begin = Film(self.output / "overlay", fps) if with_film else None, None, None
         self.table = open(self.output / "frames.csv", "w", newline="", encoding="utf-8")
         self.rows = csv.writer(self.table, lineterminator="\n")
         self.rows.writerow(COLUMNS)
@@ -41,7 +41,8 @@ class ResultFolder:
             Image.fromarray(grey).save(self.output / "soft" / name)
         if self.film:
             self.film_size = self.film_size or scaled(mask.shape, self.max_side)
-            self.film.add(overlay(*fit(frame.image, mask, self.film_size))[None])
+            self.begin = frame.time if self.begin is None else self.begin
+            self.film.add(overlay(*fit(frame.image, mask, self.film_size))[None], [frame.time - self.begin])
         iou = "" if prediction.iou is None else f"{prediction.iou:.4f}"
         self.rows.writerow([frame.index, f"{frame.time:.3f}", iou, int(prediction.remembered), int(mask.sum())])
         self.table.flush()

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from models import get_method
-from tools.workshop.benchmarking.data import Video
+from tools.workshop.benchmarking.data import RECORDED, Video
 from tools.workshop.reference_mode import ReferenceNetwork, ReferenceSegmenter
 from utils.checkpoint import load_checkpoint, load_weights
 from utils.config import load_config
@@ -35,7 +35,7 @@ class Bench:
         self.cfg.memory.min_iou = 0.0           # every frame is remembered: memory is full from the third clip on
         self.cfg.memory.keep = max(s.frames, self.cfg.memory.keep)      # then both modes draw the same frames
         self.method = get_method(self.cfg.model.method)
-        self.recorded = (90, 160) if s.quick else (720, 1280)           # most videos of YouTube-VIS
+        self.recorded = (90, 160) if s.quick else RECORDED
 
     def allocate(self, mode):
         """Before a turn of ours or of the reference: how the C library treats freed memory, as settings.allocator says.

@@ -54,7 +54,7 @@ def training_batches(bench):
         yield from get_task("fewshot").train_batches(cfg, build_index(cfg), 1, 0)
 
 
-def training(bench):
+def train(bench):
     """Forward, backward and Adam on one batch in memory, each mode in a process of its own; the reference in float32.
     data: reading, decoding and augmenting one batch in one process; with data: one after the other. peak: weights and
     optimiser included; share: of the reference's."""

@@ -14,8 +14,7 @@ from PIL import Image
 from torch import nn
 
 from dataloaders import build_index
-from dataloaders.fewshot.episode_file import list_text
-from dataloaders.fewshot.episode_list import drawn_entries, list_header
+from dataloaders.fewshot.episode_list import drawn_entries, list_header, list_text
 from dataloaders.fewshot.streaming import TestEpisodes
 from tools.demo_data.coco import write_demo_coco
 from tools.demo_data.minivspw import write_demo_minivspw

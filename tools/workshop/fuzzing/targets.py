@@ -1,8 +1,9 @@
 """What fuzz.py feeds to whom: kinds of input, each with its correct files, its strategy and its reader."""
+import io
 import json
 import os
 import shutil
-from argparse import Namespace
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from itertools import islice
 
@@ -11,8 +12,6 @@ from hypothesis import strategies as st
 from dataloaders import build_index, get_task
 from dataloaders.fewshot.episode_list import result_entries
 from dataloaders.own.supports import read_supports
-from tools.check_dataset import CHECKS
-from tools.dataset_check.findings import Findings
 from tools.workshop.fuzzing import strategies as make
 from tools.workshop.fuzzing.sandbox import ANNOTATIONS, cached_index, data_config, episode_config, network, training
 from utils.checkpoint import load_trained, load_weights
@@ -98,7 +97,7 @@ def look_at(index, class_ids):
         index.class_name(class_id)
         for video in index.videos(class_id):
             index.video_name(video)
-            for frame in getattr(index, "scored_frames", index.frames)(video, class_id)[:8].tolist():
+            for frame in index.scored_frames(video, class_id)[:8].tolist():
                 index.file_name(video, frame)
                 assert index.read_mask(video, frame, class_id).shape == index.size(video)
                 assert index.read_image(video, frame).shape == (*index.size(video), 3)
@@ -109,13 +108,16 @@ def use_cache(sandbox, mutant):
 
 
 def use_check(sandbox, mutant):
-    """Damaged data is what it is for: problems are findings, and only what is no such JSON at all is refused."""
-    dataset, findings = mutant.file.split("/")[0], Findings()
-    args = Namespace(root=sandbox / dataset, annotations=ANNOTATIONS[dataset], deep=False, workers=1, shots=1,
-                     few_videos="error")
-    tables = CHECKS[{"minivspw": "vspw"}.get(dataset, dataset)](args, findings)
-    json.dumps([tables, findings.problems()]).encode()
-    findings.text().encode()
+    """Damaged data is what it is for: problems are findings, and only what is no such file at all is refused."""
+    from tools import check_dataset
+    dataset, said = mutant.file.split("/")[0], io.StringIO()
+    try:
+        with redirect_stdout(said), redirect_stderr(said):
+            check_dataset.main([{"minivspw": "vspw"}.get(dataset, dataset), str(sandbox / dataset), "--shots", "1",
+                                "--annotations", ANNOTATIONS[dataset], "--workers", "1"])
+    except SystemExit:
+        raise ValueError(said.getvalue()) from None
+    said.getvalue().encode()
 
 
 def use_support(sandbox, mutant):

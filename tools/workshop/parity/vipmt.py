@@ -41,7 +41,9 @@ LIMITS = {
                 "grad_norm": Limit(value=1e-2), "gradient": Limit(rms=5e-2)},
 }
 UNDECIDED = 1e-4        # class margins below this are rounding noise in float32
-CLEAR = 1e-3            # where they are above, float32 decides as float64 does
+CLEAR = 1e-3            # where margins and mask logits are above, float32 decides as float64 does
+AFTER_A_FLIP = Limit(rms=1e-2, flips=50)        # one position more or less that an attention reads
+BEFORE_LAYERS = ("backbone", "query_feat", "support_feat", "prior", "init_out", "aug_supp")
 
 
 # -- the released network ---------------------------------------------------------------------------------------------
@@ -76,10 +78,15 @@ def forward(case):
     query, _, support, masks = as_tensors(case, case.fill.episode(case.letter))
     with torch.no_grad():
         arrays = every_part(step.model.eval(), query, support, masks, spec["n_support"])
-    found = {}
+    found, flips = {}, flips_of_noise(case, arrays) if case.dtype == "float32" else 0
+    if flips:
+        print(f"{case.name}  {flips} positions of layer masks with a logit below {CLEAR} are taken the other way: what "
+              f"follows from them may deviate by {AFTER_A_FLIP.rms} rms")
     for name, value in arrays.items():
         stored = [case.arrays[key].dtype for key in (name, f"{name}_sample") if key in case.arrays]
         found[name] = Found(value, limits["exact" if np.float64 in stored else "rounded"])
+        if flips and not name.startswith(BEFORE_LAYERS):
+            found[name].limit = AFTER_A_FLIP
     clear = np.abs(np.diff(arrays["out_low"].numpy(), axis=2)) >= CLEAR
     found["clip_logits"].threshold = found["frame_logits"].threshold = 0
     found["min_abs_logit"].scale = float(arrays["clip_logits"].double().square().mean().sqrt())  # a difference of such
@@ -87,6 +94,18 @@ def forward(case):
     if case.dtype == "float32":
         found["ssm"].keep = np.broadcast_to(clear, found["ssm"].value.shape)
     return found | {"mask_shape": Found(arrays["mask"].shape, EXACT)}
+
+
+def flips_of_noise(case, arrays):
+    """How many positions of the layers' masks differ from the golden ones; 0 if a clear one is among them"""
+    count = 0
+    for name in {"clip_logits", "frame_logits"} & case.arrays.keys():
+        golden = case.arrays[name]
+        differ = (arrays[name].numpy() >= 0) != (golden >= 0)
+        if (np.abs(golden[differ]) > CLEAR).any():
+            return 0
+        count += int(differ.sum())
+    return count
 
 
 def every_part(model, query, support, masks, shots):
