@@ -1,11 +1,8 @@
-"""The project root on the path, one thread, no display: what every test needs."""
+"""The project root as folder, one thread, no display: what every test needs; and what many of them share."""
 import os
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-os.chdir(ROOT)      # paths in config files are relative to the root
+os.chdir(Path(__file__).resolve().parents[1])      # paths in config files are relative to the root
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")     # two processes of one thread each: waiting threads would spin
 
