@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from fake_index import FakeIndex, small_config, with_few_videos
+from material import FakeIndex, small_config, with_few_videos
 
 import test as test_script
 from dataloaders import build_index

@@ -195,7 +195,7 @@ def run(monkeypatch, root, output, *arguments):
     return load_checkpoint(output / "last.pth")
 
 
-def test_resume_draws_the_same_noise_and_the_checkpoint_serves_as_iou_net_weights(monkeypatch, demo_root, tmp_path):
+def test_resume_draws_the_same_noise_and_its_file_serves_as_iou_net_weights(monkeypatch, demo_root, tmp_path, no_pages):
     whole = run(monkeypatch, demo_root, tmp_path / "whole")
     run(monkeypatch, demo_root, tmp_path / "halves", "train.epochs=1")
     halves = run(monkeypatch, demo_root, tmp_path / "halves", "--resume")

@@ -1,13 +1,12 @@
 """tools/explain.py: the attention it shows is the model's, the page needs nothing but itself, mistakes are named."""
 import re
 import sys
-from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from material import episode_of, model_of, segmented, segmenter_of
+from material import Parsed, episode_of, model_of, segmented, segmenter_of
 
 from dataloaders import build_index
 from dataloaders.episode import Clip
@@ -47,31 +46,6 @@ def page(monkeypatch, demo_root, tmp_path):
         args = explain.parse_arguments()
         return explain.explain(args, load_config(args.config, args.overrides)).read_text(encoding="utf-8")
     return write
-
-
-class Parsed(HTMLParser):
-    """Images, links, ids and tags of a page; tags that do not close are an error."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.images, self.links, self.ids, self.tags, self.open = [], [], [], set(), []
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        self.tags.add(tag)
-        self.images += [attributes] if tag == "img" else []
-        self.links += [attributes["href"]] if "href" in attributes else []
-        self.ids += [attributes["id"]] if "id" in attributes else []
-        if tag not in ("img", "meta"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.add(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
 
 
 # -- the attention is the model's -----------------------------------------------------------------------------------
