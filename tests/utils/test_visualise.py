@@ -129,3 +129,15 @@ def test_an_unfinished_video_leaves_no_film(tmp_path):
         write(clip, masks)
         raise KeyboardInterrupt
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_no_name_out_of_data_leads_out_of_the_folder(tmp_path):
+    """Of a category or a video; and two names never share a file."""
+    episode, clip, masks = video(False)
+    for name in ("../../escaped", "/escaped", "a/b", "a%2Fb", "a.mp4", "a"):
+        episode.class_name = episode.video = name
+        with recording(episode, tmp_path / "masks", tmp_path / "films", restore) as write:
+            write(clip, masks)
+    assert len(list((tmp_path / "masks" / "run2").glob("*/*/*.png"))) == 6 * 7
+    assert len(list((tmp_path / "films" / "run2").glob("*/*.mp4"))) == 6
+    assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 6 * 8

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from utils.evaluation.metrics import boundary
+from utils.files import safe_name
 from utils.pictures.film import Film
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -65,8 +66,10 @@ def recording(episode, masks_folder=None, films_folder=None, restore=None):
     brought to the masks' size by restore(values (T, H, W), original_size) where that is the original one. The film
     appears once the video is complete; if it stops before its end there is none.
     """
-    below, names = Path(f"run{episode.run}") / episode.class_name / episode.video, iter(episode.frames)
-    with Film(Path(films_folder) / below) if films_folder else nullcontext() as film:
+    below = Path(f"run{episode.run}") / safe_name(episode.class_name) / safe_name(episode.video)
+    names = iter(episode.frames)
+    film_path = films_folder and Path(films_folder, below.with_name(f"{below.name}.mp4"))
+    with Film(film_path) if films_folder else nullcontext() as film:
         def write(clip, masks):
             if masks_folder:
                 for mask, name in zip(masks, names, strict=False):
