@@ -145,3 +145,22 @@ def size_of(start):
         size = int.from_bytes(start[4:4 + width]) - (1 << 7 * width)
         return 0 if size == (1 << 7 * width) - 1 else 4 + width + size          # all ones: a live recording
     return 8 + int.from_bytes(start[4:8], "little") if start[:4] == b"RIFF" else 0
+
+
+def picture_at(path, seconds):
+    """What players show at a moment, from the beginning of the film  ->  (H, W, 3) uint8 RGB"""
+    for jump in (True, False):                                 # some containers cannot jump, or land too late
+        with opened(path) as (film, stream):
+            begin, shown = (film.start_time or 0) / av.time_base, None
+            try:
+                if jump:
+                    film.seek(round((begin + seconds) * av.time_base))
+                for picture in pictures(film, stream, []):
+                    if shown and (picture.time or 0) - begin > seconds + 1e-3:
+                        break
+                    shown = picture
+            except (av.FFmpegError, OSError):
+                continue
+            if shown and (not jump or (shown.time or 0) - begin <= seconds + 1e-3):
+                return upright(shown)
+    raise ValueError(f"{path}: nothing can be read at {seconds:.2f} s.\n  Choose another moment")
