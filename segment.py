@@ -23,24 +23,62 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from utils.command_line import Parser, bar_hidden, say
+from utils.config import apply_overrides, check_config, load_config, user_errors
+
+
+def parse_arguments():
+    parser = Parser(__doc__)
+    parser.add_argument("--support", required=True, metavar="FOLDER", help="images with masks: what to segment")
+    parser.add_argument("--video", required=True, help="film, folder of frames, or number of a camera")
+    parser.add_argument("--checkpoint", metavar="FILE", help="of train.py or tools/convert_released.py")
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder of the result")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th frame")
+    parser.add_argument("--start", metavar="TIME", help="first frame: seconds (12.5), or a frame's number (300f)")
+    parser.add_argument("--end", metavar="TIME", help="the frame before which it ends, as --start")
+    parser.add_argument("--fps", type=float, help="frames per second of a folder of frames (6), or of a film that lies")
+    parser.add_argument("--shots", type=int, metavar="K", help="only the first K images of the support folder")
+    parser.add_argument("--object", type=int, metavar="N", help="object number in the masks; default: all but 0")
+    parser.add_argument("--category", metavar="NAME", help="label in files of LabelMe or COCO with several")
+    parser.add_argument("--threshold", type=float, default=0.5, metavar="P",
+                        help="probability above which a pixel is object (0.5); memory is always cut at 0.5")
+    parser.add_argument("--soft", action="store_true", help="also probabilities, soft/00000.png: grey, 255 is certain")
+    parser.add_argument("--max-side", type=int, default=1280, metavar="PIXELS",
+                        help="longer side of the film at most (1280; 0: as the video); masks keep the video's size")
+    parser.add_argument("--no-film", action="store_true", help="no overlay film; in HD it takes most of the time")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is a GPU")
+    parser.add_argument("--config", action="append", default=[], metavar="FILE",
+                        help="instead of the config in the checkpoint; repeat it to lay one over the other")
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="changes a key, e.g. memory.min_iou=0.6")
+    args = parser.parse_intermixed_args()
+    if args.max_side < 0:
+        raise ValueError(f"--max-side {args.max_side}: expected pixels, or 0 for the size of the video")
+    return args
+
+
+if __name__ == "__main__":
+    with user_errors():
+        arguments = parse_arguments()
+    say("loading PyTorch")
+
+# Only now, since it takes seconds: help and mistakes on the command line answer at once.
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from dataloaders.fewshot.sampling import rng_for
+from dataloaders.episode import Clip, SupportSet
 from dataloaders.own.supports import read_supports
 from dataloaders.own.video import Frame, as_frames, clips_of, open_video
 from dataloaders.picture import as_mask, as_picture
 from dataloaders.transforms import TestTransform, undo_letterbox
 from models import get_method
-from models.vipmt.memory import NEEDS_TRUTH
-from utils.checkpoint import atomic_file, fingerprint, load_checkpoint, load_weights
-from utils.command_line import Parser, bar_hidden
-from utils.config import apply_overrides, load_config, user_errors
-from utils.evaluation.evaluate import warn_of_other_config
+from utils.checkpoint import load_checkpoint, load_weights
+from utils.evaluation.results import warn_of_other_config
+from utils.files import atomic_file, fingerprint
 from utils.logger import get_logger, setup_logger
 from utils.pictures.result_folder import ResultFolder
-from utils.runtime import prepare_runtime
+from utils.runtime import choose_device, prepare_runtime
+from utils.seeds import rng_for
 
 GET_CHECKPOINT = """`make demo` trains a small one within minutes, for its synthetic videos: output/demo/fold1/last.pth.
   For real ones train on YouTube-VIS (python train.py --config config/vipmt/ytvis.yaml --fold 1), or convert the weights
@@ -52,15 +90,24 @@ class FramePrediction:
     """What is known of one frame.
 
     index: its number in the video; mask (H, W) bool and margin (H, W) float32, object minus background logit, at the
-    frame's own size; iou: predicted by IoUNet, None without one; remembered: whether later clips may read it from
-    memory; frame: dataloaders.own.video.Frame, with its time and image
+    frame's own size; values: what else the method says of it, {name: number}; frame: dataloaders.own.video.Frame, with
+    its time and image
     """
     index: int
     mask: np.ndarray
     margin: np.ndarray
-    iou: float | None
-    remembered: bool
+    values: dict
     frame: Frame
+
+    @property
+    def iou(self):
+        """As the method predicts it, None where it does not"""
+        return self.values.get("pred_iou")
+
+    @property
+    def remembered(self):
+        """Whether later clips may read it from memory"""
+        return bool(self.values.get("remembered", False))
 
     @property
     def probability(self):
@@ -78,9 +125,7 @@ class Segmenter:
     def __init__(self, model, cfg, threshold=0.5, amp=None):
         if not 0 < threshold < 1:
             raise ValueError(f"--threshold {threshold}: expected a probability between 0 and 1, both excluded")
-        if cfg.memory.select in NEEDS_TRUTH:
-            raise ValueError(f"memory.select: {cfg.memory.select} needs true masks, which your video has not.\n"
-                             "  Set memory.select=predicted")
+        check_config(cfg, truth=False)
         self.model, self.cfg, self.amp, self.support = model, cfg, amp, None
         self.least_margin = math.log(threshold / (1 - threshold))            # 0 for 0.5: a tie is background
         self.transform = TestTransform(cfg.data.size, cfg.data.mask_resize)
@@ -91,10 +136,8 @@ class Segmenter:
 
         device: cpu | cuda; config: YAML files instead of the config in the checkpoint; overrides: "key.sub=value", ...
         """
-        if str(device).startswith("cuda") and not torch.cuda.is_available():
-            raise ValueError(f"--device {device}: PyTorch sees no GPU here; use --device cpu or check nvidia-smi")
         weights, cfg = read_checkpoint(path, config, overrides)
-        method, device = get_method(cfg.model.method), torch.device(device)
+        method, device = get_method(cfg.model.method), torch.device(choose_device(device))
         model = method.build(cfg)
         load_weights(model, weights, path)
         if cfg.speed.compile:
@@ -138,19 +181,19 @@ class Segmenter:
         if self.support is None:
             raise ValueError("Segmenter: what shall be segmented?\n  Call set_support(images, masks) first")
         rng = rng_for(self.cfg.seed, "memory", "segment") if rng is None else rng
-        segmenter = get_method(self.cfg.model.method).VideoSegmenter(
-            self.model, *self.support, memory=self.cfg.memory, rng=rng, amp=self.amp)
+        segmenter = get_method(self.cfg.model.method).Segmenter(
+            self.model, SupportSet(*self.support), self.cfg, rng=rng, amp=self.amp)
         return self._stream(segmenter, clips_of(as_frames(video), self.cfg.data.clip_length))
 
     def _stream(self, segmenter, clips):
         for clip in clips:
             images, _ = self.transform([f.image for f in clip], [np.zeros(f.image.shape[:2], bool) for f in clip])
-            said = segmenter(images)
+            images = Clip(images)
+            prediction = segmenter(segmenter.prepare(images), images)
             for t, frame in enumerate(clip):
-                margin = undo_letterbox(said.margins[t:t + 1], frame.image.shape[:2])[0].cpu().numpy()
-                iou = None if said.ious is None else float(said.ious[t])
-                yield FramePrediction(frame.index, margin > self.least_margin, margin, iou, bool(said.remembered[t]),
-                                      frame)
+                margin = undo_letterbox(prediction.margins[0, t:t + 1], frame.image.shape[:2])[0].cpu().numpy()
+                values = {name: column[t].item() for name, column in prediction.per_frame.items()}
+                yield FramePrediction(frame.index, margin > self.least_margin, margin, values, frame)
 
 
 def read_checkpoint(path, config, overrides):
@@ -218,41 +261,12 @@ def sentence(summary, output):
             f"frames/s; {judged}. {output}: {', '.join(files)}")
 
 
-def parse_arguments():
-    parser = Parser(__doc__)
-    parser.add_argument("--support", required=True, metavar="FOLDER", help="images with masks: what to segment")
-    parser.add_argument("--video", required=True, help="film, folder of frames, or number of a camera")
-    parser.add_argument("--checkpoint", metavar="FILE", help="of train.py or tools/convert_released.py")
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder of the result")
-    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th frame")
-    parser.add_argument("--start", metavar="TIME", help="first frame: seconds (12.5), or a frame's number (300f)")
-    parser.add_argument("--end", metavar="TIME", help="the frame before which it ends, as --start")
-    parser.add_argument("--fps", type=float, help="frames per second of a folder of frames (6), or of a film that lies")
-    parser.add_argument("--shots", type=int, metavar="K", help="only the first K images of the support folder")
-    parser.add_argument("--object", type=int, metavar="N", help="object number in the masks; default: all but 0")
-    parser.add_argument("--category", metavar="NAME", help="label in files of LabelMe or COCO with several")
-    parser.add_argument("--threshold", type=float, default=0.5, metavar="P",
-                        help="probability above which a pixel is object (0.5); memory is always cut at 0.5")
-    parser.add_argument("--soft", action="store_true", help="also probabilities, soft/00000.png: grey, 255 is certain")
-    parser.add_argument("--max-side", type=int, default=1280, metavar="PIXELS",
-                        help="longer side of the film at most (1280; 0: as the video); masks keep the video's size")
-    parser.add_argument("--no-film", action="store_true", help="no overlay film; in HD it takes most of the time")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--config", action="append", default=[], metavar="FILE",
-                        help="instead of the config in the checkpoint; repeat it to lay one over the other")
-    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="changes a key, e.g. memory.min_iou=0.6")
-    args = parser.parse_intermixed_args()
-    if args.max_side < 0:
-        raise ValueError(f"--max-side {args.max_side}: expected pixels, or 0 for the size of the video")
-    return args
-
-
-def main():
-    args = parse_arguments()
+def main(args=None):
+    args = args or parse_arguments()
     setup_logger()
     print(run(args))
 
 
 if __name__ == "__main__":
     with user_errors():
-        main()
+        main(arguments)

@@ -1,4 +1,4 @@
-"""Every test episode of a fold through a trained model: results.jsonl, and J, F and VC7 as a table.
+"""Every test video of a split through a trained model: results.jsonl, and J, F and VC7 as a table.
 
     python test.py --config config/vipmt/ytvis.yaml --fold 1
     python test.py --fold all --checkpoint fold1.pth fold2.pth fold3.pth fold4.pth --output output/table1
@@ -9,159 +9,161 @@ An interrupted test (Ctrl-C or SIGTERM: exit status 75) continues where it stopp
 in results.jsonl are not run again.
 """
 import sys
+from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import torch
-
-from dataloaders import build_index, build_listed_runs, build_runs_loader, data_fingerprint
-from dataloaders.fewshot.episode_list import EpisodeList, read_episode_list
-from dataloaders.fewshot.sampling import rng_for
-from dataloaders.transforms import undo_letterbox
-from models import get_method
-from models.vipmt.build import read_iou_net, with_iou_net
-from tools.report import refresh_report
-from utils.checkpoint import load_trained, load_weights
-from utils.command_line import Parser
-from utils.config import add_config_arguments, load_config, split_overrides, user_errors
-from utils.distributed import is_main, processes, rank, world_size
-from utils.evaluation.evaluate import (
-    collect_results,
-    describe_test,
-    evaluate,
-    key_of,
-    open_results,
-    warn_of_other_config,
-)
-from utils.evaluation.tables import FOLDS, class_table, paper_table, summary
-from utils.logger import describe_run, get_logger, setup_logger
-from utils.pictures.overlay import recording
-from utils.runtime import prepare_runtime
-from utils.training.stopping import STOPPED, Stopped, StopRequest
-
-
-@dataclass
-class FoldTest:
-    """What is tested in one fold: files of weights, of another IoUNet or None, a list of episodes or None (drawn)."""
-    fold: int
-    checkpoint: Path
-    iou_net: str | None
-    episodes: EpisodeList | None
-    output: Path
-
-
-def plan(args, cfg):
-    """Command line and config  ->  list of FoldTest, none of them with a wrong file: that is found now, not later"""
-    lists = [read_episode_list(file) for file in args.episodes]
-    folds = FOLDS if args.fold == "all" else (int(args.fold),) if args.fold else tuple(one.fold for one in lists)
-    if len(lists) not in (0, len(folds)) or len(set(folds)) < len(folds):
-        raise ValueError(f"--episodes: {len(lists)} files for folds {folds}; name one per fold, in order")
-    base = Path("output", cfg.name)
-    files = args.checkpoint or [base / f"fold{fold}" / f"{cfg.checkpoint.select}.pth" for fold in folds]
-    judges = args.iou_net * len(folds) if len(args.iou_net) == 1 else args.iou_net or [None] * len(folds)
-    for name, given in (("--checkpoint", files), ("--iou-net", judges)):
-        if len(given) != len(folds):
-            raise ValueError(f"{name}: {len(given)} files for {len(folds)} folds; name one per fold, in order")
-    several = len(folds) > 1
-    output = Path(args.output or base / ("" if several else f"fold{folds[0]}") / "test")
-    tests = [FoldTest(fold, file, judge, episodes, output / f"fold{fold}" if several else output)
-             for fold, file, judge, episodes in zip(folds, files, judges, lists or [None] * len(folds), strict=True)]
-    for test in tests:
-        load_trained(test.checkpoint, test.fold)
-        if test.iou_net:
-            read_iou_net(test.iou_net, cfg, test.fold, "--iou-net")
-    return output, tests
-
-
-def trained_model(test, cfg, method, device):
-    """The checkpoint's model in eval mode, with the IoUNet of another file where one was named."""
-    checkpoint = load_trained(test.checkpoint, test.fold)
-    warn_of_other_config(checkpoint.get("config", cfg), cfg, test.checkpoint, own_iou_net=test.iou_net is None)
-    model, weights = method.build(cfg).to(device).eval(), checkpoint["model"]
-    if test.iou_net:
-        weights = with_iou_net(model, weights, test.iou_net, cfg, test.fold)
-    load_weights(model, weights, test.checkpoint)
-    return model
-
-
-def test_fold(args, cfg, index, test, listed, device, stop):
-    """All runs of one FoldTest, drawn or `listed` (list of ListedEpisodes)  ->  the lines of its results.jsonl"""
-    method = get_method(cfg.model.method)
-    model = trained_model(test, cfg, method, device)
-    amp = prepare_runtime(cfg.speed, device)
-    if cfg.speed.compile:
-        method.compile_parts(model)
-    header = describe_test(test.checkpoint, cfg, test.fold, test.episodes and test.episodes.source, test.iou_net)
-    writer, results = open_results(test.output, header)
-    if is_main():
-        describe_run(cfg, test.output, data_fingerprint(cfg))
-    record = partial(recording, masks_folder=args.save_masks, films_folder=args.save_overlays, restore=undo_letterbox)
-
-    def start(episode):
-        rng = rng_for(cfg.seed, "memory", episode.run, episode.class_id, episode.video)
-        return stop.before(method.VideoSegmenter(
-            model, episode.support_images, episode.support_masks, memory=cfg.memory, rng=rng, amp=amp).shared)
-
-    with writer:
-        stream = partial(build_runs_loader, cfg, index, test.fold, pin_memory=device.type == "cuda", runs=listed)
-        rest = stream(skip=frozenset(map(key_of, results)), part=(rank(), world_size()))
-        evaluate(start, rest, cfg, test.fold, writer.append, undo_letterbox, record)
-    everything = stream().episodes.keys()
-    wanted = {run for run, *_ in everything}
-    return [line for line in collect_results(test.output, everything) if line["run"] in wanted]
-
-
-def run(args, cfg, device, stop):
-    """Every fold that was asked for, and its tables."""
-    output, tests = plan(args, cfg)
-    log, results = setup_logger(output, main=is_main()), {}
-    index = build_index(cfg, output / "cache")
-    listed = {test.fold: build_listed_runs(cfg, index, test.fold, test.episodes) for test in tests if test.episodes}
-    for test in tests:
-        results[test.fold] = test_fold(args, cfg, index, test, listed.get(test.fold), device, stop)
-        if is_main():
-            table = class_table(results[test.fold]).write(test.output)
-            refresh_report(test.output, args.save_overlays, args.save_masks)
-            log.info("fold %s: %s\n\n%s", test.fold, summary(results[test.fold]), table)
-    if len(tests) > 1 and is_main():
-        log.info("all folds\n\n%s", paper_table(results, cfg.data.dataset, cfg.name).write(output))
-        refresh_report(output, args.save_overlays, args.save_masks)
+from utils.command_line import Parser, say
+from utils.config import add_config_arguments, apply_overrides, load_config, split_overrides, to_dict, user_errors
 
 
 def parse_arguments():
     parser = Parser(__doc__)
     add_config_arguments(parser)
-    parser.add_argument("--fold", "--group", choices=[*map(str, FOLDS), "all"], help="with --episodes it is the files'")
+    parser.add_argument("--fold", "--group", help="the split: 1, 2, 3, 4 or all; with --episodes it is the files'")
     parser.add_argument("--episodes", nargs="+", default=[], metavar="FILE", help="replay these, one file per fold")
     parser.add_argument("--checkpoint", nargs="+", default=[], help="one per fold; default: output/NAME/foldK/*.pth")
     parser.add_argument("--iou-net", nargs="+", default=[], metavar="FILE",
-                        help="checkpoint whose IoUNet (section iou_net describes it) replaces that of the tested one; "
-                             "one for all folds, or one per fold")
+                        help="short for iou_net.replace=FILE, one for all folds or one per fold")
     parser.add_argument("--runs", metavar="N", help="short for test.runs=N")
     parser.add_argument("--output", help="folder of results.jsonl and tables; default: output/NAME/foldK/test")
     parser.add_argument("--save-masks", metavar="DIR", help="masks as palette PNGs")
     parser.add_argument("--save-overlays", metavar="DIR", help="films of the masks over the frames")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is a GPU")
     args = parser.parse_intermixed_args()
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: PyTorch sees no GPU here; use --device cpu or check nvidia-smi")
     if not (args.fold or args.episodes):
         parser.error("name the --fold: 1, 2, 3, 4 or all")
     if args.episodes and args.runs:
         raise ValueError("--runs: with --episodes the runs are those of the list; leave it out")
+    earlier = []
     for name in ("checkpoint", "iou_net", "episodes"):
         files, more = split_overrides(getattr(args, name))
         setattr(args, name, files)
-        args.overrides += more
-    args.overrides += [f"test.runs={args.runs}"] if args.runs else []
+        earlier += more
+    args.overrides = earlier + args.overrides + ([f"test.runs={args.runs}"] if args.runs else [])
     return args
 
 
-def main():
-    args = parse_arguments()
+if __name__ == "__main__":
+    with user_errors():
+        arguments = parse_arguments()
+    say("loading PyTorch")
+
+# Only now, since it takes seconds: help and mistakes on the command line answer at once.
+from dataloaders import build_index, check_split, data_fingerprint, get_task
+from dataloaders.transforms import undo_letterbox
+from models import get_method
+from utils.distributed import is_main, processes, rank, world_size
+from utils.evaluation.evaluate import evaluate
+from utils.evaluation.results import collect_results, describe_test, key_of, open_results, warn_of_other_config
+from utils.evaluation.tables import class_table, paper_table, summary
+from utils.files import owned
+from utils.logger import get_logger, setup_logger
+from utils.pictures.overlay import recording
+from utils.records import describe_run
+from utils.report.write import refresh_report
+from utils.runtime import choose_device, prepare_runtime
+from utils.seeds import rng_for
+from utils.training.stopping import STOPPED, Stopped, StopRequest
+
+
+@dataclass
+class SplitTest:
+    """What is tested in one split: its config, a file of weights, a list of episodes or None (drawn), a folder."""
+    split: int
+    cfg: dict
+    checkpoint: Path
+    listed: object
+    output: Path
+
+
+def plan(args, cfg, task):
+    """Command line and config  ->  output folder, list of SplitTest"""
+    lists = [task.read_episode_list(file) for file in args.episodes]
+    splits = task.SPLITS if args.fold == "all" else (int(args.fold),) if args.fold else tuple(x.fold for x in lists)
+    if len(lists) not in (0, len(splits)) or len(set(splits)) < len(splits):
+        raise ValueError(f"--episodes: {len(lists)} files for folds {splits}; name one per fold, in order")
+    for split in splits:
+        check_split(task, split)
+    base = Path("output", cfg.name)
+    files = args.checkpoint or [base / f"fold{split}" / f"{cfg.checkpoint.select}.pth" for split in splits]
+    iou_nets = args.iou_net * len(splits) if len(args.iou_net) == 1 else args.iou_net or [None] * len(splits)
+    for name, given in (("--checkpoint", files), ("--iou-net", iou_nets)):
+        if len(given) != len(splits):
+            raise ValueError(f"{name}: {len(given)} files for {len(splits)} folds; name one per fold, in order")
+    several = len(splits) > 1
+    output = Path(args.output or base / ("" if several else f"fold{splits[0]}") / "test")
+    settings = [apply_overrides(to_dict(cfg), [f"iou_net.replace={file}"]) if file else deepcopy(cfg)
+                for file in iou_nets]
+    return output, [SplitTest(split, own, file, listed, output / f"fold{split}" if several else output)
+                    for split, own, file, listed in zip(splits, settings, files, lists or [None] * len(splits),
+                                                        strict=True)]
+
+
+def trained_model(test, method):
+    """The checkpoint's model, in eval mode on the CPU  ->  model, content of the checkpoint"""
+    model = method.build(test.cfg).eval()
+    return model, method.load(model, test.checkpoint, test.cfg, test.split)
+
+
+def test_split(args, test, method, videos, device, stop):
+    """All runs of one SplitTest; videos(part=, done=): its stream  ->  the lines of its results.jsonl"""
+    cfg = test.cfg
+    model, checkpoint = trained_model(test, method)
+    warn_of_other_config(checkpoint.get("config", cfg), cfg, test.checkpoint)
+    model, amp = model.to(device), prepare_runtime(cfg.speed, device)
+    if cfg.speed.compile:
+        method.compile_parts(model)
+    writer, results = open_results(test.output, describe_test(
+        test.checkpoint, cfg, test.split, test.listed and test.listed.source))
+    if is_main():
+        describe_run(cfg, test.output, data_fingerprint(cfg))
+    record = partial(recording, masks_folder=args.save_masks, films_folder=args.save_overlays, restore=undo_letterbox)
+
+    def start(reference):
+        rng = rng_for(cfg.seed, "memory", *reference.key)
+        return stop.guard(method.Segmenter(model, reference, cfg, rng=rng, amp=amp))
+
+    with writer:
+        rest = videos(part=(rank(), world_size()), done=frozenset(map(key_of, results)))
+        evaluate(start, rest, cfg, writer.append, {"fold": test.split}, undo_letterbox, record)
+    return collect_results(test.output, videos().episodes.keys())
+
+
+def run(args, cfg, device, stop):
+    """Every split that was asked for, and its tables."""
+    method = get_method(cfg.model.method)
+    task = get_task(method.TASK)
+    output, tests = plan(args, cfg, task)
+    log, results = setup_logger(output, main=is_main()), {}
+    log.info("reading %d checkpoint%s and the annotations of %s", len(tests), "s" * (len(tests) > 1), cfg.data.root)
+    for test in tests:          # a wrong file is found now, not after hours
+        trained_model(test, method)
+    with owned(output) if is_main() else nullcontext():
+        index = build_index(cfg, output / "cache")
+        streams = [partial(task.test_videos, test.cfg, index, test.split, listed=test.listed,
+                           pin_memory=device.type == "cuda") for test in tests]
+        for stream, test in zip(streams, tests, strict=True):
+            if test.listed:
+                stream()            # so is a name in a list that the data have not
+        for stream, test in zip(streams, tests, strict=True):
+            results[test.split] = test_split(args, test, method, stream, device, stop)
+            if is_main():
+                table = class_table(results[test.split]).write(test.output)
+                refresh_report(test.output, args.save_overlays, args.save_masks)
+                log.info("fold %s: %s\n\n%s", test.split, summary(results[test.split]), table)
+        if len(tests) > 1 and is_main():
+            log.info("all folds\n\n%s", paper_table(results, cfg.data.dataset, cfg.name).write(output))
+            refresh_report(output, args.save_overlays, args.save_masks)
+    log.info("done: %s has results.jsonl, table.md and report.html", output)
+
+
+def main(args=None):
+    args = args or parse_arguments()
     cfg = load_config(args.config, args.overrides)
-    with processes(args.device) as device, StopRequest() as stop:
+    with processes(choose_device(args.device)) as device, StopRequest() as stop:
         try:
             run(args, cfg, device, stop)
         except Stopped:
@@ -171,4 +173,4 @@ def main():
 
 if __name__ == "__main__":
     with user_errors():
-        main()
+        main(arguments)

@@ -1,4 +1,4 @@
-"""Train on one fold: config -> data -> method -> epochs -> validate -> checkpoint.
+"""Train: config -> data -> method -> epochs -> validate -> checkpoint.
 
     python train.py --config config/demo/ytvis.yaml --fold 1
     python train.py --config config/vipmt/ytvis.yaml --config config/vipmt/ablation/clip.yaml --fold 1 data.shots=1
@@ -11,27 +11,49 @@ there. A second Ctrl-C stops at once.
 import math
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
-import torch
-from easydict import EasyDict
-from tqdm import tqdm
+from utils.command_line import Parser, say
+from utils.config import add_config_arguments, for_validation, load_config, user_errors
 
-from dataloaders import build_index, build_train_loader, build_validation_loader, data_fingerprint
-from dataloaders.fewshot.sampling import rng_for
+
+def parse_arguments():
+    parser = Parser(__doc__)
+    add_config_arguments(parser)
+    parser.add_argument("--fold", "--group", type=int, help="the split: 1 to 4 in the few-shot task")
+    parser.add_argument("--batch_size", type=int, help="the same as train.batch_size=N")
+    parser.add_argument("--output", type=Path, help="default: output/<name>/fold<k>")
+    parser.add_argument("--resume", action="store_true", help="continue from last.pth in the output folder")
+    parser.add_argument("--keep", type=int, help="checkpoints that stay, short for checkpoint.keep=N")
+    parser.add_argument("--deterministic", action="store_true", help="short for speed.deterministic=true")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is a GPU")
+    args = parser.parse_intermixed_args()
+    args.overrides += [f"{key}={value}" for key, value in (
+        ("train.batch_size", args.batch_size), ("checkpoint.keep", args.keep),
+        ("speed.deterministic", "true" if args.deterministic else None)) if value is not None]
+    return args
+
+
+if __name__ == "__main__":
+    with user_errors():
+        arguments = parse_arguments()
+    say("loading PyTorch")
+
+# Only now, since it takes seconds: help and mistakes on the command line answer at once.
+from dataloaders import build_index, check_split, data_fingerprint, get_task
 from models import get_method
-from models.vipmt.build import check_iou_net
-from tools.report import refresh_report
 from utils.checkpoint import older_checkpoints, remove_leftovers
-from utils.command_line import Parser, bar_hidden
-from utils.config import add_config_arguments, load_config, user_errors
 from utils.distributed import gather_objects, in_parallel, is_main, processes, rank, world_size
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import aggregate
-from utils.logger import describe_run, get_logger, plot_curves, setup_logger
-from utils.runtime import prepare_runtime
-from utils.seeds import seed_generators
-from utils.training.log import TrainingLog
+from utils.files import owned
+from utils.logger import get_logger, setup_logger
+from utils.records import describe_run
+from utils.report.write import refresh_report
+from utils.runtime import choose_device, prepare_runtime
+from utils.seeds import rng_for, seed_generators
+from utils.training.log import StepBar, TrainingLog, plot_curves
 from utils.training.state import TrainingState
 from utils.training.step import note_spike, optimise
 from utils.training.stopping import STOPPED, Stopped, StopRequest
@@ -40,16 +62,18 @@ from utils.training.stopping import STOPPED, Stopped, StopRequest
 class Run:
     """One training run: the method, what it trains, and what has to be remembered of it."""
 
-    def __init__(self, cfg, fold, output, device, stop):
-        self.cfg, self.fold, self.output, self.device, self.stop = cfg, fold, output, device, stop
+    def __init__(self, cfg, split, output, device, stop):
+        self.cfg, self.split, self.output, self.device, self.stop = cfg, split, output, device, stop
         self.method = get_method(cfg.model.method)
+        self.task = get_task(self.method.TASK)
         self.test_amp = prepare_runtime(cfg.speed, device)
         seed_generators(cfg.seed)
-        check_iou_net(cfg, fold)
-        self.model = self.method.build(cfg, pretrained=True).to(device)
+        self.model = self.method.build(cfg, pretrained=True, split=split).to(device)
         self.step = self.method.TrainStep(self.model, cfg)
         self.parallel = in_parallel(self.step, device)
-        self.state = TrainingState(self.model, cfg, fold, output, device)
+        groups = self.method.parameter_groups(self.model, cfg)
+        self.state = TrainingState(self.model, groups, cfg, split, output, device)
+        self.part = {"part": (rank(), world_size()), "pin_memory": device.type == "cuda"}
         if rank():
             seed_generators(cfg.seed + rank())       # the weights are those of rank 0, dropout differs
 
@@ -57,15 +81,13 @@ class Run:
 def train_one_epoch(run, loader, log, bar):
     """Steps of one epoch from where the run stands; checkpoints where they are due or a stop is wished for."""
     state, started = run.state, time.perf_counter()
-    for batch in run.stop.awaited(loader):
+    for batch in run.stop.iterate(loader):
         waited = time.perf_counter() - started
-        wishes = run.stop.requested, is_main() and state.save_is_due()
-        values, (stop, save) = optimise(run, batch.to(run.device), wishes)
+        flags = run.stop.requested, is_main() and state.save_is_due()
+        values, (stop, save) = optimise(state, run.parallel, batch.to(run.device), flags)
         rate = run.cfg.train.batch_size / (time.perf_counter() - started)
-        note(run, values, {"samples_per_s": round(rate, 3), "data_s": round(waited, 4)}, batch.ids, log)
-        bar.update()
-        bar.set_postfix({k: f"{v:.3f}" for k, v in values["losses"].items()}
-                        | {"iou": f"{values['iou']:.3f}", "samples/s": f"{rate:.1f}"})
+        log_step(run, values, {"samples_per_s": round(rate, 3), "data_s": round(waited, 4)}, batch.ids, log)
+        bar.step(values, rate)
         if stop or save:
             state.save()
         if stop:
@@ -73,42 +95,42 @@ def train_one_epoch(run, loader, log, bar):
         started = time.perf_counter()
 
 
-def note(run, values, times, ids, log):
+def log_step(run, values, times, ids, log):
     """A step is done: progress, a JSON line every train.log_every steps, and one for each spike of the loss."""
     progress = run.state.progress
-    progress.step, progress.steps = progress.step + 1, progress.steps + 1
+    progress.epoch_step, progress.global_step = progress.epoch_step + 1, progress.global_step + 1
     if not math.isfinite(values["grad_norm"]):         # of fp16 only: see check_finite
         values["grad_norm"], progress.overflows = None, progress.overflows + 1
-    if progress.steps % run.cfg.train.log_every == 0:
+    if progress.global_step % run.cfg.train.log_every == 0:
         overflows = {"overflows": progress.overflows} if run.state.scaler.is_enabled() else {}
         rate = {"lr": run.state.optimizer.param_groups[0]["lr"]}
-        log.append({"step": progress.steps, "epoch": progress.epoch, **values, **rate, **overflows, **times})
+        log.append({"step": progress.global_step, "epoch": progress.epoch, **values, **rate, **overflows, **times})
     typical = progress.typical_loss
     if note_spike(progress, values, run.cfg.train.spike_factor):
         total = sum(values["losses"].values())
         get_logger().warning("step %d: the loss is %.3f, %.1f times the usual; episodes: %s",
-                             progress.steps, total, total / typical, ", ".join(ids))
-        log.append({"step": progress.steps, "spike": total, "typical": typical, "episodes": ids})
+                             progress.global_step, total, total / typical, ", ".join(ids))
+        log.append({"step": progress.global_step, "spike": total, "typical": typical, "episodes": ids})
 
 
 def validate(run, index, log):
-    """J, F and VC on the validation episodes, shared by the processes; keeps the best checkpoint by J."""
+    """J, F and VC on the validation videos, shared by the processes; keeps the best checkpoint by J."""
     cfg, progress = run.cfg, run.state.progress
-    loader = build_validation_loader(cfg, index, run.fold, run.device.type == "cuda", (rank(), world_size()))
-    if loader is None or progress.epoch % cfg.validate.every:
+    videos = run.task.validation_videos(cfg, index, run.split, **run.part)
+    if videos is None or progress.epoch % cfg.validate.every:
         return
     run.model.eval()
-    memory = EasyDict(cfg.memory, select=cfg.validate.memory)
+    settings = for_validation(cfg)
 
-    def start(episode):
-        rng = rng_for(cfg.seed, "memory", episode.run, episode.class_id, episode.video)
-        return run.stop.before(run.method.VideoSegmenter(
-            run.model, episode.support_images, episode.support_masks, memory=memory, rng=rng, amp=run.test_amp).shared)
+    def start(reference):
+        segmenter = run.method.Segmenter(run.model, reference, settings, amp=run.test_amp,
+                                         rng=rng_for(cfg.seed, "memory", *reference.key))
+        return run.stop.guard(segmenter)
 
-    own = evaluate(start, loader, cfg, run.fold, lambda line: None)
+    own = evaluate(start, videos, cfg, lambda line: None, {"fold": run.split})
     results = [line for lines in gather_objects(own) for line in lines]
     score = aggregate(results)
-    log.append({"step": progress.steps, "epoch": progress.epoch, "videos": len(results),
+    log.append({"step": progress.global_step, "epoch": progress.epoch, "videos": len(results),
                 "validation": {k: score[k] for k in ("j", "f", "vc")}})
     if score["j"] > progress.best:
         progress.best = score["j"]
@@ -119,66 +141,52 @@ def train(run, index):
     """All epochs that are left. Each ends with a checkpoint, its validation, and a checkpoint that knows of it."""
     cfg, progress, state = run.cfg, run.state.progress, run.state
     path = run.output / "log.jsonl" if is_main() else None
-    hidden = bar_hidden(is_main())
-    with TrainingLog(path) as log, tqdm(initial=progress.steps, desc=f"fold {run.fold}", disable=hidden) as bar:
+    with TrainingLog(path) as log, StepBar(progress.global_step, f"fold {run.split}", is_main()) as bar:
         while progress.validation_due or progress.epoch < cfg.train.epochs:
             if not progress.validation_due:
-                loader = build_train_loader(cfg, index, run.fold, progress.epoch, progress.step,
-                                            run.device.type == "cuda", (rank(), world_size()))
-                bar.total = cfg.train.epochs * len(loader)
+                loader = run.task.train_batches(
+                    cfg, index, run.split, progress.epoch, progress.epoch_step, **run.part)
+                bar.of(cfg.train.epochs * len(loader))
                 run.step.train()
                 train_one_epoch(run, loader, log, bar)
-                progress.epoch, progress.step, progress.validation_due = progress.epoch + 1, 0, True
+                progress.epoch, progress.epoch_step, progress.validation_due = progress.epoch + 1, 0, True
                 state.save()
             validate(run, index, log)
             progress.validation_due = False
             state.save()
-            if is_main():
+            if log.drawing_is_due(at_end=progress.epoch >= cfg.train.epochs):
                 plot_curves(path, run.output / "curves.png")
                 refresh_report(run.output)
 
 
-def parse_arguments():
-    parser = Parser(__doc__)
-    add_config_arguments(parser)
-    parser.add_argument("--fold", "--group", type=int, required=True, choices=(1, 2, 3, 4))
-    parser.add_argument("--batch_size", type=int, help="the same as train.batch_size=N")
-    parser.add_argument("--output", type=Path, help="default: output/<name>/fold<k>")
-    parser.add_argument("--resume", action="store_true", help="continue from last.pth in the output folder")
-    parser.add_argument("--keep", type=int, help="checkpoints that stay, short for checkpoint.keep=N")
-    parser.add_argument("--deterministic", action="store_true", help="short for speed.deterministic=true")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    args = parser.parse_intermixed_args()
-    args.overrides += [f"{key}={value}" for key, value in (
-        ("train.batch_size", args.batch_size), ("checkpoint.keep", args.keep),
-        ("speed.deterministic", "true" if args.deterministic else None)) if value is not None]
-    return args
-
-
 def start(args, cfg, device, stop):
     """Everything before the first step, and then all of them."""
+    check_split(get_task(get_method(cfg.model.method).TASK), args.fold)
     output = args.output or Path("output") / cfg.name / f"fold{args.fold}"
     exists = bool(older_checkpoints(output / "last.pth"))
     if exists and not args.resume:
         raise ValueError(f"{output} holds a run already.\n  Continue it with --resume, or choose another --output.")
-    setup_logger(output, main=is_main())
-    index = build_index(cfg, output / "cache")
-    run = Run(cfg, args.fold, output, device, stop)
-    if exists:
-        run.state.resume()
-    if is_main():
-        remove_leftovers(output)
-        describe_run(cfg, output, data_fingerprint(cfg))
-    get_logger().info("fold %d, %.1f M trained parameters, IoUNet %s, %s", args.fold,
-                      sum(p.numel() for p in run.model.parameters() if p.requires_grad) / 1e6,
-                      run.step.iou_training, run.device)
-    train(run, index)
+    with owned(output) if is_main() else nullcontext():
+        log = setup_logger(output, main=is_main())
+        log.info("reading the annotations of %s", cfg.data.root)
+        index = build_index(cfg, output / "cache")
+        run = Run(cfg, args.fold, output, device, stop)
+        if exists:
+            run.state.resume()
+        if is_main():
+            remove_leftovers(output, with_log=not exists)
+            describe_run(cfg, output, data_fingerprint(cfg))
+        trained = sum(p.numel() for p in run.model.parameters() if p.requires_grad) / 1e6
+        log.info("fold %s, %.1f M trained parameters, %s, %s", args.fold, trained, run.step.about, run.device)
+        train(run, index)
+    log.info("done: %s has last.pth, log.jsonl, curves.png and report.html; next: python test.py ... --checkpoint %s",
+             output, output / "last.pth")
 
 
-def main():
-    args = parse_arguments()
+def main(args=None):
+    args = args or parse_arguments()
     cfg = load_config(args.config, args.overrides)
-    with processes(args.device) as device, StopRequest() as stop:
+    with processes(choose_device(args.device)) as device, StopRequest() as stop:
         try:
             start(args, cfg, device, stop)
         except Stopped:
@@ -188,4 +196,4 @@ def main():
 
 if __name__ == "__main__":
     with user_errors():
-        main()
+        main(arguments)

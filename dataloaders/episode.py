@@ -1,130 +1,131 @@
-"""Episodes and clips: the one contract between the data and the methods.
+"""Batches, videos and clips: the one contract between the data and the methods.
 
-`dataloaders/` makes them, `models/` consumes them; neither knows more of the other than this file.
+A task of `dataloaders/` makes them, `models/` consumes them; neither knows more of the other than this file. Here is
+what all tasks have in common, and what the few-shot task gives: supports to look for.
 """
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 
 
-@dataclass(kw_only=True)
-class Episode:
-    """Which object in which video: the support set, and the names of all that is shown.
-
-    support_images (K, 3, H, W) float32, normalised; support_masks (K, H, W) bool
-    """
-    support_images: torch.Tensor
-    support_masks: torch.Tensor
-    class_id: int
-    class_name: str
-    video: str
-    frames: list                     # file names of the query frames, below JPEGImages/
-    support_frames: list             # file names of the K support frames
-    original_size: tuple             # rows, columns of the query video before the letterbox
-    run: int = 0
-    supports_share_video: bool = False
-
-    @property
-    def id(self):
-        """What names this episode in logs and errors."""
-        return f"{self.class_name}/{self.video} (run {self.run})"
-
-
-@dataclass(kw_only=True)
-class TrainEpisode(Episode):
-    """A training sample: the clips of the query video that it uses, laid end to end.
-
-    query_images (clips * clip_length, 3, H, W) float32, normalised; query_masks (clips * clip_length, H, W) bool
-    memory_index: one tuple per clip after the first: the positions in the query frames that clip may remember.
-        Drawn by the sampler, so that no other random stream touches it.
-    """
-    query_images: torch.Tensor
-    query_masks: torch.Tensor
-    clip_length: int
-    memory_index: tuple = ()
-
-
 @dataclass
 class Clip:
-    """Consecutive class frames of a test video, read and decoded.
+    """Consecutive frames of a test video, read and decoded.
 
-    images (T, 3, H, W) float32, normalised; masks (T, H, W) bool
-    original_masks (T, H0, W0) bool, only with test.resolution: original
-    features: whatever a method computed of the images that further runs over the same clip can use
+    images (T, 3, H, W) float32, normalised; masks (O, T, H, W) bool, the truth: of O = 1 object in the few-shot task;
+    None where nobody knows it. A method looks at it only where its config says so (an oracle).
+    original_masks (O, T, H0, W0) bool, only with test.resolution: original
+    given (O, T, H, W) bool: masks that every method may see, None in the few-shot task
     """
     images: torch.Tensor
-    masks: torch.Tensor
+    masks: torch.Tensor | None = None
     original_masks: torch.Tensor | None = None
-    features: object = None
+    given: torch.Tensor | None = None
 
     def pin_memory(self):
         """Called by the loader where copies to the GPU shall be asynchronous; masks stay on the CPU."""
         return replace(self, images=self.images.pin_memory())
 
 
-@dataclass(kw_only=True)
-class TestEpisode(Episode):
-    """A whole query video: every frame that shows the class, `clips` of clip_length frames one after the other.
+@dataclass
+class SupportSet:
+    """The reference of the few-shot task: K images with masks of the same category.
 
-    The clips can be iterated over once: they are read on the way, and no more than a few exist at a time. The last
-    one may be short. other_runs: the same video with the supports of further runs, to be segmented along with this one.
+    images (K, 3, H, W) float32, normalised; masks (K, H, W) bool
+    key: what names this run of this video, for its random draws: (run, class id, video); facts: what the result line of
+    each of its O = 1 objects says besides the numbers; folder: the names below which its masks and films are kept
     """
-    __test__ = False       # not a pytest class
-
-    clips: Iterable[Clip] = ()
-    other_runs: list = field(default_factory=list)
-
-    @property
-    def runs(self):
-        """This episode and those that share its clips."""
-        return [self, *self.other_runs]
+    images: torch.Tensor
+    masks: torch.Tensor
+    key: tuple = ()
+    facts: list = field(default_factory=list)
+    folder: tuple = ()
 
     def pin_memory(self):
-        """As `Clip.pin_memory`, for the supports."""
-        return replace(self, support_images=self.support_images.pin_memory(),
-                       other_runs=[run.pin_memory() for run in self.other_runs])
+        """As `Clip.pin_memory`."""
+        return replace(self, images=self.images.pin_memory())
 
 
-@dataclass
-class EpisodeBatch:
-    """B training episodes of distinct classes, stacked.
+@dataclass(kw_only=True)
+class Video:
+    """A test video: what it is compared with, run after run, and its clips.
 
-    support_images (B, K, 3, H, W), support_masks (B, K, H, W)
-    query_images (B, clips * T, 3, H, W), query_masks (B, clips * T, H, W)
-    memory_index: one (B, M) long tensor per clip after the first
+    The clips can be iterated over once: they are read on the way, and no more than a few exist at a time. The last one
+    may be short. All references go through the video together.
+
+    id: names it in logs and errors; frames: file names of all its frames; original_size: rows, columns before the
+    letterbox
+    """
+    id: str
+    frames: list
+    original_size: tuple
+    references: list
+    clips: Iterable[Clip] = ()
+
+    def pin_memory(self):
+        """As `Clip.pin_memory`, for the references."""
+        return replace(self, references=[one.pin_memory() for one in self.references])
+
+
+@dataclass(kw_only=True)
+class TrainEpisode:
+    """A training sample of the few-shot task: supports, and the clips of the query video laid end to end.
+
+    support_images (K, 3, H, W) float32, normalised; support_masks (K, H, W) bool
+    query_images (clips * clip_length, 3, H, W) float32, normalised; query_masks (clips * clip_length, H, W) bool
+    query_frames: positions of these frames in the video; key: the random draws of this sample follow from it
+    id: names it in logs and errors; class_id: of the base class that it shows
     """
     support_images: torch.Tensor
     support_masks: torch.Tensor
     query_images: torch.Tensor
     query_masks: torch.Tensor
-    memory_index: list
+    query_frames: list
+    clip_length: int
+    class_id: int
+    id: str
+    key: tuple
+    support_frames: list = field(default_factory=list)        # file names
+    frames: list = field(default_factory=list)                # of the query, as query_frames
+    supports_share_video: bool = False
+
+
+@dataclass
+class Batch:
+    """B training episodes of distinct classes, stacked.
+
+    support_images (B, K, 3, H, W), support_masks (B, K, H, W)
+    query_images (B, clips * T, 3, H, W), query_masks (B, clips * T, H, W)
+    query_frames: B lists of the positions that the query shows; keys: B keys for utils.seeds.rng_for
+    """
+    support_images: torch.Tensor
+    support_masks: torch.Tensor
+    query_images: torch.Tensor
+    query_masks: torch.Tensor
+    query_frames: list
     clip_length: int
     class_ids: list
     ids: list = field(default_factory=list)
+    keys: list = field(default_factory=list)
 
     def to(self, device, non_blocking=True):
         """The same batch with its tensors on `device`."""
-        def move(x):
-            return x.to(device, non_blocking=non_blocking)
-        return EpisodeBatch(
-            move(self.support_images), move(self.support_masks), move(self.query_images), move(self.query_masks),
-            [move(index) for index in self.memory_index], self.clip_length, self.class_ids, self.ids)
+        return self._each(lambda x: x.to(device, non_blocking=non_blocking))
 
     def pin_memory(self):
         """Called by the loader where batches are pinned; keeps copies to the GPU asynchronous."""
-        def pin(x):
-            return x.pin_memory()
-        return EpisodeBatch(
-            pin(self.support_images), pin(self.support_masks), pin(self.query_images), pin(self.query_masks),
-            [pin(index) for index in self.memory_index], self.clip_length, self.class_ids, self.ids)
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change):
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: change(x) for name, x in tensors.items() if isinstance(x, torch.Tensor)})
 
 
 def collate(episodes):
-    """list of B TrainEpisodes  ->  EpisodeBatch"""
+    """list of B TrainEpisodes  ->  Batch"""
     stack = {name: torch.stack([getattr(e, name) for e in episodes])
              for name in ("support_images", "support_masks", "query_images", "query_masks")}
-    later_clips = zip(*(e.memory_index for e in episodes), strict=True)
-    return EpisodeBatch(
-        **stack, memory_index=[torch.tensor(clip) for clip in later_clips], clip_length=episodes[0].clip_length,
-        class_ids=[e.class_id for e in episodes], ids=[e.id for e in episodes])
+    return Batch(**stack, query_frames=[e.query_frames for e in episodes], clip_length=episodes[0].clip_length,
+                 class_ids=[e.class_id for e in episodes], ids=[e.id for e in episodes],
+                 keys=[e.key for e in episodes])

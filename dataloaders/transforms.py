@@ -25,7 +25,7 @@ OFFSET = 5.0                     # on the 0-255 scale
 
 
 def letterbox_area(original_size, size):
-    """Where a frame lies in the input: centred, aspect kept, sizes and borders rounded down (SPEC 4).
+    """Where a frame lies in the input: centred, aspect kept, sizes and borders rounded down, as released.
 
     original_size and size (rows, columns)  ->  (rows, columns, top, left)
     """
@@ -76,7 +76,7 @@ class TestTransform:
 
 
 class TrainTransform:
-    """The letterbox after one random draw per sequence (Section 5.1; SPEC 4).
+    """The letterbox after one random draw per sequence (Section 5.1).
 
     augmentation
         paper     random crop (0-10 % off each side, stretched back), random resize (0.95-1.05 about the centre), mirror

@@ -13,14 +13,21 @@ import pytest  # noqa: E402
 
 
 @pytest.fixture
-def exact():
-    """Double precision, without gradients, from one seed: for comparisons with loops written from the equations."""
+def double():
+    """Double precision, from one seed."""
     import torch
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def exact(double):
+    """The same without gradients: for comparisons with loops written from the equations."""
+    import torch
     with torch.no_grad():
         yield
-    torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(scope="session")

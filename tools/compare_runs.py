@@ -6,55 +6,49 @@
 A and B are folders of train.py or test.py. Videos that both have tested with the same supports are compared one by one.
 Ends with status 0 where set-up and result are the same, else with 1.
 """
-import json
 import sys
 from pathlib import Path
 from statistics import mean, stdev
 
-from utils.checkpoint import content_checksum, load_checkpoint
 from utils.command_line import Parser
-from utils.config import differences, load_config, user_errors
-from utils.evaluation.evaluate import key_of
+from utils.config import differences, flatten, load_config, user_errors
+
+
+def parse_arguments():
+    parser = Parser(__doc__)
+    parser.add_argument("first", type=Path)
+    parser.add_argument("second", type=Path)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    with user_errors():
+        arguments = parse_arguments()
+
+# Only now, since it takes seconds: help and mistakes on the command line answer at once.
+from utils.checkpoint import content_checksum, load_checkpoint
+from utils.evaluation.results import key_of, read_results
 from utils.evaluation.tables import summary
-from utils.logger import read_json_lines
+from utils.report.read import fold_of, read_log, read_object
 
 ALWAYS_OTHER = ("started", "command", "folder", "earlier", "name", "seed")     # name and seed stand in the config
+OF_TEST = ("config.", "fold", "checkpoint", "iou_net.file")       # of test.json: said elsewhere, or a name of a file
 METRICS = {"j": "J", "f": "F", "vc": "VC"}
 
 
 def read_record(folder):
-    """run.json  ->  dict; FileNotFoundError, ValueError where the folder holds no run"""
+    """What a run was, {"git.commit": ...}: run.json, and of test.json what a test's numbers depend on"""
     file = folder / "run.json"
     if not file.is_file():
         raise FileNotFoundError(f"{folder}: no run.json: name the output folder of train.py or test.py")
-    record = _read_json(file)
-    if (folder / "test.json").is_file():       # what a test's numbers depend on beside its config
-        test = _read_json(folder / "test.json")
-        record |= {"checkpoint.sha256": test.get("sha256"), "episodes": test.get("episodes"),
-                   "iou_net.sha256": (test.get("iou_net") or {}).get("sha256")}
-    return record
-
-
-def _read_json(file):
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file}: not JSON ({error})") from None
-
-
-def flat(value, prefix=""):
-    """Nested records  ->  {"git.commit": ...}"""
-    if not isinstance(value, dict):
-        return {prefix[:-1]: value}
-    found = {}
-    for key, inner in value.items():
-        found |= flat(inner, f"{prefix}{key}.")
-    return found
+    record, test = read_object(file), read_object(folder / "test.json")
+    inputs = {f"test.{key}": value for key, value in flatten(test).items() if not key.startswith(OF_TEST)}
+    return flatten(record) | inputs | {"fold": fold_of(folder, record, test)}
 
 
 def setup_lines(first, second):
     """Every key of config and record in which the two differ, as text."""
-    records = [flat({k: v for k, v in read_record(folder).items() if k not in ALWAYS_OTHER})
+    records = [{key: value for key, value in read_record(folder).items() if key not in ALWAYS_OTHER}
                for folder in (first, second)]
     configs = differences(load_config([first / "config.yaml"]), load_config([second / "config.yaml"]))
     lines = [f"config {key}: {a} | {b}" for key, (a, b) in configs.items()]
@@ -64,7 +58,7 @@ def setup_lines(first, second):
 
 def training_lines(first, second):
     """Steps, last losses and weights."""
-    logs = [[line for line in read_json_lines(folder / "log.jsonl") if "losses" in line] for folder in (first, second)]
+    logs = [[line for line in read_log(folder / "log.jsonl") if line.get("losses")] for folder in (first, second)]
     if not all(logs):
         return []
     lines = []
@@ -83,7 +77,7 @@ def training_lines(first, second):
 
 def test_lines(first, second):
     """Scores of both, and video by video where both had the same supports."""
-    results = [read_json_lines(folder / "results.jsonl") for folder in (first, second)]
+    results = [read_results(folder / "results.jsonl") for folder in (first, second)]
     lines = [] if summary(results[0]) == summary(results[1]) else [f"{summary(results[0])} | {summary(results[1])}"]
     a, b = ({key_of(line): line for line in lines_} for lines_ in results)
     both = [key for key in a if key in b and a[key]["support_frames"] == b[key]["support_frames"]]
@@ -109,11 +103,7 @@ def compare(first, second):
     return found
 
 
-def main():
-    parser = Parser(__doc__)
-    parser.add_argument("first", type=Path)
-    parser.add_argument("second", type=Path)
-    args = parser.parse_args()
+def main(args):
     found = compare(args.first, args.second)
     print(f"{args.first} | {args.second}")
     for part, lines in found.items():
@@ -124,4 +114,4 @@ def main():
 
 if __name__ == "__main__":
     with user_errors():
-        main()
+        main(arguments)

@@ -37,7 +37,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dataloaders import build_index, fold_side
+from dataloaders import build_index
 from dataloaders.fewshot.episode_list import (
     drawn_entries,
     list_header,
@@ -47,11 +47,12 @@ from dataloaders.fewshot.episode_list import (
     result_entries,
 )
 from dataloaders.fewshot.streaming import TestEpisodes
-from utils.checkpoint import atomic_file
 from utils.command_line import Parser
 from utils.config import add_config_arguments, load_config, user_errors
 from utils.evaluation.tables import FOLDS
-from utils.logger import read_json_lines, setup_logger
+from utils.files import atomic_file
+from utils.logger import setup_logger
+from utils.records import read_json_lines
 
 
 def draw(cfg, index, class_ids):
@@ -105,7 +106,7 @@ def main():
     log = setup_logger()
     if args.from_results:
         lines, fold = results_of(args.from_results, args.fold, cfg)
-    index, class_ids = fold_side(build_index(cfg, args.cache), fold, "test")
+    index, class_ids = build_index(cfg, args.cache).side(fold, "test")
     header, source = list_header(cfg, index, fold), args.from_results or args.output
     if args.from_results:
         entries = result_entries(lines, index, class_ids, source)

@@ -14,23 +14,48 @@ import re
 from functools import partial
 from pathlib import Path
 
+from utils.command_line import Parser, say
+from utils.config import add_config_arguments, load_config, user_errors
+
+
+def parse_arguments():
+    parser = Parser(__doc__)
+    add_config_arguments(parser)
+    parser.add_argument("--fold", "--group", type=int, choices=(1, 2, 3, 4), required=True)
+    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="default: output/NAME/foldK/*.pth")
+    parser.add_argument("--iou-net", metavar="FILE", help="short for iou_net.replace=FILE: another file's IoUNet")
+    parser.add_argument("--episode", type=int, metavar="N", help="position among the fold's test episodes; default 0")
+    parser.add_argument("--video", metavar="NAME", help="instead: the episode of this video")
+    parser.add_argument("--class", metavar="NAME", help="where the video is tested for several classes")
+    parser.add_argument("--run", type=int, default=0, metavar="R", help="whose supports; default 0")
+    parser.add_argument("--clip", type=int, metavar="N", help="the clip in detail; default: the last that has memory")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: output/NAME/foldK/explain")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is a GPU")
+    args = parser.parse_intermixed_args()
+    args.overrides += [f"iou_net.replace={args.iou_net}"] if args.iou_net else []
+    return args
+
+
+if __name__ == "__main__":
+    with user_errors():
+        arguments = parse_arguments()
+    say("loading PyTorch")
+
+# Only now, since it takes seconds: help and mistakes on the command line answer at once.
 import torch
 from tqdm import tqdm
 
-from dataloaders import build_index, fold_side
-from dataloaders.fewshot.sampling import rng_for
+from dataloaders import build_index
 from dataloaders.fewshot.streaming import EpisodeStream, TestEpisodes
 from models import get_method
-from models.vipmt.build import with_iou_net
 from tools.explanation.capture import capture
 from tools.explanation.page import build_page, why_without_memory
-from utils.checkpoint import atomic_file, fingerprint, load_trained, load_weights
-from utils.command_line import Parser
-from utils.config import add_config_arguments, load_config, user_errors
-from utils.evaluation.evaluate import warn_of_other_config
+from utils.evaluation.results import warn_of_other_config
+from utils.files import atomic_file, fingerprint
 from utils.logger import get_logger
 from utils.pictures.overlay import denormalise
-from utils.runtime import prepare_runtime
+from utils.runtime import choose_device, prepare_runtime
+from utils.seeds import rng_for
 
 # -- which episode --------------------------------------------------------------------------------------------------
 
@@ -69,11 +94,11 @@ def matching(numbers, name_of, wanted, flag, what, most=10):
     return found
 
 
-def load_episode(cfg, args, cache):
-    """The episode asked for, with its clips on their way; ValueError for a clip that it does not have"""
+def load_video(cfg, args, cache):
+    """The test video asked for, with its clips on their way; ValueError for a clip that it does not have"""
     if args.run < 0:
         raise ValueError(f"--run {args.run}: runs are counted from 0")
-    index, novel = fold_side(build_index(cfg, cache), args.fold, "test")
+    index, novel = build_index(cfg, cache).side(args.fold, "test")
     episodes = TestEpisodes(index, novel, cfg, args.run)
     number = find_episode(episodes, args.episode, args.video, getattr(args, "class"))
     clips = episodes.num_clips(number)
@@ -85,74 +110,52 @@ def load_episode(cfg, args, cache):
 
 # -- the page -------------------------------------------------------------------------------------------------------
 
-def load_model(cfg, file, fold, device, judge=None):
-    """The trained model of test.py; judge: a file with another IoUNet, or None  ->  its method, the model"""
+def load_model(cfg, file, fold):
+    """The trained model of test.py  ->  its method, the model"""
     if cfg.model.method != "vipmt":
         raise ValueError(f"model.method: {cfg.model.method}: only vipmt is explained; use a config of it")
-    checkpoint, method = load_trained(file, fold), get_method(cfg.model.method)
-    warn_of_other_config(checkpoint.get("config", cfg), cfg, file, own_iou_net=judge is None)
-    model = method.build(cfg).to(device).eval()
-    weights = checkpoint["model"]
-    load_weights(model, with_iou_net(model, weights, judge, cfg, fold) if judge else weights, file)
+    method = get_method(cfg.model.method)
+    model = method.build(cfg).eval()
+    warn_of_other_config(method.load(model, file, cfg, fold).get("config", cfg), cfg, file)
     return method, model
 
 
-def facts_of(cfg, args, file, episode, number):
+def facts_of(cfg, args, file, video, number):
     """What the page says about itself, {name: value}"""
-    changed = " ".join([*args.config, *args.overrides])
+    facts, iou_net = video.references[0].facts[0], cfg.iou_net.replace
     return {
-        "episode": f"{episode.class_name} in video {episode.video}",
-        "number": f"{number} of fold {args.fold}, run {episode.run}, protocol {cfg.test.protocol}",
-        "config": changed or "config/vipmt/ytvis.yaml",
+        "episode": f"{facts['class']} in video {facts['video']}",
+        "number": f"{number} of fold {args.fold}, run {facts['run']}, protocol {cfg.test.protocol}",
+        "config": " ".join([*args.config, *args.overrides]) or "config/vipmt/ytvis.yaml",
         "checkpoint": f"{file}, SHA-256 {fingerprint(file)[:12]}",
-        **({"IoUNet": f"{args.iou_net}, SHA-256 {fingerprint(args.iou_net)[:12]}"} if args.iou_net else {}),
+        **({"IoUNet": f"{iou_net}, SHA-256 {fingerprint(iou_net)[:12]}"} if iou_net != "none" else {}),
         "input": f"{' x '.join(map(str, cfg.data.size))}, {cfg.data.shots} shots, clips of {cfg.data.clip_length}",
-        "query frames": f"{len(episode.frames)}, {episode.frames[0]} to {episode.frames[-1]}"}
+        "query frames": f"{len(video.frames)}, {video.frames[0]} to {video.frames[-1]}"}
 
 
 def explain(args, cfg):
     """The page that the command line asks for  ->  its path"""
-    base = Path("output", cfg.name, f"fold{args.fold}")
+    base, device = Path("output", cfg.name, f"fold{args.fold}"), torch.device(choose_device(args.device))
     file = args.checkpoint or base / f"{cfg.checkpoint.select}.pth"
-    method, model = load_model(cfg, file, args.fold, args.device, args.iou_net)
-    number, clips, episode = load_episode(cfg, args, (args.output or base) / "cache")
-    rng = rng_for(cfg.seed, "memory", episode.run, episode.class_id, episode.video)
-    segmenter = method.VideoSegmenter(model, episode.support_images, episode.support_masks, memory=cfg.memory, rng=rng,
-                                      amp=prepare_runtime(cfg.speed, torch.device(args.device)))
-    progress = partial(tqdm, total=clips, desc=episode.id, unit="clip", disable=None)
-    view = capture(model, episode, segmenter, args.clip, progress)
+    method, model = load_model(cfg, file, args.fold)
+    number, clips, video = load_video(cfg, args, (args.output or base) / "cache")
+    reference, = video.references
+    facts = reference.facts[0]
+    segmenter = method.Segmenter(model.to(device), reference, cfg, rng=rng_for(cfg.seed, "memory", *reference.key),
+                                 amp=prepare_runtime(cfg.speed, device))
+    progress = partial(tqdm, total=clips, desc=video.id, unit="clip", disable=None)
+    view = capture(model, video, segmenter, args.clip, progress)
     if model.iou_net is not None and not view.detail.memory:
-        get_logger().warning("clip %d:%s", view.detail.number, why_without_memory(view.detail, cfg))
-    supports = list(zip(denormalise(episode.support_images), episode.support_masks.numpy(), episode.support_frames,
-                        strict=True))
-    page = build_page(view, supports, facts_of(cfg, args, file, episode, number), cfg)
-    name = f"{episode.class_name}_{episode.video}_run{episode.run}_clip{view.detail.number}"
+        get_logger().warning("clip %d: %s", view.detail.number, why_without_memory(view.detail, cfg))
+    supports = list(zip(denormalise(reference.images), reference.masks.numpy(), facts["support_frames"], strict=True))
+    page = build_page(view, supports, facts_of(cfg, args, file, video, number), cfg)
+    name = f"{facts['class']}_{facts['video']}_run{facts['run']}_clip{view.detail.number}"
     path = (args.output or base / "explain") / (re.sub(r"[^\w-]", "_", name) + ".html")
     with atomic_file(path) as out:
         out.write(page.encode("utf-8"))
     return path
 
 
-def parse_arguments():
-    parser = Parser(__doc__)
-    add_config_arguments(parser)
-    parser.add_argument("--fold", "--group", type=int, choices=(1, 2, 3, 4), required=True)
-    parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="default: output/NAME/foldK/*.pth")
-    parser.add_argument("--iou-net", metavar="FILE", help="as in test.py: the IoUNet of another file")
-    parser.add_argument("--episode", type=int, metavar="N", help="position among the fold's test episodes; default 0")
-    parser.add_argument("--video", metavar="NAME", help="instead: the episode of this video")
-    parser.add_argument("--class", metavar="NAME", help="where the video is tested for several classes")
-    parser.add_argument("--run", type=int, default=0, metavar="R", help="whose supports; default 0")
-    parser.add_argument("--clip", type=int, metavar="N", help="the clip in detail; default: the last that has memory")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: output/NAME/foldK/explain")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
-    args = parser.parse_intermixed_args()
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda: PyTorch sees no GPU here; use --device cpu or check nvidia-smi")
-    return args
-
-
 if __name__ == "__main__":
     with user_errors():
-        arguments = parse_arguments()
         print(explain(arguments, load_config(arguments.config, arguments.overrides)))

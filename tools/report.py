@@ -9,40 +9,8 @@ itself: no network, no script; a browser opens it from the disk. train.py and te
 """
 from pathlib import Path
 
-from utils.checkpoint import atomic_file
 from utils.command_line import Parser
 from utils.config import user_errors
-from utils.logger import get_logger
-from utils.report.films import kept_by
-from utils.report.page import build_page
-from utils.report.read import read_parts
-
-NAME = "report.html"
-
-
-def write_report(folder, output=None, films=None, masks=None):
-    """The page about the run in `folder`  ->  its path
-
-    films, masks: where test.py kept them, or None
-    """
-    parts = read_parts(folder)
-    page = build_page(parts, {part.folder: kept_by(part.folder, films, masks) for part in parts if part.is_test})
-    path = Path(output or Path(folder) / NAME)
-    with atomic_file(path) as file:
-        file.write(page.encode("utf-8"))
-    return path
-
-
-def refresh_report(folder, films=None, masks=None):
-    """write_report from within a run, for the training around a test as well: whatever fails is one warning."""
-    folder = Path(folder)
-    around = [folder.parent] if folder.name == "test" and (folder.parent / "log.jsonl").is_file() else []
-    for place in (folder, *around):
-        try:
-            write_report(place, films=films, masks=masks)
-        except Exception as error:      # a picture of the run must not cost the run
-            get_logger().warning("no report of %s: %s: %s\n  The run goes on; python -m tools.report %s tries it again",
-                                 place, type(error).__name__, error, place)
 
 
 def parse_arguments():
@@ -51,7 +19,7 @@ def parse_arguments():
     parser.add_argument("--films", type=Path, metavar="DIR", help="what test.py --save-overlays got; default: "
                                                                    "RUN/overlays, or beside RUN where it is test/")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="the same of --save-masks: films are made of them")
-    parser.add_argument("--output", type=Path, metavar="FILE", help=f"default: RUN/{NAME}")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="default: RUN/report.html")
     args = parser.parse_args()
     for flag in ("films", "masks"):
         given = getattr(args, flag)
@@ -64,4 +32,5 @@ def parse_arguments():
 if __name__ == "__main__":
     with user_errors():
         arguments = parse_arguments()
+        from utils.report.write import write_report  # only now, since it loads PyTorch
         print(write_report(arguments.run, arguments.output, arguments.films, arguments.masks))

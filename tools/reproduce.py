@@ -25,7 +25,7 @@ from utils.checkpoint import load_checkpoint
 from utils.command_line import Parser
 from utils.config import user_errors
 from utils.evaluation.tables import FOLDS, comparison_by_fold, comparison_table, shares
-from utils.logger import read_json_lines
+from utils.records import read_json_lines
 
 # Keys that may differ from the preset without making a number another experiment's.
 HARMLESS = ("data.root", "data.annotations", "data.workers", "backbone.weights", "backbone.cache_frames", "train.amp",

@@ -10,11 +10,12 @@ import shutil
 import struct
 import zipfile
 from collections import OrderedDict
-from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
+
+from utils.files import atomic_file
 
 log = logging.getLogger(__name__)
 
@@ -23,32 +24,6 @@ UNREADABLE = (UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, 
               AttributeError, TypeError, OverflowError, zipfile.BadZipFile)
 CHECKSUM, MOST_KEPT = "sha256", 99
 RELEASED_NAMES = ("backbone.body.", "adjust_feature_qry", "adjust_feature_supp", "transformer.", "score_head.donw")
-
-
-@contextmanager
-def atomic_file(path, mode="wb"):
-    """Open a temporary file beside `path`; it takes the name `path` only once it is written and on the disk.
-
-    On any error the old file stays as it was and the temporary one is removed.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, mode) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        # torch's zip writer replaces the OSError of a full disk by a RuntimeError about its position.
-        cause = error if isinstance(error, OSError) else error.__context__
-        if not isinstance(cause, OSError):
-            raise
-        raise OSError(cause.errno, f"could not write {path}: {cause.strerror}. What stood there before is intact.\n"
-                      f"  Make room or give another --output (the folder is {path.parent.absolute()})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(path, state, keep=1):
@@ -119,8 +94,11 @@ def older_checkpoints(path):
     return [file for file in (path, *numbered) if file.is_file()]
 
 
-def remove_leftovers(folder):
-    """Delete the unfinished files of processes that were killed while they wrote."""
+def remove_leftovers(folder, with_log=False):
+    """Delete the unfinished files of processes that were killed while they wrote; with_log: also the numbers of a run
+    that came to no checkpoint, which starts anew."""
+    if with_log:
+        (Path(folder) / "log.jsonl").unlink(missing_ok=True)
     for file in [*Path(folder).glob(".*.tmp"), *Path(folder).glob(".*.before")]:
         file.unlink(missing_ok=True)
 
@@ -220,17 +198,15 @@ def load_weights(module, state_dict, source):
         lines = [_listing("missing", missing), _listing("unexpected", unexpected), _listing("of another shape", shapes)]
         raise ValueError(f"{source}: these weights do not fit the model.\n" + "".join(lines)
                          + "  " + _likely_reason(missing, unexpected))
+    broken = [name for name, value in state_dict.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise ValueError(f"{source}: {len(broken)} of {len(own)} weights hold NaN or infinity, first {broken[0]}.\n"
+                         "  Its training went wrong, or the file was changed: take an earlier checkpoint")
     try:
         module.load_state_dict(state_dict, strict=True)
     except UNREADABLE as error:          # sparse or quantised tensors, odd metadata
         raise ValueError(f"{source}: these weights cannot be loaded ({_in_short(error)}).\n"
                          "  Take a file of train.py or tools/convert_released.py") from error
-
-
-def fingerprint(path):
-    """SHA-256 of a file, as hexadecimal text."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _require_plain(value, where):

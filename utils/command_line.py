@@ -8,6 +8,7 @@ import difflib
 import io
 import os
 import sys
+import time
 
 RED, PLAIN = "\033[31m", "\033[0m"
 CONFIG_KEYS = "overrides"            # the positional argument that utils.config.add_config_arguments adds
@@ -68,8 +69,8 @@ class Parser(argparse.ArgumentParser):
     @staticmethod
     def _config_key(name, value):
         """'train.lr' or 'lr'  ->  'train.lr=VALUE': keys of the config are written without dashes"""
-        from utils.config import SCHEMA, flatten, load_config  # here, since most command lines need no file read
-        keys = flatten(load_config([SCHEMA]))
+        from utils.config import flatten, load_config  # here, since only a mistake needs them: they load the methods
+        keys = flatten(load_config())
         found = name if name in keys else next((key for key in keys if key.endswith(f".{name}")), None)
         return found and f"{found}={value or 'VALUE'}"
 
@@ -89,6 +90,25 @@ def is_number(word):
     except ValueError:
         return False
     return True
+
+
+def say(text):
+    """A line for people who wait, before the logger is there."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{text} ...", file=sys.stderr, flush=True)
+
+
+class EveryMinute:
+    """A line a minute for log files, where a bar is hidden: `if minute.over(): log.info(...)`."""
+
+    def __init__(self, wanted):
+        self.wanted, self.shown = wanted, time.monotonic()
+
+    def over(self):
+        if not self.wanted or time.monotonic() - self.shown < 60:
+            return False
+        self.shown = time.monotonic()
+        return True
 
 
 def bar_hidden(main=True):

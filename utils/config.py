@@ -1,124 +1,327 @@
 """YAML files and the command line in, one checked EasyDict out.
 
-config/vipmt/ytvis.yaml holds every key and is the schema: names and types come from it. Other files hold
-`base:` and the lines they change. All mistakes are found here, before any data or model is touched.
+A key of the config is defined once, as a typed field of a Section: type, choices, range, default and what it affects.
+The sections of every training and test stand here; those of a task with its data (dataloaders/TASK/config.py), those of
+a method with the method (models/METHOD/config.py). All mistakes are found here, before any data or model is touched.
 """
 import difflib
-import math
+import functools
+import importlib
 import os
 import re
 import sys
 import traceback
+import typing
 from contextlib import contextmanager
+from enum import Flag
+from io import StringIO
 from pathlib import Path
+from typing import Annotated, Literal
 
-import yaml
+import msgspec
 from easydict import EasyDict
+from msgspec import Meta
+from ruamel.yaml import YAML
 
 from utils.yaml_file import parse_yaml, read_yaml, shown
 
-SCHEMA = Path(__file__).resolve().parents[1] / "config" / "vipmt" / "ytvis.yaml"
 
-# The alternatives in the schema's comments; tests/utils/test_config.py compares the two.
-CHOICES = {
-    "data.dataset": ("ytvis", "minivspw", "coco20i", "coco20i_minivspw", "coco"),
-    "data.mask_resize": ("nearest", "released"),
-    "data.augmentation": ("paper", "released", "none"),
-    "data.portrait": ("letterbox", "transpose"),
-    "data.short_video": ("distinct", "repeat"),
-    "data.few_videos": ("error", "repeat"),
-    "backbone.name": ("resnet50", "resnet101", "tiny"),
-    "backbone.stem": ("deep", "plain"),
-    "model.high_level": ("c5", "c4"),
-    "model.communication": ("bidirectional", "one_way"),
-    "model.memory_attention": ("separate", "joint"),
-    "model.prior": ("per_frame", "cumulative"),
-    "model.init": ("released", "balanced"),
-    "model.degenerate_masks": ("plain", "patch"),
-    "propagation.level": ("c3", "c4"),
-    "memory.select": ("predicted", "random", "none", "oracle", "ground_truth"),
-    "iou_net.similarity": ("dot", "pooled_cosine"),
-    "iou_net.training": ("separate", "joint"),
-    "iou_net.loss": ("mean", "sum_per_batch", "bce"),
-    "iou_net.init": ("fan_out", "fan_in"),
-    "loss.ccds": ("paper", "released", "none"),
-    "train.amp": ("bf16", "fp16", "off"),
-    "train.backward": ("per_clip", "once"),
-    "train.memory_masks": ("ground_truth", "predicted", "noisy"),
-    "validate.classes": ("base_holdout", "novel", "none"),
-    "validate.memory": ("predicted", "ground_truth"),
-    "checkpoint.select": ("last", "best"),
-    "test.protocol": ("II", "I"),
-    "test.resolution": ("input", "original"),
-    "speed.amp": ("off", "bf16", "fp16"),
-    "metrics.vc": ("vipmt", "tti", "vspw"),
-}
+class Affects(Flag):
+    """What another value of a key would change; every list of key names is derived from it.
 
-# Smallest and largest value, both allowed; None: no limit.
-RANGES = {
-    "seed": (0, 2**32 - 1),
-    "data.size": (32, None), "data.shots": (1, None), "data.clip_length": (1, None), "data.clips": (1, None),
-    "data.samples_per_class": (1, None), "data.workers": (0, None),
-    "backbone.width": (1, None), "backbone.cache_frames": (0, None),
-    "model.dim": (4, None), "model.layers": (1, None), "model.heads": (1, None), "model.ffn_dim": (1, None),
-    "model.dropout": (0, 1), "model.feature_dropout": (0, 1),
-    "memory.length": (1, None), "memory.keep": (1, None), "memory.min_iou": (0, 1),
-    "propagation.frames": (0, None), "propagation.top_k": (1, None), "propagation.temperature": (0.001, None),
-    "propagation.radius": (0, None),
-    "iou_net.dim": (1, None), "iou_net.hidden": (1, None),
-    "loss.final": (0, None), "loss.initial": (0, None), "loss.aux_query": (0, None), "loss.aux_support": (0, None),
-    "loss.cross_entropy": (0, None), "loss.ccds_weight": (0, None), "loss.iou_weight": (0, None),
-    "train.batch_size": (1, None), "train.epochs": (1, None), "train.lr": (0, None), "train.betas": (0, 1),
-    "train.weight_decay": (0, None), "train.log_every": (1, None),
-    "validate.holdout": (0, 1), "validate.every": (1, None), "validate.episodes": (1, None),
-    "train.spike_factor": (0, None),
-    "checkpoint.every_steps": (0, None), "checkpoint.every_minutes": (0, None), "checkpoint.keep": (1, 99),
-    "test.runs": (1, None), "metrics.vc_window": (1, None),
-}
+    TRAINING: a training, which then cannot be resumed. TEST: the numbers of a test, which then cannot be continued.
+    WEIGHTS: what the same weights compute, and so both of them.
+    """
+    NOTHING, TRAINING, TEST = 0, 1, 2
+    BOTH, WEIGHTS = 3, 7
 
-LONGEST_BASE = 1024          # characters
-EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")   # YAML 1.1 reads it as text unless written 5.0e-4
-KINDS = {bool: "true or false", int: "an integer", float: "a number", str: "text"}
+
+class Section(msgspec.Struct, forbid_unknown_fields=True):
+    """Keys that stand together: fields with a type, a default, and their Affects where it is not TRAINING."""
+
+
+Count = Annotated[int, Meta(ge=1)]
+Whole = Annotated[int, Meta(ge=0)]
+Positive = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+NOTHING, TEST, BOTH, WEIGHTS = Affects.NOTHING, Affects.TEST, Affects.BOTH, Affects.WEIGHTS
+
+
+class Model(Section):
+    method: Annotated[str, BOTH] = "vipmt"           # a name of models.METHODS, or your own module: package.module
+
+
+class Data(Section):
+    """dataset, root and annotations are the task's, which knows the data sets."""
+    size: Annotated[tuple[Annotated[int, Meta(ge=32)], Annotated[int, Meta(ge=32)]], WEIGHTS] = (240, 424)   # H, W
+    workers: Annotated[Whole, NOTHING] = 4           # loader processes; results do not depend on it
+
+
+class Train(Section):
+    batch_size: Count = 4        # B, over all processes
+    epochs: Annotated[Count, NOTHING] = 100
+    lr: Positive = 5.0e-4        # Adam; a method's parameter groups may take a share of it
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    weight_decay: Positive = 5.0e-4                  # L2, not decoupled
+    amp: Literal["bf16", "fp16", "off"] = "bf16"     # on the CPU always off
+    log_every: Annotated[Count, NOTHING] = 10        # steps per JSON line
+    spike_factor: Annotated[Positive, NOTHING] = 5.0     # a loss so many times the usual one is logged, 0: never
+
+
+class Validate(Section):
+    every: Count = 10            # epochs
+    episodes: Count = 100        # at most
+
+
+class Checkpoint(Section):
+    select: Annotated[Literal["last", "best"], NOTHING] = "last"     # which one test.py takes where none is named
+    every_steps: Annotated[Whole, NOTHING] = 0       # also save every n steps within an epoch, 0 = no
+    every_minutes: Annotated[Positive, NOTHING] = 10     # also save after so many minutes, 0 = no; epochs always do
+    keep: Annotated[int, Meta(ge=1, le=99), NOTHING] = 2     # checkpoints that stay: last.pth, last.1.pth, ...
+
+
+class Test(Section):
+    runs: Annotated[Count, NOTHING] = 5
+    resolution: Annotated[Literal["input", "original"], TEST] = "input"      # input: padding included, as released
+
+
+class Speed(Section):
+    """Of the test; benchmarks/speed.md has what each gains and costs."""
+    amp: Annotated[Literal["off", "bf16", "fp16"], TEST] = "off"     # mixed precision in test and validation
+    tf32: Annotated[bool, BOTH] = False              # float32 products with 10-bit mantissas on recent GPUs
+    compile: Annotated[bool, NOTHING] = False        # torch.compile; the first clips of each size take minutes
+    deterministic: bool = False                      # the same bits on the same GPU in every run; slower there
+
+
+class Metrics(Section):
+    vc: Annotated[Literal["vipmt", "tti", "vspw"], TEST] = "vipmt"
+    vc_window: Annotated[Count, TEST] = 7
+
+
+class Config:
+    """The sections that every method has. Those of a task or method are added, or replace one that they extend."""
+    name: Annotated[str, NOTHING] = "vipmt_ytvis"
+    seed: Annotated[int, Meta(ge=0, le=2**32 - 1), BOTH] = 42        # every draw of the run follows from it
+    data: Data
+    model: Model
+    train: Train
+    validate: Validate
+    checkpoint: Checkpoint
+    test: Test
+    speed: Speed
+    metrics: Metrics
 
 
 def load_config(paths=(), overrides=()):
-    """The schema, then every file of `paths` in order, then `key.sub=value` strings  ->  EasyDict
+    """The defaults, then every file of `paths` in order, then `key.sub=value` strings  ->  EasyDict
 
     A file's `base:` is laid first, unless it lies there already: `--config released.yaml --config
     ablation/no_memory.yaml` keeps the released choices, though the ablation's base is the paper's file.
     Raises ValueError or FileNotFoundError that names the file, the key and the fix.
     """
-    schema = _read_schema()
-    config = _copy(schema)
-    laid = {os.path.realpath(SCHEMA)}
+    layers, laid = [], set()
     for path in [paths] if isinstance(paths, str | Path) else paths:
         *bases, last = _chain(Path(path))
-        for file, changes in [*(entry for entry in bases if os.path.realpath(entry[0]) not in laid), last]:
-            _merge(config, changes, schema, str(file))
-            laid.add(os.path.realpath(file))
-    for text in overrides:
-        _merge(config, _parse_override(text, schema), schema, f"command line, {text}")
-    _check_relations(config)
-    return EasyDict(config)
+        layers += [*(one for one in bases if os.path.realpath(one[0]) not in laid), last]
+        laid |= {os.path.realpath(file) for file, _ in layers}
+    return _lay([(str(file), changes) for file, changes in layers] + _parsed(overrides))
 
 
 def apply_overrides(values, overrides=(), source="the saved config"):
-    """The values of a saved config, as plain dicts, and `key.sub=value` strings over them  ->  EasyDict, checked"""
+    """The values of a saved config, as plain dicts, and `key.sub=value` strings over them  ->  EasyDict, checked
+
+    Sections of other methods, which older files hold, are left out.
+    """
     if not isinstance(values, dict):
-        raise ValueError(f"{source}: expected the keys of a config, got {_describe(values)}")
-    schema = _read_schema()
-    config = _copy(schema)
-    _merge(config, values, schema, source)
+        raise ValueError(f"{source}: expected the keys of a config, got {shown(values)}")
+    layers = [(source, values), *_parsed(overrides)]
+    known = schema(_method(layers)).__struct_fields__
+    own = {key: value for key, value in values.items() if key in known or not isinstance(value, dict)}
+    return _lay([(source, own), *layers[1:]])
+
+
+@functools.cache
+def schema(method):
+    """Name of a method  ->  its whole config as one type: the sections above, its task's keys and its own
+
+    The two are found by name when they are asked for, so that nothing here knows a method or a task.
+    """
+    module = importlib.import_module("models").get_method(method)
+    task = importlib.import_module("dataloaders").get_task(module.TASK)
+    parts = [typing.get_type_hints(one, include_extras=True) for one in (Config, task.Config, module.Config)]
+    fields = [("name", *_field(Config, "name")), ("seed", *_field(Config, "seed"))]
+    for name in dict.fromkeys(name for part in parts for name in part if name not in ("name", "seed")):
+        keys = {field.name: (field.name, field.type, field.default)
+                for part in parts if name in part for field in msgspec.structs.fields(part[name])}
+        section = msgspec.defstruct(name, keys.values(), bases=(Section,), forbid_unknown_fields=True)
+        fields.append((name, section, msgspec.field(default_factory=section)))
+    return msgspec.defstruct("Config", fields, forbid_unknown_fields=True)
+
+
+def _field(kind, name):
+    return typing.get_type_hints(kind, include_extras=True)[name], getattr(kind, name)
+
+
+def affected(cfg, by):
+    """Flat names of the config's keys that have all of `by`, an Affects: affected(cfg, Affects.TEST)"""
+    return {key for key, (_, affects) in keys_of(schema(cfg["model"]["method"])).items() if by in affects}
+
+
+@functools.cache
+def keys_of(section, prefix=""):
+    """A Section type  ->  {flat name: (type, Affects)}"""
+    found = {}
+    for name, kind in typing.get_type_hints(section, include_extras=True).items():
+        if isinstance(kind, type) and issubclass(kind, Section):
+            found |= keys_of(kind, f"{prefix}{name}.")
+        else:
+            marks = [mark for mark in getattr(kind, "__metadata__", ()) if isinstance(mark, Affects)]
+            found[prefix + name] = kind, marks[-1] if marks else Affects.TRAINING
+    return found
+
+
+def choices(key, method="vipmt"):
+    """The values that a key may have, () where they are not listed"""
+    kind, _ = keys_of(schema(method))[key]
+    kind = kind.__origin__ if hasattr(kind, "__metadata__") else kind
+    return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+
+
+def _method(layers):
+    """list of (source, changes)  ->  the last `model.method` that stands there"""
+    found = [changes["model"]["method"] for _, changes in layers
+             if isinstance(changes.get("model"), dict) and "method" in changes["model"]]
+    return found[-1] if found and isinstance(found[-1], str) else "vipmt"
+
+
+def _lay(layers):
+    """list of (source, changes), the later over the earlier  ->  EasyDict, checked layer by layer and as a whole"""
+    kind = schema(_method(layers))
+    config = msgspec.to_builtins(kind())
+    for source, changes in layers:
+        checked = msgspec.to_builtins(_convert(changes, kind, source))
+        _merge(config, changes, checked)
+    config = EasyDict(_lists(config))
+    check_config(config)
+    return config
+
+
+def check_config(cfg, truth=True):
+    """The method's own check of what one key alone cannot show; truth: whether anybody knows the true masks"""
+    check = getattr(importlib.import_module("models").get_method(cfg.model.method).Config, "check", None)
+    if check:
+        check(cfg, truth)
+
+
+def _convert(changes, kind, source):
+    try:
+        return msgspec.convert(changes, kind)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{source}: {_explain(str(error), changes, kind)}") from None
+
+
+def _explain(message, changes, kind):
+    """msgspec's message  ->  ours: the key as people write it, the value, and what may have been meant"""
+    what, _, place = message.partition(" - at `$")
+    path = re.findall(r"\w+", place)
+    names = [part for part in path if not part.isdigit()]
+    value = functools.reduce(lambda v, part: v[int(part) if part.isdigit() else part], path, changes)
+    key = f"{'.'.join(names)}: " if names else ""
+    unknown = re.search(r"unknown field `(.*)`", what, re.S)
+    if unknown:
+        return f"{key}unknown key '{unknown[1][:200]}'{_meant(unknown[1], names, kind)}"
+    listed = typing.get_args(_plain(keys_of(kind)[".".join(names)][0])) if what.startswith("Invalid enum") else ()
+    if listed:
+        near = difflib.get_close_matches(str(value)[:200], listed, n=1)
+        return (f"{key}expected one of {', '.join(listed)}, got {shown(value)}"
+                + (f"; did you mean '{near[0]}'?" if near else ""))
+    expected = what.partition(",")[0].replace("`", "").removeprefix("Expected ")
+    expected = functools.reduce(lambda text, pair: text.replace(*pair), WORDS.items(), expected)
+    hint = ""
+    if expected == "text":
+        hint = "\n  Write none, as a word, for nothing" if value is None else f"\n  Put it in quotes: '{shown(value)}'"
+    return f"{key}expected {expected}, got {shown(value)}{hint}"
+
+
+WORDS = {"object": "a section with keys", "array": "a list", "int": "an integer", "float": "a number", "str": "text",
+         "bool": "true or false"}
+
+
+def _plain(kind):
+    return kind.__origin__ if hasattr(kind, "__metadata__") else kind
+
+
+def _meant(name, sections, kind):
+    """An unknown key  ->  '; did you mean ...'"""
+    flat = keys_of(kind)
+    prefix = ".".join([*sections, ""])
+    here = list(dict.fromkeys(key.removeprefix(prefix).partition(".")[0] for key in flat if key.startswith(prefix)))
+    near = difflib.get_close_matches(name[:200], here, n=1) or [key for key in flat if key.rpartition(".")[2] == name]
+    return f"; did you mean '{near[0]}'?" if near else f"; known here: {', '.join(here)}"
+
+
+def _merge(config, changes, checked):
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            _merge(config[key], value, checked[key])
+        else:
+            config[key] = checked[key]
+
+
+def _lists(value):
+    """Tuples as the lists that YAML and checkpoints give back"""
+    if isinstance(value, dict):
+        return {key: _lists(inner) for key, inner in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _chain(path, children=()):
+    """A file and its bases, the lowest first  ->  list of (path, changes)"""
+    if os.path.realpath(path) in map(os.path.realpath, children):   # Path.resolve stops at links in a circle
+        circle = " -> ".join(str(p) for p in (*children, path))
+        raise ValueError(f"{path}: `base:` leads back to the same file: {circle}; remove one of them")
+    if not path.is_file():
+        near = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
+        raise FileNotFoundError(f"config: no file {path}." + (f"\n  In {path.parent}: {near}" if near else ""))
+    changes = {} if (content := read_yaml(path)) is None else content
+    if not isinstance(changes, dict):
+        raise ValueError(f"{path}: expected lines 'key: value', got {shown(changes)}")
+    base = changes.pop("base", None)
+    if base is None:
+        return [(path, changes)]
+    if not isinstance(base, str) or len(base) > 1024:
+        raise ValueError(f"{path}: base: expected a file name relative to this file, got {shown(base)}")
+    if not (path.parent / base).is_file():
+        raise FileNotFoundError(f"{path}: base: no file {path.parent / base}; the name is relative to {path.parent}")
+    return [*_chain(path.parent / base, (*children, path)), (path, changes)]
+
+
+def _parsed(overrides):
+    """['train.lr=0.1']  ->  [('command line, train.lr=0.1', {'train': {'lr': 0.1}})]"""
+    layers = []
     for text in overrides:
-        _merge(config, _parse_override(text, schema), schema, f"command line, {text}")
-    _check_relations(config)
-    return EasyDict(config)
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ValueError(f"command line: cannot read '{text}'; write key.sub=value, e.g. train.batch_size=2")
+        changes = parse_yaml(value, f"command line, {text}")
+        for part in reversed(key.split(".")):
+            changes = {part: changes}
+        layers.append((f"command line, {text}", changes))
+    return layers
+
+
+def for_validation(cfg):
+    """The config with which a method validates while it trains"""
+    change = getattr(importlib.import_module("models").get_method(cfg.model.method).Config, "for_validation", None)
+    return change(cfg) if change else cfg
 
 
 def save_config(cfg, path):
     """Write the resolved config as a file that `--config` reads back to the same values."""
-    text = yaml.safe_dump(to_dict(cfg), sort_keys=False)
-    Path(path).write_text("# Resolved config of one run, every key.\n" + text)
+    writer, text = YAML(typ="safe", pure=True), StringIO()
+    writer.default_flow_style, writer.sort_base_mapping_type_on_output = None, False
+    writer.dump(to_dict(cfg), text)
+    Path(path).write_text("# Resolved config of one run, every key.\n" + text.getvalue(), encoding="utf-8")
 
 
 def to_dict(cfg):
@@ -145,14 +348,14 @@ def differences(first, second):
 def add_config_arguments(parser):
     """--config FILE (repeatable) and key.sub=value ...; use parser.parse_intermixed_args()."""
     parser.add_argument("--config", action="append", default=[], metavar="FILE",
-                        help="YAML file; repeat it to lay one over the other (none: config/vipmt/ytvis.yaml)")
+                        help="YAML file; repeat it to lay one over the other (none: the defaults, VIPMT's paper)")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="changes one key, e.g. train.lr=1.0e-4")
 
 
 def split_overrides(texts):
     """Files and key=value mixed, as `--checkpoint FILE key.sub=value` gives them  ->  (files, overrides)"""
-    keys = flatten(_read_schema())
-    overrides = [text for text in texts if "=" in text and text.partition("=")[0] in keys]
+    overrides = [text for text in texts if re.fullmatch(r"(name|seed|[a-z_]+(\.[a-z_]+)+)=.*", text, re.S)
+                 and not Path(text).exists()]
     return [text for text in texts if text not in overrides], overrides
 
 
@@ -169,154 +372,3 @@ def user_errors():
     except KeyboardInterrupt:
         print("Interrupted; the same command continues where it can.", file=sys.stderr)
         raise SystemExit(130) from None
-
-
-def _read_schema():
-    schema = _read(SCHEMA)
-    flat = flatten(schema)
-    for key in [*CHOICES, *RANGES]:
-        if key not in flat:
-            raise ValueError(f"{SCHEMA}: the key {key} is missing; this file holds every key, so put it back")
-    for key, value in flat.items():   # an edited value may not change a key's type unnoticed
-        if isinstance(value, str) and EXPONENT.fullmatch(value):
-            raise ValueError(f"{SCHEMA}: {key}: YAML reads {value} as text; write {_with_point(value)}")
-    _merge(_copy(schema), schema, schema, str(SCHEMA))
-    return schema
-
-
-def _read(path):
-    """YAML file  ->  dict, errors with file and line"""
-    if not path.is_file():
-        near = ", ".join(sorted(p.name for p in path.parent.glob("*.yaml"))) if path.parent.is_dir() else ""
-        raise FileNotFoundError(f"config: no file {path}." + (f"\n  In {path.parent}: {near}" if near else ""))
-    content = read_yaml(path)
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected lines 'key: value', got {_describe(content)}")
-    return content
-
-
-def _chain(path, children=()):
-    """A file and its bases, the lowest first  ->  list of (path, changes)"""
-    if os.path.realpath(path) in map(os.path.realpath, children):   # Path.resolve stops at links in a circle
-        circle = " -> ".join(str(p) for p in (*children, path))
-        raise ValueError(f"{path}: `base:` leads back to the same file: {circle}; remove one of them")
-    changes = _read(path)
-    base = changes.pop("base", None)
-    if base is None:
-        return [(path, changes)]
-    if not isinstance(base, str) or len(base) > LONGEST_BASE:
-        raise ValueError(f"{path}: base: expected a file name relative to this file, got {_describe(base)}")
-    if not (path.parent / base).is_file():
-        raise FileNotFoundError(f"{path}: base: no file {path.parent / base}; the name is relative to {path.parent}")
-    return [*_chain(path.parent / base, (*children, path)), (path, changes)]
-
-
-def _parse_override(text, schema):
-    """'train.lr=0.1'  ->  {'train': {'lr': 0.1}}"""
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise ValueError(f"command line: cannot read '{text}'; write key.sub=value, e.g. train.batch_size=2")
-    if "." not in key and key not in schema:
-        owners = [name for name in flatten(schema) if name.endswith(f".{key}")]
-        if owners:
-            raise ValueError(f"command line, {text}: unknown key '{key}'; did you mean '{' or '.join(owners)}'?")
-    changes = parse_yaml(value, f"command line, {text}")
-    for part in reversed(key.split(".")):
-        changes = {part: changes}
-    return changes
-
-
-def _merge(config, changes, schema, source, prefix=""):
-    """Lay `changes` over `config`, in place, every key and value checked against the schema."""
-    for key, value in changes.items():
-        if key not in schema:
-            raise ValueError(_unknown(key, schema, source, prefix))
-        name = prefix + key
-        if not isinstance(schema[key], dict):
-            config[key] = _checked(value, schema[key], name, source)
-        elif isinstance(value, dict):
-            _merge(config[key], value, schema[key], source, name + ".")
-        else:
-            raise ValueError(f"{source}: {name}: expected a section with keys such as "
-                             f"'{next(iter(schema[key]))}', got {_describe(value)}")
-
-
-def _unknown(key, schema, source, prefix):
-    section = f" {prefix[:-1]}:" if prefix else ""
-    near = difflib.get_close_matches(str(key)[:200], schema, n=1)
-    elsewhere = [] if near else [n for n in flatten(_read(SCHEMA)) if n.rpartition(".")[2] == key]
-    hint = f"did you mean '{(near or elsewhere)[0]}'?" if near or elsewhere else f"known here: {', '.join(schema)}"
-    return f"{source}:{section} unknown key '{str(key)[:200]}'; {hint}"
-
-
-def _checked(value, example, name, source):
-    """The value, if it has the type of the schema's `example`, is one of CHOICES and lies in RANGES."""
-    if isinstance(example, list):
-        if not isinstance(value, list) or len(value) != len(example):
-            raise ValueError(f"{source}: {name}: expected a list of {len(example)} like {example}, "
-                             f"got {_describe(value)}")
-        return [_checked(v, e, name, source) for v, e in zip(value, example, strict=True)]
-    value = _typed(value, type(example), name, source)
-    if name in CHOICES and value not in CHOICES[name]:
-        near = difflib.get_close_matches(value[:200], CHOICES[name], n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise ValueError(f"{source}: {name}: expected one of {', '.join(CHOICES[name])}, got {shown(value)}{hint}")
-    low, high = RANGES.get(name, (None, None))
-    if (low is not None and not value >= low) or (high is not None and not value <= high):   # `not`: NaN fails too
-        limit = f"at least {low}" if high is None else f"between {low} and {high}"
-        raise ValueError(f"{source}: {name}: expected {limit}, got {value}")
-    if value in (math.inf, -math.inf) or value != value:
-        raise ValueError(f"{source}: {name}: expected a finite number, got {value}")
-    return value
-
-
-def _typed(value, kind, name, source):
-    """The value as `kind`; an integer serves as a number, true and false never do."""
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is kind:
-        return value
-    hint = ""
-    if isinstance(value, str) and EXPONENT.fullmatch(value):
-        hint = f"\n  YAML reads {value} as text; write {_with_point(value)}"
-    elif value is None and kind is str:
-        hint = "\n  Write none, as a word, for nothing"
-    elif kind is str:
-        hint = f"\n  Put it in quotes: '{value}'" if len(shown(value)) < 80 else ""
-    raise ValueError(f"{source}: {name}: expected {KINDS[kind]}, got {_describe(value)}{hint}")
-
-
-def _with_point(text):
-    """'5e-4'  ->  '5.0e-4', '1e5' -> '1.0e+5': YAML wants the point and the sign"""
-    mantissa, exponent = text.lower().split("e")
-    mantissa += "" if "." in mantissa else ".0"
-    return f"{mantissa}e{exponent if exponent[0] in '+-' else '+' + exponent}"
-
-
-def _describe(value):
-    if value is None:
-        return "nothing"
-    words = {bool: "true or false", int: "integer", float: "number", str: "text", list: "list", dict: "section"}
-    text = str(value).lower() if isinstance(value, bool) else shown(value)
-    return f"{text} ({words.get(type(value), type(value).__name__)})"
-
-
-def _check_relations(config):
-    """What one key alone cannot show."""
-    model, backbone = config["model"], config["backbone"]
-    if model["dim"] % model["heads"]:
-        raise ValueError(f"config: model.dim {model['dim']} is no multiple of model.heads {model['heads']}; change one")
-    if model["dim"] % 4:
-        raise ValueError(f"config: model.dim {model['dim']}: expected a multiple of 4, "
-                         "since sine and cosine of rows and columns share the channels")
-    if backbone["trained"] and backbone["cache_frames"]:
-        raise ValueError("config: backbone.cache_frames needs a frozen backbone: "
-                         "set it to 0 or backbone.trained to false")
-    if backbone["trained"] and config["train"]["backward"] == "per_clip":
-        raise ValueError("config: backbone.trained needs one graph over all clips: set train.backward to once")
-
-
-def _copy(config):
-    return {key: _copy(value) if isinstance(value, dict) else value for key, value in config.items()}

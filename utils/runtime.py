@@ -8,6 +8,13 @@ import torch
 AMP = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def choose_device(name=None):
+    """--device  ->  its name; without one the GPU where there is one. ValueError: cuda without a GPU"""
+    if str(name or "").startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"--device {name}: PyTorch sees no GPU here; use --device cpu or check nvidia-smi")
+    return name or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def prepare_runtime(speed, device):
     """Set up this process for a run: the config's section, torch.device  ->  dtype of the test's autocast, or None
 

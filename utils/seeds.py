@@ -1,11 +1,23 @@
-"""The global random generators: seeded, saved and restored together.
+"""Randomness: one generator per draw, by its key (rng_for), and the global ones: seeded, saved and restored together.
 
-Data and tests draw from generators of their own (fewshot.sampling.rng_for); dropout uses torch's global one.
+Data, tests and memory draw from generators of their own; dropout uses torch's global one.
 """
+import hashlib
+import json
 import random
 
 import numpy as np
 import torch
+
+
+def rng_for(*key):
+    """The generator of one draw: the same for the same key of integers and strings, on any machine.
+
+    The only source of randomness of data and memory; the global generators are never used.
+    """
+    plain = [part if isinstance(part, str) else int(part) for part in key]
+    digest = hashlib.sha256(json.dumps(plain).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
 
 
 def seed_generators(seed):

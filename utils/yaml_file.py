@@ -1,101 +1,86 @@
-"""YAML from anybody -> plain values, with bounds and one kind of error: the place in the file and what is wrong there.
+"""YAML 1.2 from anybody -> plain values, with bounds and one kind of error: the place in the file and what is wrong."""
+from pathlib import Path
 
-Only what a config needs is read: numbers, words, lists and sections. Aliases are refused, since a few lines of them
-stand for billions of values, or for one that holds itself.
-"""
-import re
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.events import AliasEvent
 
-import yaml
-
-MAX_BYTES = 2 ** 20          # of a file; a config has some thousands
+MAX_BYTES = 2 ** 16          # of a file; a config has some thousands
 MAX_INTEGER = 2 ** 63 - 1
-
-# What PyYAML's own constructors raise on values that do not suit their tag; YAMLError has the place already.
-UNSUITABLE = (ValueError, LookupError, AttributeError, TypeError, ArithmeticError)
-
-
-class Loader(yaml.SafeLoader):
-    """SafeLoader without duplicate keys and aliases, to which only true and false are booleans (`amp: off` is text)."""
-
-    def compose_node(self, parent, index):
-        if self.check_event(yaml.AliasEvent):
-            alias = self.peek_event()
-            what = f"the alias *{alias.anchor[:40]} is not read here; write the value itself"
-            raise yaml.composer.ComposerError(None, None, what, alias.start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_object(self, node, deep=False):
-        try:
-            value = super().construct_object(node, deep)
-        except UNSUITABLE:
-            raise self._refusal(node, f"{shown(node.value)} is no {node.tag.rpartition(':')[2]}") from None
-        if type(value) is int and abs(value) > MAX_INTEGER:
-            raise self._refusal(node, "an integer of more than 64 bits")
-        if isinstance(value, str) and not is_writable(value):
-            raise self._refusal(node, f"{shown(value)} holds characters that cannot be written")
-        return value
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key_node, _ in node.value:
-            key = str(self.construct_object(key_node, deep=True))
-            if key in seen:
-                raise self._refusal(key_node, f"the key '{key[:80]}' stands here twice; delete one")
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-    @staticmethod
-    def _refusal(node, what):
-        return yaml.constructor.ConstructorError(None, None, what, node.start_mark)
-
-
-BOOLEAN = "tag:yaml.org,2002:bool"
-Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != BOOLEAN]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-Loader.add_implicit_resolver(BOOLEAN, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 def read_yaml(path):
-    """An existing file  ->  its value; ValueError with file and line"""
-    size = path.stat().st_size
+    """An existing file  ->  its plain value; ValueError with file and line"""
+    size = Path(path).stat().st_size
     if size > MAX_BYTES:
         raise ValueError(f"{path}: {size} bytes, more than {MAX_BYTES}, are no config.\n  Name another file.")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a text file ({error.reason})") from None
     return parse_yaml(text, path)
 
 
 def parse_yaml(text, source):
-    """Text, its name for errors  ->  its value"""
+    """Text in YAML 1.2, its name for errors  ->  its value: dicts with text as keys, lists, text, numbers, true, null
+
+    Aliases are refused: a few lines of them stand for billions of values, or for one that holds itself.
+    """
+    reader = YAML(typ="safe", pure=True)
     try:
-        return yaml.load(text, Loader=Loader)     # a SafeLoader
-    except yaml.YAMLError as error:
-        raise ValueError(f"{source}{_where(error)}") from None
+        for event in reader.parse(text):
+            if isinstance(event, AliasEvent):
+                raise MarkedYAMLError(problem=f"the alias *{event.anchor[:40]} is not read here; write the value "
+                                              "itself", problem_mark=event.start_mark)
+        value = reader.load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = str(getattr(error, "problem", None) or error).partition("\n")[0]
+        raise ValueError(f"{source}{place}: {problem[:300]}") from None
     except RecursionError:
         raise ValueError(f"{source}: lists or sections lie too deep in one another") from None
+    except (ValueError, LookupError, AttributeError, TypeError, ArithmeticError) as error:    # of ruamel's constructors
+        raise ValueError(f"{source}: a value does not suit its tag ({type(error).__name__})") from None
+    _require_plain(value, source)
+    return value
 
 
-def shown(value):
-    """A value in an error's text, cut where it is long."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):          # thousands of digits, or of levels
-        return f"{type(value).__name__} too long to show"
-    return text if len(text) <= 200 else f"{text[:200]}..."
+def _require_plain(value, source):
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"{source}: the key {shown(key)} is no text")
+            _require_plain(key, source)
+            _require_plain(inner, source)
+    elif isinstance(value, list):
+        for inner in value:
+            _require_plain(inner, source)
+    elif isinstance(value, str):
+        if "\0" in value or not value.isprintable() and not is_writable(value):
+            raise ValueError(f"{source}: {shown(value)} holds characters that cannot be written")
+    elif type(value) is int and abs(value) > MAX_INTEGER:
+        raise ValueError(f"{source}: an integer of more than 64 bits")
+    elif type(value) is float and value - value != 0:
+        raise ValueError(f"{source}: expected a finite number, got {value}")
+    elif not isinstance(value, int | float | None):
+        raise ValueError(f"{source}: a {type(value).__name__} is no value of a config; put text in quotes")
 
 
 def is_writable(text):
-    """Whether a text can be a file's name and stand in one: YAML can express half a character."""
+    """Whether a text can stand in a file: YAML can express half a character."""
     try:
-        return b"\0" not in text.encode("utf-8")
+        return bool(text.encode("utf-8") or True)
     except UnicodeEncodeError:
         return False
 
 
-def _where(error):
-    mark = getattr(error, "problem_mark", None)
-    place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return f"{place}: {getattr(error, 'problem', None) or error}"
+def shown(value):
+    """A value in an error's text, cut where it is long."""
+    if value is None:
+        return "nothing"
+    try:
+        text = str(value).lower() if isinstance(value, bool) else repr(value)
+    except (ValueError, RecursionError):          # thousands of digits, or of levels
+        return f"{type(value).__name__} too long to show"
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -12,7 +12,7 @@ from dataloaders.datasets.tables import TableIndex
 
 MIN_AREA = 2 * 32 * 32       # pixels of a class in an image, as the usual lists of COCO-20i have it
 
-# COCO classes that the video data shows, by name. COCO's mouse is a computer mouse and stays.
+# COCO classes that the video data shows (Section 5.3), by name. COCO's mouse is a computer mouse and stays.
 YTVIS_OVERLAP = frozenset((
     "person", "bicycle", "car", "motorcycle", "airplane", "train", "truck", "boat", "cat", "dog", "horse", "cow",
     "elephant", "bear", "zebra", "giraffe", "skis", "snowboard", "skateboard", "surfboard", "tennis racket", "bird"))

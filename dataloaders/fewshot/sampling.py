@@ -3,8 +3,6 @@
 In: an index (what is on disk) and the config. Out: TrainEpisodes. A draw follows from its key alone, (seed, what for,
 which one), so that an episode is the same on any worker, after any resume and beside any other episodes.
 """
-import hashlib
-import json
 from functools import partial
 
 import numpy as np
@@ -12,17 +10,7 @@ from torch.utils.data import Dataset, Sampler
 
 from dataloaders.episode import TrainEpisode
 from dataloaders.transforms import TrainTransform
-
-
-def rng_for(*key):
-    """The generator of one draw: the same for the same key of integers and strings, on any machine.
-
-    The only source of randomness of the data side; the global generators are never used.
-    """
-    plain = [part if isinstance(part, str) else int(part) for part in key]
-    digest = hashlib.sha256(json.dumps(plain).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
-
+from utils.seeds import rng_for
 
 # -- which frames ---------------------------------------------------------------------------------------------------
 
@@ -49,29 +37,6 @@ def draw_windows(n, clip_length, clips, mode, rng):
     """`clips` different ones of training_windows, in temporal order: list of lists of T positions."""
     windows = training_windows(n, clip_length, clips, mode)
     return [windows[i] for i in np.sort(rng.choice(len(windows), clips, replace=False))]
-
-
-def draw_memory(windows, length, mode, rng):
-    """What each clip after the first remembers: positions in the query frames of all clips, laid end to end.
-
-    windows: per clip the T frame numbers it shows; length M  ->  one tuple of M positions per later clip, () if M = 0
-
-    Candidates are the frames of earlier clips, without replacement and sorted. With `distinct` a frame counts once,
-    and not if the clip itself shows it: its ground truth would be in memory. `repeat` has no such rule, as released.
-    Where fewer than M candidates exist they are repeated in turn, which keeps a batch rectangular.
-    """
-    if length == 0:
-        return ()
-    shown = [frame for window in windows for frame in window]
-    memory, seen = [], len(windows[0])
-    for window in windows[1:]:
-        candidates = np.arange(seen)
-        if mode == "distinct":
-            candidates = np.array([i for i in candidates if shown[i] not in window and shown[i] not in shown[:i]])
-        drawn = np.sort(rng.choice(candidates, min(length, len(candidates)), replace=False))
-        memory.append(tuple(np.resize(drawn, length).tolist()))
-        seen += len(window)
-    return tuple(memory)
 
 
 def draw_supports(index, class_id, videos, shots, rng):
@@ -157,7 +122,6 @@ class TrainEpisodes(Dataset):
 
     def __init__(self, index, class_ids, cfg, exclude=frozenset()):
         self.index, self.data, self.seed = index, cfg.data, cfg.seed
-        self.memory_length = cfg.memory.length if cfg.model.memory_prototype else 0
         self.transform = TrainTransform(cfg.data.size, cfg.data.mask_resize, cfg.data.augmentation,
                                         cfg.data.first_frame_augmented, cfg.data.portrait)
         self.videos = {c: [v for v in index.videos(c) if v not in exclude] for c in class_ids}
@@ -188,11 +152,10 @@ class TrainEpisodes(Dataset):
             index, class_id, supports, augment, self.transform.clean, self.seed)
         return TrainEpisode(
             support_images=support_images, support_masks=support_masks, query_images=images, query_masks=masks,
-            class_id=class_id, class_name=index.class_name(class_id), video=index.video_name(video),
-            frames=file_names(index, shown), support_frames=file_names(index, supports),
-            original_size=index.size(video), supports_share_video=share_video(supports, video),
-            clip_length=data.clip_length,
-            memory_index=draw_memory(windows, self.memory_length, data.short_video, stream("memory")))
+            query_frames=[frame for _, frame in shown], clip_length=data.clip_length, class_id=class_id,
+            id=f"{index.class_name(class_id)}/{index.video_name(video)}", key=("train", epoch, number),
+            support_frames=file_names(index, supports), frames=file_names(index, shown),
+            supports_share_video=share_video(supports, video))
 
     def _draw(self, class_id, rng):
         """Generator  ->  query video id, its windows in frame numbers, [(video id, frame)] of the supports"""

@@ -1,6 +1,6 @@
-"""Streaming: test episodes, one clip after the other, so that the length of a video is no matter of memory.
+"""Streaming: test videos, one clip after the other, so that the length of a video is no matter of memory.
 
-In: an index and the config. Out: TestEpisodes whose clips are read while the network works on earlier ones, also across
+In: an index and the config. Out: Videos whose clips are read while the network works on earlier ones, also across
 videos. What is tested with which supports follows from the seed, the run and the pair alone (`TestEpisodes`), or from a
 file (episode_list.py); how it is read ahead changes nothing (`EpisodeStream`).
 """
@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from dataloaders.episode import Clip, TestEpisode
+from dataloaders.episode import Clip, SupportSet, Video
 from dataloaders.fewshot.sampling import (
     check_videos,
     draw_supports,
     file_names,
     load_supports,
     read_frames,
-    rng_for,
     share_video,
 )
 from dataloaders.transforms import TestTransform
+from utils.seeds import rng_for
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,21 @@ class PlannedEpisodes(Dataset):
         """Clips of the i-th episode, the last one perhaps short."""
         return -(-len(self.frames(i)) // self.data.clip_length)
 
-    def episode(self, i):
-        """i  ->  TestEpisode with its supports, without clips"""
+    def reference(self, i):
+        """i  ->  its SupportSet"""
         plan, index = self.plan(i), self.index
         images, masks, supports = self.load(plan)
-        return TestEpisode(
-            support_images=images, support_masks=masks, class_id=plan.class_id,
-            class_name=index.class_name(plan.class_id), video=index.video_name(plan.video),
-            frames=file_names(index, [(plan.video, frame) for frame in plan.frames]),
-            support_frames=file_names(index, supports), original_size=index.size(plan.video), run=self.run,
-            supports_share_video=share_video(supports, plan.video))
+        name, video = index.class_name(plan.class_id), index.video_name(plan.video)
+        facts = {"run": self.run, "class_id": plan.class_id, "class": name, "video": video,
+                 "frames": file_names(index, [(plan.video, frame) for frame in plan.frames]),
+                 "support_frames": file_names(index, supports),
+                 "supports_share_video": share_video(supports, plan.video)}
+        return SupportSet(images, masks, key=(self.run, plan.class_id, video), facts=[facts],
+                          folder=(f"run{self.run}", name, video))
+
+    def video(self, i):
+        """i  ->  the Video with one reference, without clips"""
+        return video_of(self.index, self.plan(i), [self.reference(i)])
 
     def clip(self, i, number):
         """The `number`-th clip of the i-th episode  ->  Clip"""
@@ -91,7 +96,8 @@ class PlannedEpisodes(Dataset):
         first = number * self.data.clip_length
         shown = self.frames(i)[first:first + self.data.clip_length].tolist()
         frames, masks = read_frames(self.index, class_id, [(video, frame) for frame in shown])
-        return Clip(*self.transform(frames, masks), torch.from_numpy(np.stack(masks)) if self.keep_original else None)
+        images, shaped = self.transform(frames, masks)
+        return Clip(images, shaped[None], torch.from_numpy(np.stack(masks))[None] if self.keep_original else None)
 
     def __getitem__(self, key):
         return read_item(self, key)
@@ -189,10 +195,11 @@ class RunsTogether(Dataset):
         episodes, number = self.groups[i][0]
         return episodes.num_clips(number)
 
-    def episode(self, i):
-        """i  ->  TestEpisode of the first run, the others in it"""
-        first, *others = (episodes.episode(number) for episodes, number in self.groups[i])
-        return replace(first, other_runs=others)
+    def video(self, i):
+        """i  ->  the Video with one reference per run, without clips"""
+        episodes, number = self.groups[i][0]
+        references = [episodes.reference(number) for episodes, number in self.groups[i]]
+        return video_of(episodes.index, episodes.plan(number), references)
 
     def clip(self, i, clip_number):
         episodes, number = self.groups[i][0]
@@ -202,26 +209,33 @@ class RunsTogether(Dataset):
         return read_item(self, key)
 
 
+def video_of(index, plan, references):
+    """A Plan and its SupportSets  ->  Video, without clips"""
+    name = index.video_name(plan.video)
+    return Video(id=f"{index.class_name(plan.class_id)}/{name}", frames=references[0].facts[0]["frames"],
+                 original_size=index.size(plan.video), references=references)
+
+
 def read_item(episodes, key):
-    """(i, None)  ->  the TestEpisode; (i, number)  ->  the Clip
+    """(i, None)  ->  the Video; (i, number)  ->  the Clip
 
     Files that cannot be read come back as the error itself: raised by a worker it would go up with the worker's
     traceback as its message.
     """
     i, number = key
     try:
-        return episodes.episode(i) if number is None else episodes.clip(i, number)
+        return episodes.video(i) if number is None else episodes.clip(i, number)
     except (OSError, ValueError) as error:
         return error
 
 
 class EpisodeStream:
-    """The TestEpisodes numbered in `order`, each with its clips, all of them read by one loader without a pause.
+    """The videos numbered in `order`, each with its clips, all of them read by one loader without a pause.
 
     episodes: TestEpisodes, ListedEpisodes or RunsTogether.
     workers: processes that read ahead, two items each; 0 reads on demand. pin_memory: for asynchronous copies to a GPU.
 
-    An episode's clips may be left where they are: what is not taken is passed over when the next episode is asked for.
+    A video's clips may be left where they are: what is not taken is passed over when the next video is asked for.
     A file that cannot be read raises when its own clip is due.
     """
 
@@ -245,13 +259,13 @@ class EpisodeStream:
     def __iter__(self):
         items = iter(self._loader())
         for i in self.order:
-            episode = _or_raise(next(items))
+            video = _or_raise(next(items))
             rest = islice(items, self.episodes.num_clips(i))
-            yield replace(episode, clips=map(_or_raise, rest))
+            yield replace(video, clips=map(_or_raise, rest))
             deque(rest, maxlen=0)
 
     def _loader(self):
-        """Supports, clip, clip, ..., supports, clip, ... Its generator: see `build_train_loader`."""
+        """Supports, clip, clip, ..., supports, clip, ... Its generator: see `train_batches`."""
         keys = [(i, number) for i in self.order for number in (None, *range(self.episodes.num_clips(i)))]
         return DataLoader(self.episodes, batch_size=None, sampler=keys, num_workers=self.workers,
                           pin_memory=self.pin_memory, worker_init_fn=use_one_thread, generator=torch.Generator())

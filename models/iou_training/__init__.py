@@ -1,5 +1,7 @@
 """IoUNet trained on its own, on synthesised masks: "Video" and "Image" of Table 6 (Section 4.3)."""
-from models.iou_training.build import VideoSegmenter, build, compile_parts
+from models.iou_training.build import Config, Segmenter, build, compile_parts, load, parameter_groups
 from models.iou_training.train_step import TrainStep
 
-__all__ = ["TrainStep", "VideoSegmenter", "build", "compile_parts"]
+TASK = "fewshot"
+
+__all__ = ["TASK", "Config", "Segmenter", "TrainStep", "build", "compile_parts", "load", "parameter_groups"]

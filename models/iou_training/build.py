@@ -4,16 +4,18 @@ from pathlib import Path
 from easydict import EasyDict
 
 from models import vipmt
-from models.vipmt.build import load_iou_net
+from models.vipmt.iou_net_files import load_iou_net
 from utils.checkpoint import load_checkpoint, load_weights
 from utils.config import to_dict
+
+Config, parameter_groups, load, compile_parts = vipmt.Config, vipmt.parameter_groups, vipmt.load, vipmt.compile_parts
 
 SEGMENTS_NOTHING = """model.method: iounet trains IoUNet and segments nothing.
   Set validate.classes=none in its training, use its checkpoint as iou_net.weights of a VIPMT, and measure IoUNet itself
   with tools/workshop/iou_study.py."""
 
 
-def build(cfg, pretrained=False):
+def build(cfg, pretrained=False, split=None):
     """A VIPMT without iterations, of which only IoUNet is trained. Its checkpoint serves as `iou_net.weights`.
 
     Without iterations the file cannot be taken for a trained VIPMT. pretrained: with the weights of backbone.weights,
@@ -29,7 +31,7 @@ def build(cfg, pretrained=False):
     state = trained_encoder(Path(source)) if pretrained else None
     if state is not None:
         cfg.backbone.weights = "none"
-    model = vipmt.build(cfg, pretrained)
+    model = vipmt.build(cfg, pretrained, split)
     if state is not None:
         load_encoder(model, state, source)
     model.requires_grad_(False)
@@ -58,13 +60,8 @@ def load_judge(model, path):
     load_iou_net(model.iou_net, path)
 
 
-class VideoSegmenter:
+class Segmenter:
     """An IoUNet alone segments nothing: one clear error where a test asks for it."""
 
     def __init__(self, *_, **__):
         raise ValueError(SEGMENTS_NOTHING)
-
-
-def compile_parts(model, backend="inductor"):
-    """speed.compile, as for VIPMT"""
-    vipmt.compile_parts(model, backend)

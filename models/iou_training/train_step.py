@@ -5,28 +5,33 @@ import torch
 from models.iou_training.mask_noise import noisy_masks
 from models.vipmt import losses
 from models.vipmt import train_step as vipmt
+from models.vipmt.guidance import at_feature_size
 from models.vipmt.model import Segmentation
-from models.vipmt.prototype_activation import Activation, at_feature_size
+from models.vipmt.prototype_activation import Activation
 
 
 class TrainStep(vipmt.TrainStep):
-    """The module that is trained: encode a batch once, which also draws its noise, then call it per clip.
+    """The module that is trained: a batch is encoded once, which also draws its noise, and each clip is one unit.
 
     The noise of a batch follows from one number of torch's global CPU generator, whose state checkpoints keep: a
     resumed training draws the same.
     """
 
     @property
-    def iou_training(self):
+    def about(self):
         """In words, for the log."""
         start = self.cfg.iou_net.weights
-        return "trained on synthesised masks" + ("" if start == "none" else f", starting from {start}")
+        return "IoUNet trained on synthesised masks" + ("" if start == "none" else f", starting from {start}")
 
     def train(self, mode=True):
         """Dropout has no place in parts that nothing trains."""
         super().train(mode)
         self.model.activation.eval()
         return self
+
+    def memory_index(self, batch):
+        """Nothing reads a memory here."""
+        return []
 
     def believed(self, masks):
         """What stands for the predictions: (B, T, H, W) bool  ->  noisy masks of the same shape, for all clips

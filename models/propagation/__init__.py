@@ -39,8 +39,12 @@ that interface, not with XMem itself):
 
     PYTHONPATH=.:path/to/XMem python test.py ... propagation.plug=xmem_plug:Plug
 """
-from models.propagation.build import TrainStep, build, compile_parts
-from models.propagation.inference import VideoSegmenter
+from models.propagation.build import TrainStep, build
+from models.propagation.config import Config
+from models.propagation.inference import Segmenter
 from models.propagation.plug import to_rgb
+from models.vipmt import compile_parts, load, parameter_groups
 
-__all__ = ["TrainStep", "VideoSegmenter", "build", "compile_parts", "to_rgb"]
+TASK = "fewshot"
+
+__all__ = ["TASK", "Config", "Segmenter", "TrainStep", "build", "compile_parts", "load", "parameter_groups", "to_rgb"]

@@ -7,22 +7,15 @@ NOTHING_TO_TRAIN = """model.method: propagation trains nothing: its first frames
   method in tests only (config/vipmt/ablation/ipmt_propagation.yaml)."""
 
 
-def build(cfg, pretrained=False):
-    """The model that segments first frames; it takes the config along for the plug.
+def build(cfg, pretrained=False, split=None):
+    """The model that segments first frames.
 
     ValueError: a plug that cannot be had, or pretrained, which only the start of a training asks for
     """
     if pretrained:
         raise ValueError(NOTHING_TO_TRAIN)
     find_factory(cfg.propagation.plug)       # a wrong one is found now, not at the first video
-    model = vipmt.build(cfg)
-    model.propagation_config = cfg
-    return model
-
-
-def compile_parts(model, backend="inductor"):
-    """speed.compile, as for VIPMT"""
-    vipmt.compile_parts(model, backend)
+    return vipmt.build(cfg)
 
 
 class TrainStep:

@@ -5,8 +5,8 @@ from functools import cache, partial
 import torch
 
 from models import vipmt
+from models.method import Prediction
 from models.propagation.plug import Propagator
-from models.vipmt.inference import ClipSegmentation
 from models.vipmt.model import ClipFeatures
 
 
@@ -18,20 +18,20 @@ class PreparedClip:
     first: ClipFeatures | None
 
 
-class VideoSegmenter(vipmt.VideoSegmenter):
+class Segmenter(vipmt.Segmenter):
     """Segments one query video, clip after clip, called as that of VIPMT.
 
     model: of models.propagation.build, in eval mode. How a video is cut into clips changes nothing.
     """
 
-    def __init__(self, model, *supports, **settings):
-        super().__init__(model, *supports, **settings)
-        self.propagator, self.begun = Propagator(model.propagation_config, model), False
+    def __init__(self, model, reference, cfg, **settings):
+        super().__init__(model, reference, cfg, **settings)
+        self.propagator, self.begun = Propagator(cfg, model), False
 
     @torch.inference_mode()
-    def prepare(self, images):
-        """images (T, 3, H, W)  ->  PreparedClip, for this segmenter and for others that are as far in the same video"""
-        images = self.batch_of_one(images)
+    def prepare(self, clip):
+        """Clip  ->  PreparedClip, for this segmenter and for others that are as far in the same video"""
+        images = self.batch_of_one(clip.images)
         features = cache(partial(self.model.encode, images))      # computed when first called
         with self.arithmetic():
             frames = self.propagator.encode(images[0], features)
@@ -40,18 +40,15 @@ class VideoSegmenter(vipmt.VideoSegmenter):
             return PreparedClip(frames, self.model.prepare(features().frames(slice(0, 1)), judge=False))
 
     @torch.inference_mode()
-    def segment(self, clip, size, truth=None):
-        """The next clip: PreparedClip of T frames, (H, W) of its images  ->  ClipSegmentation, without IoUs
-
-        truth: not looked at, since there is no memory to be filled
-        """
-        frames, margins = clip.frames, []
+    def __call__(self, prepared, clip):
+        """The next clip: PreparedClip of T frames, and the Clip it is of  ->  Prediction, without IoUs"""
+        frames, margins = prepared.frames, []
         if not self.begun:
             with self.arithmetic():
-                first = self.model(clip.first, self.support, size=size).margins[0].float()         # (1, H, W)
+                size = clip.images.shape[-2:]
+                first = self.model(prepared.first, self.support, size=size).margins[0].float()         # (1, H, W)
             self.propagator.begin(frames[0], first[0] > 0)
             frames, margins, self.begun = frames[1:], [first], True
         if len(frames):
             margins.append(self.propagator.propagate(frames).to(self.model.device).float())
-        margins = torch.cat(margins)
-        return ClipSegmentation(margins, None, torch.zeros(len(margins), dtype=torch.bool))
+        return Prediction(torch.cat(margins)[None])

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.vipmt.layers import convolve_together
-from models.vipmt.prototype_activation import (
+from models.vipmt.similarity import (
     EPS,
     as_full_precision,
     foreground_index,

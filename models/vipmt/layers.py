@@ -1,6 +1,6 @@
 """Layers that no equation of the paper names: feed-forward, self-attention, positions, fusion, upsampling.
 
-Structure and sizes follow the released code (the paper leaves them to IPMT); SPEC of each: its docstring.
+Structure and sizes follow the released code, since the paper leaves them to IPMT; each docstring says what it is.
 """
 import math
 

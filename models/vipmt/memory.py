@@ -1,16 +1,16 @@
 """Memory (Section 4.3): which frames of a video may be read again, and what is kept of them.
 
 Frames enter memory only if their predicted IoU passes the threshold; the support never enters it. What else could
-choose them (memory.select), to compare with, is `select_frames`. In training the sampler draws the frames and their
+choose them (memory.select), to compare with, is `select_frames`. In training `draw_memory` draws the frames, and their
 true masks stand for the predictions (TrainStep.remember).
 """
+import numpy as np
 import torch
 import torch.nn.functional as F
 
+from models.vipmt.config import NEEDS_TRUTH
+from models.vipmt.guidance import join
 from models.vipmt.losses import mask_iou
-from models.vipmt.prototype_activation import join
-
-NEEDS_TRUTH = ("oracle", "ground_truth")      # values of memory.select; with the others nobody sees the query's masks
 
 
 def reliable_frames(iou, min_iou):
@@ -42,6 +42,29 @@ def select_frames(select, masks, iou, min_iou, truth=None):
     return all_or_none, truth if select == "ground_truth" else masks
 
 
+def draw_memory(windows, length, mode, rng):
+    """What each clip after the first remembers: positions in the query frames of all clips, laid end to end.
+
+    windows: per clip the T frame numbers it shows; length M  ->  one tuple of M positions per later clip, () if M = 0
+
+    Candidates are the frames of earlier clips, without replacement and sorted. With `distinct` a frame counts once,
+    and not if the clip itself shows it: its ground truth would be in memory. `repeat` has no such rule, as released.
+    Where fewer than M candidates exist they are repeated in turn, which keeps a batch rectangular.
+    """
+    if length == 0:
+        return ()
+    shown = [frame for window in windows for frame in window]
+    memory, seen = [], len(windows[0])
+    for window in windows[1:]:
+        candidates = np.arange(seen)
+        if mode == "distinct":
+            candidates = np.array([i for i in candidates if shown[i] not in window and shown[i] not in shown[:i]])
+        drawn = np.sort(rng.choice(candidates, min(length, len(candidates)), replace=False))
+        memory.append(tuple(np.resize(drawn, length).tolist()))
+        seen += len(window)
+    return tuple(memory)
+
+
 def noisy_masks(masks, reach=8):
     """Option of ours (`train.memory_masks: noisy`): every frame grown or shrunk and moved by up to `reach` pixels.
 
@@ -70,13 +93,15 @@ class MemoryBank:
         self.length, self.keep, self.rng = length, max(keep, length), rng      # T_m, frames, numpy Generator
         self.frames = []           # Guidance of one frame each, in their order
         self.seen = 0              # reliable frames so far
+        self.count = 0             # frames of the video so far
+        self.numbers, self.drawn = [], []      # of the frames in the bank, and of those drawn last, in the video
 
     def __len__(self):
         return len(self.frames)
 
     def remember(self, reliable, guide):
         """reliable (T,) bool, of a clip; guide(positions): Guidance of these frames, computed only for those kept"""
-        old, new = list(self.frames), []
+        old, new, numbers = list(self.frames), [], list(self.numbers)
         for t in reliable.nonzero().flatten().tolist():
             self.seen += 1
             if len(old) + len(new) == self.keep:
@@ -84,17 +109,21 @@ class MemoryBank:
                 if slot >= self.keep:
                     continue
                 if slot < len(old):
-                    del old[slot]
+                    del old[slot], numbers[slot]
                 else:
                     del new[slot - len(old)]
             new.append(t)
         self.frames = old + (guide(new).split() if new else [])
+        self.numbers = numbers + [self.count + t for t in new]
+        self.count += len(reliable)
 
     def draw(self):
         """T_m random frames in their order, all if there are no more  ->  Guidance, None if there are none"""
+        self.drawn = []
         if not self.frames or not self.length:
             return None
         chosen = range(len(self.frames))
         if len(self.frames) > self.length:
             chosen = sorted(self.rng.choice(len(self.frames), self.length, replace=False).tolist())
+        self.drawn = [self.numbers[i] for i in chosen]
         return join([self.frames[i] for i in chosen], dim=1)

@@ -5,16 +5,13 @@ import torch
 from torch import nn
 
 from models.backbone import Features
+from models.vipmt.guidance import at_feature_size
 from models.vipmt.initialisation import initialise
 from models.vipmt.iou_net import structural_similarity_maps
 from models.vipmt.layer import MaskGeneration, VIPMTLayer, positions
 from models.vipmt.layers import LearnedUpsample, ResidualConvs, mask_classifier
-from models.vipmt.prototype_activation import (
-    Activation,
-    PrototypeActivation,
-    at_feature_size,
-    max_similarity,
-)
+from models.vipmt.prototype_activation import Activation, PrototypeActivation
+from models.vipmt.similarity import max_similarity
 
 
 @dataclass

@@ -1,40 +1,14 @@
 """PA, left of Figure 2: backbone maps become F^s, F^c_0 and the first mask (Section 3.2; structure as released).
-
-Also the similarity search that the prior and the structural similarity maps share.
 """
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from models.vipmt.guidance import Guidance, at_feature_size, patch_degenerate
 from models.vipmt.layers import Fuse, ResidualConvs, convolve_together, mask_classifier
-
-STRIDE = 8                 # of c3, c4 and c5
-EPS = 1e-7                 # of every similarity, as released
-CHUNK = {"cpu": 2 ** 20, "cuda": 2 ** 26}      # similarities held at a time; few enough for a CPU's cache
-
-
-@dataclass
-class Guidance:
-    """Support or memory frames after PA: what the iterations read.
-
-    features F^s or F^m (B, S, C, h, w); masks (B, S, h, w) bool; attention_masks: the same but for
-    `degenerate_masks: patch`; prototypes (B, S, C), one per frame; foreground (B, S, F, P): high-level
-    features of the masked positions, pooled for the prior; high_foreground: the same with all channels.
-    The last two are None where nothing reads them.
-    """
-    features: torch.Tensor
-    masks: torch.Tensor
-    attention_masks: torch.Tensor
-    prototypes: torch.Tensor
-    foreground: torch.Tensor | None
-    high_foreground: torch.Tensor | None
-
-    def split(self):
-        """One Guidance per frame, with memory of its own."""
-        return [Guidance(*(None if x is None else x[:, s:s + 1].clone() for x in vars(self).values()))
-                for s in range(self.masks.shape[1])]
+from models.vipmt.similarity import gather_foreground, max_similarity, min_max
 
 
 @dataclass
@@ -47,37 +21,6 @@ class Activation:
     similarity: torch.Tensor
 
 
-def join(guides, dim):
-    """Several Guidances as one, along dim 0 (episodes) or 1 (frames)."""
-    def parts(name):
-        found = [getattr(g, name) for g in guides]
-        if found[0] is None or not name.endswith("foreground"):
-            return found
-        longest = max(x.shape[2] for x in found)               # zero vectors fill up: their similarity is 0
-        return [F.pad(x, (0, 0, 0, longest - x.shape[2])) for x in found]
-    columns = {f.name: parts(f.name) for f in fields(Guidance)}
-    return Guidance(**{name: None if x[0] is None else torch.cat(x, dim) for name, x in columns.items()})
-
-
-def at_feature_size(masks):
-    """Nearest with a factor of exactly 8, the pixel (8i, 8j): (..., H, W)  ->  (..., h, w) bool"""
-    return masks[..., ::STRIDE, ::STRIDE] > 0
-
-
-def patch_degenerate(masks):
-    """Released, `model.degenerate_masks: patch`: an empty mask gets its centre, a full one loses its corners.
-
-    masks (..., h, w) bool  ->  the same shape
-    """
-    h, w = masks.shape[-2:]
-    centre, corners = torch.zeros_like(masks), torch.ones_like(masks)
-    centre[..., h // 2 - 1:h // 2 + 1, w // 2 - 1:w // 2 + 1] = True
-    corners[..., ::h - 1, ::w - 1] = False
-    empty = ~masks.flatten(-2).any(-1)[..., None, None]
-    full = masks.flatten(-2).all(-1)[..., None, None]
-    return torch.where(empty, centre, torch.where(full, corners, masks))
-
-
 def masked_average(features, masks):
     """Mean of the features under the mask: (B, S, C, h, w), (B, S, h, w)  ->  (B, S, C); zero for an empty mask"""
     weight = masks.to(features.dtype)
@@ -88,66 +31,6 @@ def pool_channels(x, channels):
     """Average pooling along the channels: (B, T, C, h, w)  ->  (B, T, channels, h, w); the same where C is that"""
     b, t, c, h, w = x.shape
     return F.adaptive_avg_pool2d(x.reshape(b * t, 1, c, h * w), (channels, h * w)).view(b, t, channels, h, w)
-
-
-@torch.no_grad()
-def foreground_index(masks):
-    """The masked positions of every frame, padded to the fullest frame.
-
-    masks (..., h, w) bool  ->  index (..., F) into h w, valid (..., F) bool; F is at least 1
-    """
-    flat = masks.flatten(-2)
-    # While a GPU trains, asking for the count would make the host wait: all positions then, in their new order.
-    waiting_costs = flat.is_cuda and not torch.is_inference_mode_enabled()
-    count = flat.shape[-1] if waiting_costs else max(1, int(flat.sum(-1).max()))
-    valid, index = flat.to(torch.uint8).sort(dim=-1, descending=True, stable=True)
-    return index[..., :count], valid[..., :count] > 0
-
-
-@torch.no_grad()
-def gather_foreground(features, masks):
-    """Features of the masked positions only; padding is zero vectors, whose similarity to anything is 0.
-
-    features (B, S, C, h, w), masks (B, S, h, w)  ->  (B, S, F, C)
-    """
-    index, valid = foreground_index(masks)
-    rows = features.flatten(3).transpose(2, 3)                                        # (B, S, h w, C)
-    return rows.gather(2, index[..., None].expand(-1, -1, -1, rows.shape[3])) * valid[..., None]
-
-
-@torch.no_grad()
-def max_similarity(query, keys, cosine):
-    """For every query position the largest similarity to a frame's foreground.
-
-    query (B, T, C, h, w), keys (B, S, F, C)  ->  (B, T, S, h w), float32 or wider; dot products or cosines
-    """
-    with torch.autocast(query.device.type, enabled=False):
-        rows = query.flatten(3).transpose(2, 3).flatten(1, 2)                         # (B, T h w, C)
-        rows, flat = as_full_precision(rows), as_full_precision(keys.flatten(1, 2))
-        step = rows_at_a_time(flat)
-        parts = []
-        for part in rows.split(step, dim=1):
-            similarity = part @ flat.transpose(1, 2)
-            if cosine:
-                similarity /= part.norm(dim=-1)[:, :, None] * flat.norm(dim=-1)[:, None] + EPS
-            parts.append(similarity.unflatten(2, keys.shape[1:3]).amax(-1))           # (B, rows, S)
-    return torch.cat(parts, dim=1).unflatten(1, (query.shape[1], -1)).transpose(2, 3)
-
-
-def rows_at_a_time(keys):
-    """How many query positions may be compared with all keys (B, N, C) at once."""
-    return max(1, CHUNK.get(keys.device.type, 2 ** 24) // (keys.shape[0] * keys.shape[1]))
-
-
-def as_full_precision(x):
-    """Half precision becomes float32: products of norms overflow there."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def min_max(x):
-    """Norm of Eqs. 15-16: to [0, 1] along the last dimension"""
-    low, high = x.amin(-1, keepdim=True), x.amax(-1, keepdim=True)
-    return (x - low) / (high - low + EPS)
 
 
 class PrototypeActivation(nn.Module):

@@ -6,9 +6,10 @@ from torch import nn
 
 from models.backbone import Features
 from models.vipmt import losses
-from models.vipmt.memory import noisy_masks
-from models.vipmt.prototype_activation import at_feature_size
+from models.vipmt.guidance import at_feature_size
+from models.vipmt.memory import draw_memory, noisy_masks
 from utils.distributed import gather_with_gradient, mean_over_ranks, rank
+from utils.seeds import rng_for
 
 
 @dataclass
@@ -33,35 +34,51 @@ class EncodedBatch:
 
 
 class TrainStep(nn.Module):
-    """The module that is trained: encode a batch once, then call it per clip.
-
-    cfg: the config's sections loss, iou_net, train as one EasyDict
-    """
+    """The module that is trained: a batch is encoded once, and each of its clips is one unit."""
 
     def __init__(self, model, cfg):
         super().__init__()
         self.model, self.cfg = model, cfg
         without_weights = cfg.iou_net.weights == "none"
         self.joint_iou = model.iou_net is not None and (without_weights or cfg.iou_net.training == "joint")
-        if model.backbone.trained and cfg.train.backward == "per_clip":
+        self.one_graph = cfg.train.backward == "once"
+        if model.backbone.trained and not self.one_graph:
             raise ValueError("train.backward: per_clip needs a frozen backbone, since the clips share its output.\n"
                              "  Set train.backward=once or backbone.trained=false.")
 
     @property
-    def iou_training(self):
+    def about(self):
         """In words, for the log; without weights `iou_net.training: separate` falls back to joint training."""
         if self.model.iou_net is None:
-            return "not used (model.memory_prototype is false)"
-        return "trained jointly" if self.joint_iou else f"from {self.cfg.iou_net.weights}"
+            return "IoUNet not used (model.memory_prototype is false)"
+        return "IoUNet " + ("trained jointly" if self.joint_iou else f"from {self.cfg.iou_net.weights}")
+
+    def units(self, batch):
+        """Batch  ->  [(EncodedBatch, number of a clip)], one backward pass each"""
+        encoded = self.encode(batch)
+        return [(encoded, number) for number in range(encoded.num_clips)]
 
     def encode(self, batch):
-        """EpisodeBatch  ->  EncodedBatch; one call of the backbone for all frames."""
+        """Batch  ->  EncodedBatch; one call of the backbone for all frames."""
         shots = batch.support_images.shape[1]
         features = self.model.encode(torch.cat([batch.support_images, batch.query_images], dim=1))
         support, query = features.frames(slice(0, shots)), features.frames(slice(shots, None))
         return EncodedBatch(
             support, query, self.model.search_keys(support, batch.support_masks), batch.support_masks,
-            batch.query_masks, self.believed(batch.query_masks), batch.memory_index, batch.clip_length)
+            batch.query_masks, self.believed(batch.query_masks), self.memory_index(batch), batch.clip_length)
+
+    def memory_index(self, batch):
+        """What each clip after the first remembers  ->  one (B, M) long tensor per such clip, [] without memory
+
+        Every draw follows from the episode's key, so that no other random stream touches it.
+        """
+        length = self.cfg.memory.length if self.cfg.model.memory_prototype else 0
+        drawn = []
+        for key, shown in zip(batch.keys, batch.query_frames, strict=True):
+            windows = [shown[i:i + batch.clip_length] for i in range(0, len(shown), batch.clip_length)]
+            rng = rng_for(self.cfg.seed, *key, "memory")
+            drawn.append(draw_memory(windows, length, self.cfg.data.short_video, rng))
+        return [torch.tensor(clip).to(batch.query_masks.device, non_blocking=True) for clip in zip(*drawn, strict=True)]
 
     def believed(self, masks):
         """The masks that memory starts with; `predicted` overwrites them clip by clip."""

@@ -12,7 +12,7 @@ import torch
 from fake_index import FakeIndex, small_config, with_few_videos
 
 import test as test_script
-from dataloaders import build_index, build_listed_runs, build_runs_loader, fold_side
+from dataloaders import build_index, build_listed_runs, build_runs_loader
 from dataloaders.datasets.minivspw import MiniVSPWIndex, write_list
 from dataloaders.fewshot.episode_list import (
     annotation_record,
@@ -30,7 +30,7 @@ from models import get_method
 from tools import episodes as tool
 from utils.checkpoint import save_checkpoint
 from utils.config import load_config, to_dict, user_errors
-from utils.logger import read_json_lines
+from utils.records import read_json_lines
 
 COUNTS = {1: 6, 5: 4}
 
@@ -461,7 +461,7 @@ def test_no_list_of_stills_and_none_for_another_fold(cfg, vspw):
     cfg.data.update(dataset="minivspw", root=str(vspw), annotations="minivspw_lists")
     index = build_index(cfg)
     assert isinstance(index, MiniVSPWIndex)
-    index, classes = fold_side(index, 2, "test")
+    index, classes = index.side(2, "test")
     assert classes == [49, 50]
     assert annotation_record(index)["bytes"] == (vspw / "minivspw_lists" / "test_1.txt").stat().st_size
     content = list_header(cfg, index, 2) | {"episodes": list(drawn_entries(TestEpisodes(index, classes, cfg, 0)))}

@@ -3,7 +3,7 @@ import pytest
 
 from dataloaders.datasets.folds import MINIVSPW_CLASSES, YTVIS_CLASSES, minivspw_classes, split_classes
 
-# The published test classes of YouTube-VIS, fold by fold (SPEC 7), written out independently of the rule.
+# The published test classes of YouTube-VIS, fold by fold, written out independently of the rule.
 PUBLISHED = {
     1: "person 1, skateboard 5, snake 9, duck 13, train 17, motorbike 21, deer 25, truck 29, snowboard 33, frog 37",
     2: "giant_panda 2, sedan 6, monkey 10, cat 14, horse 18, giraffe 22, owl 26, zebra 30, boat 34, eagle 38",
@@ -11,7 +11,7 @@ PUBLISHED = {
     4: "parrot 4, dog 8, rabbit 12, fish 16, bear 20, fox 24, airplane 28, elephant 32, mouse 36, tennis_racket 40",
 }
 
-# The published classes of MiniVSPW (SPEC 7 and the public class files), likewise.
+# The published classes of MiniVSPW (the public class files), likewise.
 MINIVSPW_NOVEL = {
     1: "airplane 57, bicycle 52, ship_or_boat 55, bottle_or_cup 85, book 111",
     2: "bus 50, car 49, cat 62, chair_or_seat 91, truck 51",

@@ -26,7 +26,7 @@ from tools.make_minivspw_lists import check_lists
 from utils.config import load_config
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.tables import paper_table
-from utils.logger import read_json_lines
+from utils.records import read_json_lines
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 PUBLISHED, MINI = SHARED / "minivspw_lists", SHARED / "mini_vspw"

@@ -1,30 +1,28 @@
-"""Sampling: the released windows, no leak into memory, supports that follow from their key alone."""
+"""Sampling: the released windows, supports that follow from their key alone, and the loaders of all of it."""
 import copy
 import itertools
 import json
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from fake_index import FakeIndex, small_config, video_of, with_few_videos
+from material import SHARED, FakeIndex, numbers_of, small_config, video_of, with_few_videos
 
-import dataloaders
+from dataloaders import build_index
+from dataloaders.datasets.folds import split_classes
+from dataloaders.fewshot.loaders import held_out, test_videos, train_batches, validation_videos
 from dataloaders.fewshot.sampling import (
     DistinctClassBatchSampler,
     TrainEpisodes,
-    draw_memory,
     draw_supports,
     draw_windows,
     holdout_videos,
-    rng_for,
     training_windows,
 )
 from dataloaders.fewshot.streaming import TestEpisodes
+from utils.seeds import rng_for
 
-ROOT = Path(__file__).resolve().parents[2]
-SHARED = ROOT.parent / "shared"
 MINI = SHARED / "data" / "mini_ytvis" / "train"
 GOLDEN = SHARED / "parity" / "preprocess_golden.json"
 
@@ -41,6 +39,12 @@ def cfg():
 def mini_cfg(cfg):
     cfg.data.update(root=str(MINI), annotations="train_merged.json", few_videos="repeat", samples_per_class=2)
     return cfg
+
+
+def query_of(episode):
+    """The folder of its query frames"""
+    video, = {video_of(file) for file in episode.frames}
+    return video
 
 
 # -- random draws
@@ -66,7 +70,7 @@ def test_global_generators_are_left_alone(cfg):
     assert torch.equal(episodes[0, 0, 1].query_images, first.query_images)
 
 
-# -- windows and memory
+# -- windows
 
 @needs_golden
 def test_repeated_windows_are_the_released_ones():
@@ -110,42 +114,6 @@ def test_every_triple_of_windows_is_drawn():
     assert seen == set(itertools.combinations([1, 6, 11, 16], 3))
 
 
-def test_memory_never_holds_a_frame_of_the_clip_itself():
-    for n in range(7, 30):
-        for seed in range(10):
-            windows = draw_windows(n, 5, 3, "distinct", rng_for(seed, n))
-            shown = [frame for window in windows for frame in window]
-            memory = draw_memory(windows, 5, "distinct", rng_for(seed))
-            assert len(memory) == 2
-            for clip, positions in enumerate(memory, start=1):
-                earlier = {frame for window in windows[:clip] for frame in window} - set(windows[clip])
-                frames = [shown[p] for p in positions]
-                assert len(positions) == 5 and max(positions) < 5 * clip and set(frames) <= earlier
-                assert len(set(frames)) == min(5, len(earlier))
-
-
-def test_released_memory_takes_all_of_the_first_clip_then_five_of_ten():
-    windows = [[1, 2, 3, 4, 5]] * 3
-    seen = set()
-    for seed in range(30):
-        second, third = draw_memory(windows, 5, "repeat", rng_for(seed))
-        assert second == (0, 1, 2, 3, 4)
-        assert list(third) == sorted(set(third)) and max(third) < 10
-        seen |= set(third)
-    assert seen == set(range(10))
-
-
-def test_too_few_memory_frames_are_repeated_in_turn():
-    assert draw_memory([[0, 1, 2], [1, 2, 3]], 4, "distinct", rng_for(0)) == ((0, 0, 0, 0),)
-    assert draw_memory([[0, 1], [5, 6]], 5, "distinct", rng_for(0)) == ((0, 1, 0, 1, 0),)
-
-
-def test_no_memory_where_none_is_asked_for(cfg):
-    assert draw_memory([[0, 1], [5, 6]], 0, "distinct", rng_for(0)) == ()
-    cfg.model.memory_prototype = False
-    assert TrainEpisodes(FakeIndex({1: 7}), [1], cfg)[0, 0, 1].memory_index == ()
-
-
 # -- supports
 
 def test_supports_come_from_distinct_videos():
@@ -172,10 +140,9 @@ def test_training_episode_has_the_promised_shapes(cfg):
     assert episode.support_images.shape == (5, 3, 24, 32) and episode.support_masks.shape == (5, 24, 32)
     assert episode.query_images.shape == (15, 3, 24, 32) and episode.query_masks.shape == (15, 24, 32)
     assert episode.query_images.dtype == torch.float32 and episode.query_masks.dtype == torch.bool
-    assert episode.class_id == 1 and episode.class_name == "class1" and episode.original_size == (48, 64)
-    assert len(episode.frames) == 15 and len(episode.support_frames) == 5 and len(episode.memory_index) == 2
-    assert {video_of(f) for f in episode.frames} == {episode.video}
-    assert len({video_of(f) for f in episode.support_frames} | {episode.video}) == 6
+    assert episode.class_id == 1 and episode.id == f"class1/{query_of(episode)}" and episode.key == ("train", 0, 3)
+    assert len(episode.frames) == len(episode.query_frames) == 15 and len(episode.support_frames) == 5
+    assert len({video_of(f) for f in episode.support_frames} | {query_of(episode)}) == 6
     assert not episode.supports_share_video
     assert len(index.read) == len(set(index.read)) == 20           # only what was drawn, and nothing twice
 
@@ -184,8 +151,8 @@ def test_images_belong_to_the_frames_named(cfg):
     cfg.data.augmentation = "none"
     episode = TrainEpisodes(FakeIndex({1: 7}), [1], cfg)[1, 2, 1]
     for images, names in ((episode.query_images, episode.frames), (episode.support_images, episode.support_frames)):
-        values = (images[:, 0, 12, 16] * 0.229 + 0.485) * 255
-        assert values.round().int().tolist() == [int(name[-9:-4]) for name in names]
+        assert numbers_of(images) == [int(name[-9:-4]) for name in names]
+    assert numbers_of(episode.query_images) == episode.query_frames
 
 
 def test_supports_avoid_the_query_video_unless_asked_otherwise(cfg):
@@ -194,7 +161,7 @@ def test_supports_avoid_the_query_video_unless_asked_otherwise(cfg):
     def overlaps(config):
         episodes = TrainEpisodes(index, [1], config)
         drawn = [episodes[0, n, 1] for n in range(12)]
-        return [e.video in {video_of(f) for f in e.support_frames} for e in drawn], drawn
+        return [query_of(e) in {video_of(f) for f in e.support_frames} for e in drawn], drawn
 
     assert not any(overlaps(cfg)[0])
     released = copy.deepcopy(cfg)
@@ -245,7 +212,7 @@ def test_few_videos_may_share_supports_and_say_so(cfg, count):
     for n in range(6):
         episode = episodes[0, n, 1]
         assert episode.supports_share_video and len(set(episode.support_frames)) == 5
-        assert (episode.video in {video_of(f) for f in episode.support_frames}) == (count == 1)
+        assert (query_of(episode) in {video_of(f) for f in episode.support_frames}) == (count == 1)
 
 
 def test_short_video_gives_supports_but_no_query(cfg):
@@ -253,7 +220,7 @@ def test_short_video_gives_supports_but_no_query(cfg):
     index.frames = lambda video, class_id: np.arange(6 if video == 100 else 20)
     episodes = TrainEpisodes(index, [1], cfg)
     drawn = [episodes[0, n, 1] for n in range(40)]
-    assert "v100" not in {e.video for e in drawn}
+    assert "v100" not in {query_of(e) for e in drawn}
     assert "v100" in {video_of(f) for e in drawn for f in e.support_frames}
 
 
@@ -287,19 +254,20 @@ def test_support_that_loses_its_object_is_taken_without_augmentation(cfg, monkey
 def test_support_too_small_for_the_input_is_replaced_by_a_frame_of_its_video(cfg, kind):
     cfg.data.augmentation = "none"
 
-    def first_episode(index):
+    def first_supports(index):
+        """Their masks and file names"""
         if kind == "test":
-            return TestEpisodes(index, [1], cfg, run=0).episode(0)
-        return TrainEpisodes(index, [1], cfg)[0, 0, 1]
+            reference = TestEpisodes(index, [1], cfg, run=0).reference(0)
+            return reference.masks, reference.facts[0]["support_frames"]
+        episode = TrainEpisodes(index, [1], cfg)[0, 0, 1]
+        return episode.support_masks, episode.support_frames
 
-    before = first_episode(FakeIndex({1: 7}))
-    video, frame = int(video_of(before.support_frames[2])[1:]), int(before.support_frames[2][-9:-4])
-    episode = first_episode(FakeIndex({1: 7}, tiny=[(video, frame)]))
-    assert episode.support_masks.flatten(1).any(1).all()
-    assert video_of(episode.support_frames[2]) == f"v{video}" and episode.support_frames[2] != before.support_frames[2]
-    assert [episode.support_frames[k] for k in (0, 1, 3, 4)] == [before.support_frames[k] for k in (0, 1, 3, 4)]
-    again = first_episode(FakeIndex({1: 7}, tiny=[(video, frame)]))
-    assert again.support_frames == episode.support_frames
+    _, before = first_supports(FakeIndex({1: 7}))
+    video, frame = int(video_of(before[2])[1:]), int(before[2][-9:-4])
+    masks, found = first_supports(FakeIndex({1: 7}, tiny=[(video, frame)]))
+    assert masks.flatten(1).any(1).all() and video_of(found[2]) == f"v{video}" and found[2] != before[2]
+    assert [found[k] for k in (0, 1, 3, 4)] == [before[k] for k in (0, 1, 3, 4)]
+    assert first_supports(FakeIndex({1: 7}, tiny=[(video, frame)]))[1] == found
 
 
 def test_object_too_small_everywhere_is_an_error(cfg):
@@ -379,79 +347,78 @@ def test_holdout_leaves_a_query_in_training(cfg):
 
 def test_unknown_dataset_lists_what_exists():
     with pytest.raises(ValueError, match="'davis'.\n.*Choose one of: ytvis"):
-        dataloaders.build_index(SimpleNamespace(data=SimpleNamespace(dataset="davis")))
+        build_index(SimpleNamespace(data=SimpleNamespace(dataset="davis")))
 
 
 def summary(batch):
-    return batch.ids, batch.class_ids, batch.query_images.sum().item(), [m.tolist() for m in batch.memory_index]
+    return batch.ids, batch.class_ids, batch.query_images.sum().item(), batch.query_frames, batch.keys
 
 
 @needs_mini
 def test_workers_change_nothing(mini_cfg):
-    index = dataloaders.build_index(mini_cfg)
-    alone = list(dataloaders.build_train_loader(mini_cfg, index, 1, epoch=3))
-    tested = [e.support_frames for e in itertools.islice(dataloaders.build_test_loader(mini_cfg, index, 1, 0), 3)]
-    mini_cfg.data.workers = 2
-    together = list(dataloaders.build_train_loader(mini_cfg, index, 1, epoch=3))
-    assert [summary(b) for b in alone] == [summary(b) for b in together] and len(alone) == 3
-    again = [e.support_frames for e in itertools.islice(dataloaders.build_test_loader(mini_cfg, index, 1, 0), 3)]
-    assert tested == again
+    def seen(workers):
+        mini_cfg.data.workers = workers
+        tested = itertools.islice(test_videos(mini_cfg, index, 1), 2)
+        return ([summary(batch) for batch in train_batches(mini_cfg, index, 1, epoch=3)],
+                [[run.facts[0]["support_frames"] for run in video.references] for video in tested])
+
+    index = build_index(mini_cfg)
+    alone = seen(0)
+    assert seen(2) == alone and len(alone[0]) == 3
 
 
 @needs_mini
 def test_resumed_epoch_continues_where_it_stopped(mini_cfg):
-    index = dataloaders.build_index(mini_cfg)
-    whole = [summary(b) for b in dataloaders.build_train_loader(mini_cfg, index, 2, epoch=0)]
-    rest = [summary(b) for b in dataloaders.build_train_loader(mini_cfg, index, 2, epoch=0, start=1)]
-    assert rest == whole[1:] and len(whole) == 3
+    index = build_index(mini_cfg)
+    whole = [summary(b) for b in train_batches(mini_cfg, index, 2, epoch=0)]
+    assert [summary(b) for b in train_batches(mini_cfg, index, 2, epoch=0, start=1)] == whole[1:] and len(whole) == 3
 
 
 @needs_mini
 def test_train_batches_show_base_classes_and_fit_together(mini_cfg):
-    index = dataloaders.build_index(mini_cfg)
-    for batch in dataloaders.build_train_loader(mini_cfg, index, 1, epoch=0):
+    for batch in train_batches(mini_cfg, build_index(mini_cfg), 1, epoch=0):
         assert len(set(batch.class_ids)) == 4 and not {1, 5} & set(batch.class_ids)
         assert batch.query_images.shape == (4, 15, 3, 24, 32) and batch.support_masks.shape == (4, 5, 24, 32)
-        assert [m.shape for m in batch.memory_index] == [(4, 5), (4, 5)] and torch.isfinite(batch.query_images).all()
-        assert batch.support_masks.flatten(2).any(2).all()
+        assert [len(shown) for shown in batch.query_frames] == [15] * 4 and len(set(batch.keys)) == 4
+        assert torch.isfinite(batch.query_images).all() and batch.support_masks.flatten(2).any(2).all()
 
 
 @needs_mini
-def test_test_loader_leaves_out_what_is_done(mini_cfg):
-    index = dataloaders.build_index(mini_cfg)
-    loader = dataloaders.build_test_loader(mini_cfg, index, 1, run=0)
-    done = frozenset(loader.episodes.key(i) for i in range(19))
-    rest = list(dataloaders.build_test_loader(mini_cfg, index, 1, run=0, skip=done))
-    assert len(loader) == 21 and [(e.class_id, e.video) for e in rest] == [loader.episodes.key(i) for i in (19, 20)]
-    assert rest[0].support_frames == loader.episodes.episode(19).support_frames
+def test_what_is_done_already_is_not_tested_again(mini_cfg):
+    mini_cfg.test.runs = 1
+    index = build_index(mini_cfg)
+    stream = test_videos(mini_cfg, index, 1)
+    keys = list(stream.episodes.keys())
+    rest = [video.references[0] for video in test_videos(mini_cfg, index, 1, done=frozenset(keys[:19]))]
+    assert len(stream) == 21 and [one.key for one in rest] == keys[19:]
+    assert rest[0].facts == stream.episodes.video(19).references[0].facts
 
 
 @needs_mini
 def test_validation_uses_held_out_videos_only_as_queries(mini_cfg):
-    index = dataloaders.build_index(mini_cfg)
-    index, base = index.side(1, "train")
-    held = {index.video_name(v) for v in dataloaders.held_out(mini_cfg, index, base)}
-    episodes = list(dataloaders.build_validation_loader(mini_cfg, index, 1))
-    assert {e.video for e in episodes} == held and len(held) > 0
-    assert not held & {video_of(f) for e in episodes for f in e.support_frames}
-    trained = dataloaders.build_train_loader(mini_cfg, index, 1, 0).dataset.videos.values()
+    index = build_index(mini_cfg)
+    held = {index.video_name(v) for v in held_out(mini_cfg, index, split_classes(index.class_ids, 1)[0])}
+    facts = [video.references[0].facts[0] for video in validation_videos(mini_cfg, index, 1)]
+    assert {one["video"] for one in facts} == held and len(held) > 0
+    assert not held & {video_of(f) for one in facts for f in one["support_frames"]}
+    trained = train_batches(mini_cfg, index, 1, 0).dataset.videos.values()
     assert not held & {index.video_name(v) for videos in trained for v in videos}
 
 
 @needs_mini
 def test_validation_on_novel_classes_is_spread_evenly(mini_cfg):
     mini_cfg.validate.update(classes="novel", episodes=5)
-    index = dataloaders.build_index(mini_cfg)
-    loader = dataloaders.build_validation_loader(mini_cfg, index, 1)
-    assert loader.order == [0, 5, 10, 15, 20] and {c for c, _ in loader.episodes.pairs} == {1, 5}
-    assert dataloaders.held_out(mini_cfg, index, [2, 3]) == frozenset()
+    index = build_index(mini_cfg)
+    stream = validation_videos(mini_cfg, index, 1)
+    assert stream.order == [0, 5, 10, 15, 20] and {c for c, _ in stream.episodes.pairs} == {1, 5}
+    assert held_out(mini_cfg, index, [2, 3]) == frozenset()
 
 
 @needs_mini
 def test_no_validation_where_none_is_wanted_or_possible(mini_cfg, caplog):
-    index = dataloaders.build_index(mini_cfg)
+    index = build_index(mini_cfg)
     mini_cfg.validate.classes = "none"
-    assert dataloaders.build_validation_loader(mini_cfg, index, 1) is None
+    assert validation_videos(mini_cfg, index, 1) is None
     mini_cfg.validate.update(classes="base_holdout", holdout=0)
-    assert dataloaders.build_validation_loader(mini_cfg, index, 1) is None
+    assert validation_videos(mini_cfg, index, 1) is None
     assert "no validation" in caplog.text

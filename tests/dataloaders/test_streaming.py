@@ -2,18 +2,29 @@
 import copy
 import itertools
 import multiprocessing
-import time
 
 import pytest
 import torch
-from fake_index import FakeIndex, small_config, video_of, with_few_videos
+from material import (
+    DEMO,
+    MODEL,
+    FakeIndex,
+    episode_of,
+    model_of,
+    numbers_of,
+    segmented,
+    segmenter_of,
+    small_config,
+    video_of,
+    with_few_videos,
+)
 
-from dataloaders.episode import Clip
-from dataloaders.fewshot.sampling import read_frames, rng_for
+from dataloaders.fewshot.sampling import read_frames
 from dataloaders.fewshot.streaming import EpisodeStream, RunsTogether, TestEpisodes
 from models import get_method
 from utils.config import load_config
 from utils.evaluation.evaluate import evaluate
+from utils.seeds import rng_for
 
 WORKERS = pytest.mark.parametrize("workers", [0, 2])
 
@@ -30,8 +41,13 @@ def two_shots(cfg):
 
 
 def frames_of(clip):
-    """The frame numbers, which FakeIndex paints into its images."""
-    return ((clip.images[:, 0, 12, 16] * 0.229 + 0.485) * 255).round().int().tolist()
+    return numbers_of(clip.images)
+
+
+def facts_of(video):
+    """What the line of its only run says"""
+    facts, = video.references[0].facts
+    return facts
 
 
 class Watched(FakeIndex):
@@ -39,11 +55,10 @@ class Watched(FakeIndex):
 
     def __init__(self, *arguments, broken=(), **settings):
         super().__init__(*arguments, **settings)
-        self.broken, self.count = set(broken), multiprocessing.Value("i", 0)
+        self.broken, self.reads = set(broken), multiprocessing.Semaphore(0)
 
     def read_image(self, video, frame):
-        with self.count.get_lock():
-            self.count.value += 1
+        self.reads.release()
         if (video, frame) in self.broken:
             raise FileNotFoundError(f"no image {self.file_name(video, frame)}.\n  Unpack the images again")
         return super().read_image(video, frame)
@@ -56,10 +71,13 @@ def test_every_pair_is_tested_once_with_all_its_frames(cfg):
     episodes = TestEpisodes(index, [1, 5], cfg, run=2)
     assert episodes.pairs == [(1, v) for v in index.videos(1)] + [(5, v) for v in index.videos(5)]
     assert episodes.key(8) == (5, "v501") and len(episodes) == 13
-    episode, clips = episodes.episode(8), [episodes.clip(8, n) for n in range(episodes.num_clips(8))]
-    assert episode.frames == [f"v501/{t:05d}.jpg" for t in range(2, 11)] and episode.run == 2
+    video, clips = episodes.video(8), [episodes.clip(8, n) for n in range(episodes.num_clips(8))]
+    names = [f"v501/{t:05d}.jpg" for t in range(2, 11)]
+    assert video.frames == facts_of(video)["frames"] == names and video.original_size == (48, 64)
+    assert [facts_of(video)[key] for key in ("run", "class_id", "class", "video")] == [2, 5, "class5", "v501"]
+    assert video.references[0].key == (2, 5, "v501") and video.references[0].folder == ("run2", "class5", "v501")
     assert [frames_of(clip) for clip in clips] == [[2, 3, 4, 5, 6], [7, 8, 9, 10]]
-    assert clips[1].images.shape == (4, 3, 24, 32) and clips[1].masks.shape == (4, 24, 32)
+    assert clips[1].images.shape == (4, 3, 24, 32) and clips[1].masks.shape == (1, 4, 24, 32)
     assert clips[1].images.dtype == torch.float32 and clips[1].masks.dtype == torch.bool
     assert clips[1].original_masks is None
 
@@ -70,8 +88,9 @@ def test_plan_opens_no_image_and_is_what_is_loaded(cfg):
     plans = [episodes.plan(i) for i in range(len(episodes))]
     assert index.read == []
     for i in (0, 7):
-        assert [index.file_name(*s) for s in plans[i].supports] == episodes.episode(i).support_frames
-        assert [index.file_name(plans[i].video, f) for f in plans[i].frames] == episodes.episode(i).frames
+        facts = facts_of(episodes.video(i))
+        assert [index.file_name(*s) for s in plans[i].supports] == facts["support_frames"]
+        assert [index.file_name(plans[i].video, f) for f in plans[i].frames] == facts["frames"]
 
 
 def test_protocol_two_draws_supports_for_every_query_video(cfg):
@@ -126,17 +145,17 @@ def test_few_videos_leave_a_query_in_the_test(cfg, protocol, count):
     episodes = TestEpisodes(FakeIndex({1: count}), [1], with_few_videos(cfg), run=0)
     assert len(episodes) == (count if protocol == "II" else 1)
     for i in range(len(episodes)):
-        episode = episodes.episode(i)
-        videos = {video_of(f) for f in episode.support_frames}
-        assert episode.supports_share_video and len(set(episode.support_frames)) == 5
-        assert (episode.video in videos) == (count == 1) and len(videos) == max(1, count - 1)
+        facts = facts_of(episodes.video(i))
+        videos = {video_of(f) for f in facts["support_frames"]}
+        assert facts["supports_share_video"] and len(set(facts["support_frames"])) == 5
+        assert (facts["video"] in videos) == (count == 1) and len(videos) == max(1, count - 1)
 
 
 def test_original_masks_come_on_request(cfg):
     cfg.test.resolution = "original"
     clip = TestEpisodes(FakeIndex({1: 7}, length=4), [1], cfg, run=0).clip(0, 0)
-    assert clip.original_masks.shape == (4, 48, 64) and clip.original_masks.dtype == torch.bool
-    assert clip.original_masks[0, 12:36, 16:48].all() and clip.original_masks[0].sum() == 24 * 32
+    assert clip.original_masks.shape == (1, 4, 48, 64) and clip.original_masks.dtype == torch.bool
+    assert clip.original_masks[0, 0, 12:36, 16:48].all() and clip.original_masks[0, 0].sum() == 24 * 32
 
 
 # -- the stream
@@ -146,11 +165,11 @@ def test_episodes_and_clips_come_in_order_whatever_the_workers(two_shots, worker
     episodes = TestEpisodes(FakeIndex({1: 4, 2: 3}, length=12), [1, 2], two_shots, run=1)
     stream, order = EpisodeStream(episodes, [5, 0, 2], workers), [5, 0, 2]
     assert len(stream) == 3 and stream.frames == 36
-    for i, episode in zip(order, stream, strict=True):
-        alone = episodes.episode(i)
-        assert (episode.id, episode.frames, episode.support_frames) == (alone.id, alone.frames, alone.support_frames)
-        assert torch.equal(episode.support_images, alone.support_images) and episode.support_masks.any()
-        assert [frames_of(clip) for clip in episode.clips] == [[2, 3, 4, 5, 6], [7, 8, 9, 10, 11], [12, 13]]
+    for i, video in zip(order, stream, strict=True):
+        alone = episodes.video(i)
+        assert (video.id, facts_of(video)) == (alone.id, facts_of(alone))
+        assert torch.equal(video.references[0].images, alone.references[0].images) and video.references[0].masks.any()
+        assert [frames_of(clip) for clip in video.clips] == [[2, 3, 4, 5, 6], [7, 8, 9, 10, 11], [12, 13]]
 
 
 def test_clips_laid_end_to_end_are_the_whole_video(two_shots):
@@ -161,26 +180,26 @@ def test_clips_laid_end_to_end_are_the_whole_video(two_shots):
     frames, masks = read_frames(index, 1, [(101, frame) for frame in range(2, 13)])
     images, input_masks = episodes.transform(frames, masks)
     assert torch.equal(torch.cat([clip.images for clip in clips]), images) and len(images) == 11
-    assert torch.equal(torch.cat([clip.masks for clip in clips]), input_masks)
-    assert torch.cat([clip.original_masks for clip in clips]).numpy().tolist() == [mask.tolist() for mask in masks]
+    assert torch.equal(torch.cat([clip.masks[0] for clip in clips]), input_masks)
+    assert torch.cat([clip.original_masks[0] for clip in clips]).tolist() == [mask.tolist() for mask in masks]
 
 
 @WORKERS
 def test_clips_nobody_took_are_passed_over(two_shots, workers):
     episodes = TestEpisodes(FakeIndex({1: 4}, length=12), [1], two_shots, run=0)
-    for taken, episode in zip((1, 0, 3, 2), EpisodeStream(episodes, range(4), workers), strict=True):
-        clips = [frames_of(clip) for clip in itertools.islice(episode.clips, taken)]
+    for taken, video in zip((1, 0, 3, 2), EpisodeStream(episodes, range(4), workers), strict=True):
+        clips = [frames_of(clip) for clip in itertools.islice(video.clips, taken)]
         assert clips == [[2, 3, 4, 5, 6], [7, 8, 9, 10, 11], [12, 13]][:taken]
-        assert episode.video == f"v10{[1, 0, 3, 2].index(taken)}"
+        assert video.id == f"class1/v10{[1, 0, 3, 2].index(taken)}"
 
 
 def shown_until_error(stream):
     """[(video, frames of a clip)] and the message of the error in the end"""
     seen = []
     try:
-        for episode in stream:
-            for clip in episode.clips:
-                seen.append((episode.video, frames_of(clip)))
+        for video in stream:
+            for clip in video.clips:
+                seen.append((facts_of(video)["video"], frames_of(clip)))
     except FileNotFoundError as error:      # not kept: its traceback would keep the loader's workers
         return seen, str(error)
     raise AssertionError(f"no error after {seen}")
@@ -215,11 +234,11 @@ def test_reading_stays_a_few_items_ahead_of_a_long_video(two_shots, workers):
     index = Watched({1: 3}, length=400)
     episodes = TestEpisodes(index, [1], two_shots, run=0)
     ahead = (2 * workers + 1) * two_shots.data.clip_length if workers else 0
-    for number, episode in enumerate(EpisodeStream(episodes, [0, 1], workers)):
+    for number, video in enumerate(EpisodeStream(episodes, [0, 1], workers)):
         shown = number * 402 + two_shots.data.shots
-        for clip in episode.clips:
+        for clip in video.clips:
             shown += len(clip.images)
-            assert shown <= index.count.value <= shown + ahead
+            assert shown <= index.reads.get_value() <= shown + ahead
         assert shown == (number + 1) * 402
 
 
@@ -227,10 +246,9 @@ def test_reading_goes_on_across_videos_while_nobody_asks(two_shots):
     index = Watched({1: 3}, length=10)
     stream = iter(EpisodeStream(TestEpisodes(index, [1], two_shots, run=0), [0, 1], workers=2))
     list(next(stream).clips)
-    patience = time.monotonic() + 60
-    while index.count.value < 2 * 12 and time.monotonic() < patience:      # both videos with their two supports
-        time.sleep(0.01)
-    assert index.count.value == 2 * 12
+    for _ in range(2 * 12):                                     # both videos with their two supports
+        assert index.reads.acquire(timeout=60)
+    assert not index.reads.acquire(block=False)
 
 
 @pytest.mark.gpu
@@ -238,9 +256,9 @@ def test_reading_goes_on_across_videos_while_nobody_asks(two_shots):
 @WORKERS
 def test_images_for_a_gpu_are_pinned(two_shots, workers):
     episodes = TestEpisodes(FakeIndex({1: 3}, length=7), [1], two_shots, run=0)
-    episode = next(iter(EpisodeStream(episodes, [1], workers, pin_memory=True)))
-    assert episode.support_images.is_pinned()
-    for number, clip in enumerate(episode.clips):
+    video = next(iter(EpisodeStream(episodes, [1], workers, pin_memory=True)))
+    assert video.references[0].images.is_pinned()
+    for number, clip in enumerate(video.clips):
         assert clip.images.is_pinned() and torch.equal(clip.images, episodes.clip(1, number).images)
 
 
@@ -262,33 +280,23 @@ def test_one_to_ten_shots_in_five_runs_that_all_differ(cfg, protocol, shots):
         assert (len(set(of_first)) == 1) == (protocol == "I") or len(of_first) == 1
         drawn.add(tuple(of_first))
     assert len(drawn) == 5
-    loaded = next(iter(EpisodeStream(episodes, [0])))
-    assert loaded.support_images.shape == (shots, 3, 24, 32) and loaded.support_masks.flatten(1).any(dim=1).all()
-    assert loaded.support_frames == [index.file_name(*support) for support in plans[0].supports]
-
-
-def tiny_method(shots):
-    """The demo's config, smaller, and its method with a model in eval mode."""
-    cfg = load_config(["config/demo/ytvis.yaml"], [
-        f"data.shots={shots}", "data.size=[48, 80]", "backbone.width=8", "model.dim=16", "model.heads=2",
-        "model.ffn_dim=16", "iou_net.dim=4", "iou_net.hidden=8", "memory.min_iou=0.0", "test.runs=2"])
-    method = get_method(cfg.model.method)
-    torch.manual_seed(0)
-    return cfg, method, method.build(cfg).eval()
+    loaded, = next(iter(EpisodeStream(episodes, [0]))).references
+    assert loaded.images.shape == (shots, 3, 24, 32) and loaded.masks.flatten(1).any(dim=1).all()
+    assert loaded.facts[0]["support_frames"] == [index.file_name(*support) for support in plans[0].supports]
 
 
 @pytest.mark.parametrize("shots", [1, 10])
 def test_one_and_ten_shots_go_through_network_memory_and_metrics(shots):
-    cfg, method, model = tiny_method(shots)
-    index = FakeIndex({1: 11}, length=3, size=(48, 80))
-    runs = [TestEpisodes(index, [1], cfg, run, only={100, 107}) for run in range(cfg.test.runs)]
+    cfg = load_config([DEMO], [*MODEL, f"data.shots={shots}", "data.size=[48, 80]", "memory.min_iou=0.0"])
+    method = get_method(cfg.model.method)
+    model, index = method.build(cfg).eval(), FakeIndex({1: 11}, length=3, size=(48, 80))
+    runs = [TestEpisodes(index, [1], cfg, run, only={100, 107}) for run in (0, 1)]
 
-    def start(episode):
-        assert episode.support_images.shape == (shots, 3, 48, 80)
-        return method.VideoSegmenter(model, episode.support_images, episode.support_masks, memory=cfg.memory,
-                                     rng=rng_for(0)).shared
+    def start(reference):
+        assert reference.images.shape == (shots, 3, 48, 80)
+        return method.Segmenter(model, reference, cfg, rng=rng_for(0))
 
-    lines = evaluate(start, EpisodeStream(RunsTogether(runs), range(2)), cfg, 1, lambda line: None)
+    lines = evaluate(start, EpisodeStream(RunsTogether(runs), range(2)), cfg, lambda line: None)
     assert [(line["run"], line["video"]) for line in lines] == [(0, "v100"), (1, "v100"), (0, "v107"), (1, "v107")]
     for line in lines:
         assert len(line["support_frames"]) == len({video_of(f) for f in line["support_frames"]}) == shots
@@ -296,17 +304,16 @@ def test_one_and_ten_shots_go_through_network_memory_and_metrics(shots):
     assert lines[0]["support_frames"] != lines[1]["support_frames"]
 
 
+@pytest.mark.usefixtures("exact")
 def test_ten_copies_of_a_support_say_what_one_says():
     """Averages over supports, nothing that grows with K: prototype, prior, similarity maps and IoUNet."""
-    cfg, method, model = tiny_method(1)
-    image, clip = torch.randn(1, 3, 48, 80), Clip(torch.randn(4, 3, 48, 80), torch.zeros(4, 48, 80, dtype=torch.bool))
-    mask = torch.rand(1, 48, 80) > 0.6
-    one, ten = (method.VideoSegmenter(model.double(), image.repeat(k, 1, 1, 1).double(), mask.repeat(k, 1, 1),
-                                      memory=cfg.memory, rng=rng_for(0)) for k in (1, 10))
-    for part in (clip.images[:2], clip.images[2:]):
-        a, b = one(part.double()), ten(part.double())
-        assert torch.allclose(a.margins, b.margins, atol=1e-6) and torch.allclose(a.ious, b.ious, atol=1e-9)
-        assert a.margins.std() > 0
+    model, episode = model_of(), episode_of(frames=4, shots=1)
+    one = segmented(segmenter_of(model, episode), episode.query_images, clip_length=2)
+    episode.support_images = episode.support_images.repeat(10, 1, 1, 1)
+    episode.support_masks = episode.support_masks.repeat(10, 1, 1)
+    ten = segmented(segmenter_of(model, episode), episode.query_images, clip_length=2)
+    assert torch.allclose(one.margins, ten.margins, atol=1e-6) and torch.allclose(one.ious, ten.ious, atol=1e-9)
+    assert one.margins.std() > 0
 
 
 # Several runs over one video
@@ -338,15 +345,14 @@ def test_a_video_is_read_once_for_all_runs(two_shots, workers):
     runs = [TestEpisodes(index, [1], two_shots, run) for run in (0, 1, 2)]
     stream = EpisodeStream(RunsTogether(runs), range(4), workers)
     assert stream.frames == 3 * 28 and stream.results == 3 * 4 and len(stream) == 4
-    for number, episode in enumerate(stream):
-        assert [run.run for run in episode.runs] == [0, 1, 2] and episode.video == f"v{100 + number}"
-        for run, episodes in zip(episode.runs, runs, strict=True):
-            alone = episodes.episode(number)
-            assert run.support_frames == alone.support_frames
-            assert torch.equal(run.support_images, alone.support_images)
-        assert sum(len(clip.masks) for clip in episode.clips) == 7
+    for number, video in enumerate(stream):
+        assert [run.facts[0]["run"] for run in video.references] == [0, 1, 2] and video.id == f"class1/v{100 + number}"
+        for run, episodes in zip(video.references, runs, strict=True):
+            alone = episodes.reference(number)
+            assert run.facts == alone.facts and torch.equal(run.images, alone.images)
+        assert sum(clip.masks.shape[1] for clip in video.clips) == 7
     if workers == 0:
-        supports = [name for i in range(4) for e in runs for name in e.episode(i).support_frames]
+        supports = [name for i in range(4) for e in runs for name in e.reference(i).facts[0]["support_frames"]]
         index.read.clear()
-        list(map(list, (episode.clips for episode in stream)))
+        list(map(list, (video.clips for video in stream)))
         assert len(index.read) == 28 + len(supports)

@@ -1,4 +1,4 @@
-"""Backbone: the dilated ResNet of Section 5.1 against torchvision and against SPEC 2.2 in plain functional calls."""
+"""Backbone: the dilated ResNet of Section 5.1 against torchvision and against plain functional calls."""
 import copy
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def bottleneck(state, x, name, stride, dilation, stride_in_1x1):
 
 
 def reference_levels(state, x, stem, stride_in_1x1=False):
-    """SPEC 2.2 in functional calls on a state dict  ->  the four levels."""
+    """The network in functional calls on a state dict  ->  the four levels."""
     if stem == "deep":
         for i, stride in ((1, 2), (2, 1), (3, 1)):
             x = norm(state, F.conv2d(x, state[f"conv{i}.weight"], stride=stride, padding=1), f"bn{i}").relu()

@@ -4,62 +4,25 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from material import episode_of, model_of, segmented, segmenter_of
 
 import train
-from dataloaders.episode import Clip
-from models.backbone import Backbone
+from dataloaders.episode import Clip, SupportSet, Video
 from models.vipmt.build import compile_parts
-from models.vipmt.inference import ClipSegmentation, VideoSegmenter
-from models.vipmt.iou_net import IoUNet
-from models.vipmt.memory import NEEDS_TRUTH
-from models.vipmt.model import VIPMT
-from utils.config import CHOICES, load_config
+from models.vipmt.config import NEEDS_TRUTH
+from utils.config import choices, load_config
 from utils.training.stopping import StopRequest
 
 SIZE = (36, 44)         # no multiples of 8
-POLICIES = CHOICES["memory.select"]
+POLICIES = choices("memory.select")
 
 
-@pytest.fixture(autouse=True)
-def exact():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
-
-
-def model_of(cache_frames=0, with_memory=True, high_level="c5", **settings):
-    torch.manual_seed(1)
-    backbone = Backbone(name="tiny", width=8, cache_frames=cache_frames, high_level=high_level)
-    iou_net = IoUNet(channels=backbone.channels, maps=5, dim=4, hidden=8) if with_memory else None
-    return VIPMT(backbone, iou_net, dim=16, num_layers=2, heads=2, ffn_dim=24, **settings).eval()
-
-
-def episode_of(frames=11, shots=2, size=SIZE):
-    generator = torch.Generator().manual_seed(5)
-
-    def images(n):
-        return torch.randn(n, 3, *size, generator=generator)
-
-    def masks(n):
-        return torch.rand(n, *size, generator=generator) > 0.6
-    return SimpleNamespace(support_images=images(shots), support_masks=masks(shots), query_images=images(frames),
-                           query_masks=masks(frames))
-
-
-def segmenter_of(model, episode, length=3, min_iou=0.0, seed=0, keep=1000, select="predicted"):
-    return VideoSegmenter(model, episode.support_images, episode.support_masks, rng=np.random.default_rng(seed),
-                          memory=SimpleNamespace(length=length, select=select, min_iou=min_iou, keep=keep))
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def segment(model, episode, clip_length=4, **options):
-    """The whole video, clip by clip as test.py hands it over, true masks included  ->  one ClipSegmentation"""
-    segmenter, clips = segmenter_of(model, episode, **options), episode.query_images.split(clip_length)
-    truth = [None] * len(clips) if episode.query_masks is None else episode.query_masks.split(clip_length)
-    found = [segmenter.shared(Clip(images, masks)) for images, masks in zip(clips, truth, strict=False)]
-    return ClipSegmentation(torch.cat([x.margins for x in found]),
-                            None if found[0].ious is None else torch.cat([x.ious for x in found]),
-                            torch.cat([x.remembered for x in found]))
+    """The whole video, true masks included"""
+    return segmented(segmenter_of(model, episode, **options), episode.query_images, episode.query_masks, clip_length)
 
 
 def slow(model, episode, length, min_iou, clip_length, seed, select="predicted"):
@@ -261,30 +224,36 @@ def test_a_policy_without_a_memory_to_fill_changes_nothing(select):
 
 
 @pytest.mark.parametrize("select", POLICIES)
-def test_truth_is_taken_where_it_is_needed_and_nowhere_else(select):
+def test_a_clip_without_truth_is_refused_where_it_is_needed_and_nowhere_else(select):
     episode = episode_of(frames=4)
     segmenter, needed = segmenter_of(model_of(), episode, select=select), select in NEEDS_TRUTH
-    with pytest.raises(AssertionError, match=f"memory.select {select}, truth"):
-        segmenter(episode.query_images, None if needed else episode.query_masks)
-    with pytest.raises(AssertionError, match="truth"):
-        segmenter(episode.query_images, episode.query_masks[:, 1:] if needed else episode.query_masks)
-    assert segmenter(episode.query_images, episode.query_masks if needed else None).masks.shape == (4, *SIZE)
+    prepared = segmenter.prepare(Clip(episode.query_images))
+    if needed:
+        for masks in (None, episode.query_masks[None, :, 1:]):
+            with pytest.raises(AssertionError, match=f"memory.select {select}.*truth"):
+                segmenter(prepared, Clip(episode.query_images, masks))
+    else:
+        assert segmenter(prepared, Clip(episode.query_images)).masks.shape == (1, 4, *SIZE)
 
 
-@pytest.mark.parametrize("memory", CHOICES["validate.memory"])
+@pytest.mark.parametrize("memory", choices("validate.memory"))
 def test_validation_fills_memory_as_its_own_key_says(memory, monkeypatch):
     """Not as memory.select, which is the test's; the rest of the section is the same."""
     cfg, seen = load_config([], [f"validate.memory={memory}", "validate.every=1", "memory.select=none"]), []
-    episode = SimpleNamespace(run=0, class_id=1, video="v", support_images=None, support_masks=None)
-    monkeypatch.setattr(train, "build_validation_loader", lambda *_, **__: [episode])
-    monkeypatch.setattr(train, "evaluate", lambda start, episodes, *_: [start(x) for x in episodes])
+    video = Video(id="v", frames=[], original_size=SIZE, references=[SupportSet(None, None, key=(0, 1, "v"))])
+    monkeypatch.setattr(train, "evaluate", lambda start, videos, *_: [start(x.references[0]) for x in videos])
     monkeypatch.setattr(train, "aggregate", lambda _: {"j": 0.0, "f": 0.0, "vc": 0.0})
-    method = SimpleNamespace(VideoSegmenter=lambda *_, memory, **__: seen.append(memory) or SimpleNamespace(shared=0))
-    run = SimpleNamespace(cfg=cfg, method=method, fold=1, model=model_of(), test_amp=None, device=torch.device("cpu"),
-                          stop=StopRequest(),
-                          state=SimpleNamespace(progress=SimpleNamespace(epoch=1, steps=1, best=1.0)))
-    train.validate(run, None, [])
-    assert len(seen) == 1 and seen[0] == cfg.memory | {"select": memory} and cfg.memory.select == "none"
+
+    def segmenter(model, reference, settings, **_):
+        seen.append(settings)
+        return SimpleNamespace(prepare=None)
+    progress = SimpleNamespace(epoch=1, global_step=1, best=1.0)
+    train.validate(SimpleNamespace(
+        cfg=cfg, split=1, part={}, model=model_of(), test_amp=None, stop=StopRequest(),
+        method=SimpleNamespace(Segmenter=segmenter), state=SimpleNamespace(progress=progress),
+        task=SimpleNamespace(validation_videos=lambda *_, **__: [video])), None, [])
+    assert len(seen) == 1 and seen[0].memory == cfg.memory | {"select": memory} and cfg.memory.select == "none"
+    assert {**seen[0], "memory": None} == {**cfg, "memory": None}
 
 
 # Repetition, precision, length
@@ -328,9 +297,10 @@ def test_one_prepared_clip_serves_several_runs():
     runs = [segmenter_of(model, episode) for episode in (first, second)]
     shared = [[], []]
     for images in first.query_images.split(4):
-        clip = runs[0].prepare(images)
+        clip = Clip(images)
+        prepared = runs[0].prepare(clip)
         for run, margins in zip(runs, shared, strict=True):
-            margins.append(run.segment(clip, images.shape[-2:]).margins)
+            margins.append(run(prepared, clip).margins[0])
     for margins, episode in zip(shared, (first, second), strict=True):
         assert torch.equal(torch.cat(margins), segment(model, episode).margins)
 
@@ -344,7 +314,7 @@ def test_memory_of_a_long_video_is_that_of_a_short_one():
     model, episode = model_of(), episode_of(frames=4)
     segmenter, sizes = segmenter_of(model, episode, keep=6), []
     for _ in range(60):
-        segmenter(episode.query_images)
+        segmented(segmenter, episode.query_images)
         kept = segmenter.bank.frames
         storages = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes()
                     for g in kept for x in vars(g).values() if x is not None}
@@ -357,13 +327,9 @@ def test_mixed_precision_changes_little_and_says_float32():
     torch.set_default_dtype(torch.float32)
     model, episode = model_of(), episode_of(frames=8)
     plain = segment(model, episode)
-    segmenter = VideoSegmenter(model, episode.support_images, episode.support_masks, rng=np.random.default_rng(0),
-                               memory=SimpleNamespace(length=3, select="predicted", min_iou=0.0, keep=9),
-                               amp=torch.bfloat16)
-    mixed = [segmenter(images) for images in episode.query_images.split(4)]
-    margins = torch.cat([x.margins for x in mixed])
-    assert margins.dtype == torch.float32 and mixed[0].ious.dtype == torch.float32
-    difference = (margins - plain.margins).abs()
+    mixed = segment(model, episode, keep=9, amp=torch.bfloat16)
+    assert mixed.margins.dtype == torch.float32 and mixed.ious.dtype == torch.float32
+    difference = (mixed.margins - plain.margins).abs()
     assert 0 < difference.max() and difference.mean() < 0.05 * plain.margins.abs().mean()
 
 

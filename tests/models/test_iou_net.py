@@ -1,4 +1,4 @@
-"""Structural similarity maps against Eqs. 15-16 with real zero vectors; IoUNet against SPEC 2.7 in functional calls."""
+"""Structural similarity maps against Eqs. 15-16 with real zero vectors; IoUNet against functional calls."""
 import pytest
 import torch
 import torch.nn.functional as F
@@ -6,17 +6,12 @@ import torch.nn.functional as F
 from models.backbone import Backbone
 from models.vipmt.iou_net import GRID, IoUNet, mutual_similarity, structural_similarity_maps
 from models.vipmt.model import VIPMT
-from models.vipmt.prototype_activation import gather_foreground, max_similarity
+from models.vipmt.similarity import gather_foreground, max_similarity
 
 B, T, C, H, W = 2, 2, 6, 4, 5
 
 
-@pytest.fixture(autouse=True)
-def exact():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def close(found, expected):
@@ -100,7 +95,7 @@ def test_model_compares_with_the_supports_and_as_released_with_memory(cosine, in
 # The regressor
 
 def score(net, levels, maps):
-    """SPEC 2.7 for one frame, no pooling, before the sigmoid: levels list of (C, h, w), maps (5, h, w)  ->  scalar"""
+    """IoUNet on one frame, no pooling, before the sigmoid: levels list of (C, h, w), maps (5, h, w)  ->  scalar"""
     def conv(x, name, stride=1):
         layer = getattr(net, name)
         return F.conv2d(x, layer.weight, layer.bias, stride=stride, padding=1).relu()

@@ -1,28 +1,27 @@
 """IoUNet from another file: iou_net.weights of a training, test.py --iou-net; and which files are refused."""
-import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
+from material import TINY, command, results_of
 
 import test as test_script
 import train
-from models.vipmt.build import build, check_iou_net, load_iou_net, with_iou_net
+from dataloaders import get_task
+from models import get_method
+from models.vipmt.build import build
+from models.vipmt.iou_net_files import load_iou_net, with_iou_net
 from utils.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from utils.config import load_config, to_dict
-from utils.evaluation.evaluate import describe_test, open_results
-from utils.logger import read_json_lines
+from utils.evaluation.results import describe_test, open_results
 
-TINY = ["data.size=[48, 80]", "data.shots=1", "data.clip_length=3", "data.few_videos=repeat", "data.workers=0",
-        "backbone.name=tiny", "backbone.width=8", "backbone.weights=none", "backbone.trained=false",
-        "train.backward=per_clip", "model.high_level=c5", "model.dim=16", "model.heads=2", "model.ffn_dim=16",
-        "model.layers=1", "model.init=balanced", "iou_net.dim=8", "iou_net.hidden=16", "iou_net.init=fan_in",
-        "memory.min_iou=0.5", "test.runs=1"]
+SETTINGS = [*TINY, "data.shots=1", "data.clip_length=3", "model.layers=1", "model.init=balanced", "iou_net.dim=8",
+            "iou_net.hidden=16", "iou_net.init=fan_in", "memory.min_iou=0.5", "test.runs=1"]
 PLAIN = ["iou_net.similarity_maps=false", "iou_net.dim=4", "iou_net.hidden=8"]      # an IoUNet of another shape
 
 
 def config(*overrides):
-    return load_config([], [*TINY, *overrides])
+    return load_config([], [*SETTINGS, *overrides])
 
 
 def checkpoint(path, *overrides, fold=1, seed=1, without=()):
@@ -41,9 +40,7 @@ def judge_of(path):
 
 def load(path, *overrides, fold=1):
     """As a training does  ->  the model"""
-    cfg = config(f"iou_net.weights={path}", *overrides)
-    check_iou_net(cfg, fold)
-    return build(cfg, pretrained=True)
+    return build(config(f"iou_net.weights={path}", *overrides), pretrained=True, split=fold)
 
 
 # Which files may serve
@@ -107,10 +104,9 @@ def test_files_without_iounet_or_with_weights_that_do_not_fit_are_refused(tmp_pa
 
 def test_a_training_refuses_it_before_it_starts(monkeypatch, demo_root, tmp_path):
     path = checkpoint(tmp_path / "judge.pth", fold=2)
-    monkeypatch.setattr(sys, "argv", ["train.py", "--fold", "1", "--output", str(tmp_path / "run"), *TINY,
-                                      f"data.root={demo_root}", f"iou_net.weights={path}"])
     with pytest.raises(ValueError, match="trained on video"):
-        train.main()
+        command(monkeypatch, train, "--fold", 1, "--output", tmp_path / "run", *SETTINGS, f"data.root={demo_root}",
+                f"iou_net.weights={path}", config=())
     assert not (tmp_path / "run" / "last.pth").exists()
 
 
@@ -128,7 +124,7 @@ def test_only_iounet_is_replaced_and_the_rest_stays_strict(tmp_path):
         with pytest.raises(ValueError, match="do not fit.*\n.*protot"):
             load_weights(model, with_iou_net(model, wrong, other, cfg, 1), main)
     without = build(config("model.memory_prototype=false"))
-    with pytest.raises(ValueError, match="has no IoUNet.*\n.*Leave the flag out"):
+    with pytest.raises(ValueError, match="has no IoUNet.*\n.*Leave it out"):
         with_iou_net(without, state, other, cfg, 1)
 
 
@@ -142,11 +138,9 @@ def test_an_iounet_that_learned_on_another_encoder_is_told_of(tmp_path, caplog):
 
 def run(monkeypatch, demo_root, output, file, *arguments):
     """test.py on fold 1  ->  the lines of its results, without times"""
-    monkeypatch.setattr(sys, "argv", [
-        "test.py", "--fold", "1", "--output", str(output), "--checkpoint", str(file), *TINY, f"data.root={demo_root}",
-        *map(str, arguments)])
-    test_script.main()
-    return [{k: v for k, v in line.items() if "seconds" not in k} for line in read_json_lines(output / "results.jsonl")]
+    command(monkeypatch, test_script, "--fold", 1, "--output", output, "--checkpoint", file, *SETTINGS,
+            f"data.root={demo_root}", *arguments, config=())
+    return results_of(output)
 
 
 def test_the_test_is_that_of_a_checkpoint_with_this_iounet(monkeypatch, demo_root, tmp_path):
@@ -162,7 +156,7 @@ def test_the_test_is_that_of_a_checkpoint_with_this_iounet(monkeypatch, demo_roo
     assert len(remarks) == 1 and "memory.length 5, tested with 4" in remarks[0]
     before = (tmp_path / "swapped" / "results.jsonl").read_bytes()
     third = checkpoint(tmp_path / "third.pth", *PLAIN, seed=3)
-    for wrong, message in (((), "do not fit"), (("--iou-net", third), "IoUNet was .*other.pth .*, is .*third.pth")):
+    for wrong, message in (((), "do not fit"), (("--iou-net", third), "iou_net.replace was sha256 .*, is sha256")):
         with pytest.raises(ValueError, match=message):
             run(monkeypatch, demo_root, tmp_path / "swapped", main, *PLAIN, "memory.length=4", *wrong)
     assert (tmp_path / "swapped" / "results.jsonl").read_bytes() == before
@@ -170,22 +164,25 @@ def test_the_test_is_that_of_a_checkpoint_with_this_iounet(monkeypatch, demo_roo
 
 def test_a_wrong_file_is_found_before_the_first_video(monkeypatch, demo_root, tmp_path):
     main = checkpoint(tmp_path / "main.pth")
-    for file, message in ((checkpoint(tmp_path / "fold2.pth", fold=2), "--iou-net: .*fold2.pth was trained on video"),
-                          (main.with_name("gone.pth"), "--iou-net: no file .*gone.pth")):
-        with pytest.raises((ValueError, FileNotFoundError), match=message):
+    for file, message in ((checkpoint(tmp_path / "fold2.pth", fold=2), "fold2.pth was trained on video"),
+                          (main.with_name("gone.pth"), "no file .*gone.pth")):
+        with pytest.raises((ValueError, FileNotFoundError), match=f"iou_net.replace: .*{message}"):
             run(monkeypatch, demo_root, tmp_path / "out", main, "--iou-net", file)
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out" / "results.jsonl").exists()
 
 
 def test_one_file_serves_all_folds_and_several_are_one_per_fold(tmp_path):
-    cfg, folds = config(), (1, 2, 3, 4)
+    cfg, folds, method = config(), (1, 2, 3, 4), get_method("vipmt")
     coco = checkpoint(tmp_path / "coco.pth", "data.dataset=coco20i")
     own = [checkpoint(tmp_path / f"video{fold}.pth", fold=fold) for fold in folds]
 
     def judges(files):
         args = SimpleNamespace(fold="all", episodes=[], checkpoint=own, iou_net=files, output=tmp_path / "out")
-        return [test.iou_net for test in test_script.plan(args, cfg)[1]]
-    assert judges([coco]) == [coco] * 4 and judges(own) == own and judges([]) == [None] * 4
+        tests = test_script.plan(args, cfg, get_task(method.TASK))[1]
+        for test in tests:
+            test_script.trained_model(test, method)
+        return [test.cfg.iou_net.replace for test in tests]
+    assert judges([coco]) == [str(coco)] * 4 and judges(own) == list(map(str, own)) and judges([]) == ["none"] * 4
     with pytest.raises(ValueError, match="2 files for 4 folds"):
         judges(own[:2])
     with pytest.raises(ValueError, match="video1.pth was trained on video"):
@@ -193,19 +190,21 @@ def test_one_file_serves_all_folds_and_several_are_one_per_fold(tmp_path):
 
 
 def test_results_belong_to_their_iounet(tmp_path):
-    main, judge, cfg = checkpoint(tmp_path / "main.pth"), tmp_path / "judge.pth", config()
+    """To the content of its file, which may lie elsewhere later."""
+    main, judge = checkpoint(tmp_path / "main.pth"), tmp_path / "judge.pth"
 
-    def start(iou_net):
-        writer, lines = open_results(tmp_path / "out", describe_test(main, cfg, 1, iou_net=iou_net))
+    def start(file):
+        cfg = config(f"iou_net.replace={file}")
+        writer, lines = open_results(tmp_path / "out", describe_test(main, cfg, 1))
         with writer:
             writer.append({"video": "a"})
         return len(lines)
     judge.write_bytes(b"one")
-    assert start(judge) == 0 and start(judge) == 1
-    with pytest.raises(ValueError, match="IoUNet was that of .*judge.pth .*, is the checkpoint's"):
-        start(None)
+    assert start(judge) == 0 and start(judge.rename(tmp_path / "moved.pth")) == 1
+    with pytest.raises(ValueError, match="iou_net.replace was sha256 .*, is none"):
+        start("none")
     judge.write_bytes(b"another")
-    with pytest.raises(ValueError, match=r"IoUNet was that of (.*judge.pth) \(\w+...\), is that of \1"):
+    with pytest.raises(ValueError, match=r"iou_net.replace was sha256 (\w+), is sha256 (?!\1)"):
         start(judge)
 
 

@@ -1,13 +1,12 @@
 """IoUNet on synthesised masks: what it reads and trains, that it learns, resumes, and loads into a VIPMT."""
-import sys
-
 import numpy as np
 import pytest
 import torch
+from material import TINY, batch_of, command, same_weights
 
 import train
-from dataloaders import build_index, build_train_loader
-from dataloaders.episode import EpisodeBatch
+from dataloaders import build_index
+from dataloaders.fewshot.loaders import train_batches
 from models import get_method
 from models.iou_training import TrainStep, build
 from models.iou_training.build import load_judge
@@ -15,20 +14,17 @@ from models.vipmt import TrainStep as JointStep
 from models.vipmt import build as build_vipmt
 from models.vipmt.iou_net import IoUNet, structural_similarity_maps
 from models.vipmt.losses import iou_cross_entropy, mask_iou
-from models.vipmt.prototype_activation import gather_foreground, max_similarity
+from models.vipmt.similarity import gather_foreground, max_similarity
 from utils.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from utils.config import load_config
 
 B, SHOTS, CLIPS, LENGTH, SIZE = 2, 2, 2, 3, (48, 80)
-TINY = ["data.size=[48, 80]", "data.shots=2", "data.clip_length=2", "data.clips=2", "data.few_videos=repeat",
-        "data.workers=0", "backbone.name=tiny", "backbone.width=8", "backbone.weights=none", "model.dim=16",
-        "model.heads=2", "model.ffn_dim=16", "model.layers=2", "iou_net.dim=8", "iou_net.hidden=16",
-        "iou_net.init=fan_in"]
 VIDEO = "config/vipmt/iounet_video.yaml"
+SETTINGS = [*TINY, "data.clips=2", "iou_net.dim=8", "iou_net.hidden=16", "iou_net.init=fan_in"]
 
 
 def config(*overrides):
-    return load_config([VIDEO], [*TINY, *overrides])
+    return load_config([VIDEO], [*SETTINGS, *overrides])
 
 
 def step_of(*overrides):
@@ -37,18 +33,13 @@ def step_of(*overrides):
     return TrainStep(build(cfg), cfg).train()
 
 
-def batch_of(seed=2, size=B):
-    generator = torch.Generator().manual_seed(seed)
-
-    def images(n):
-        return torch.randn(size, n, 3, *SIZE, generator=generator)
-
-    def masks(n):
-        top, left = (torch.randint(0, 24, (size, n, 1, 1), generator=generator) for _ in range(2))
-        rows, cols = torch.arange(SIZE[0])[:, None], torch.arange(SIZE[1])
-        return (rows >= top) & (rows < top + 24) & (cols >= left) & (cols < left + 40)
-    return EpisodeBatch(images(SHOTS), masks(SHOTS), images(CLIPS * LENGTH), masks(CLIPS * LENGTH), [], LENGTH,
-                        class_ids=[4, 7][:size], ids=["a", "b"][:size])
+def boxes(size=B):
+    """A batch of noise whose objects are boxes"""
+    generator, count = torch.Generator().manual_seed(2), SHOTS + CLIPS * LENGTH
+    images = torch.randn(size, count, 3, *SIZE, generator=generator)
+    top, left = (torch.randint(0, 24, (size, count, 1, 1), generator=generator) for _ in range(2))
+    rows, cols = torch.arange(SIZE[0])[:, None], torch.arange(SIZE[1])
+    return batch_of(images, (rows >= top) & (rows < top + 24) & (cols >= left) & (cols < left + 40), SHOTS, LENGTH)
 
 
 # What it reads
@@ -56,7 +47,7 @@ def batch_of(seed=2, size=B):
 @pytest.mark.parametrize("similarity", ["dot", "pooled_cosine"])
 def test_maps_are_those_of_the_noisy_masks_against_the_supports(similarity, monkeypatch):
     """Eqs. 15-16 computed here from the backbone's features, without VIPMT's methods."""
-    step, batch, seen = step_of(f"iou_net.similarity={similarity}"), batch_of(), []
+    step, batch, seen = step_of(f"iou_net.similarity={similarity}"), boxes(), []
     monkeypatch.setattr(step.model.iou_net, "forward", lambda fused, maps: seen.append(maps) or maps[:, :, 0, 0, 0])
     encoded = step.encode(batch)
     step.judge(encoded, 1)
@@ -74,14 +65,14 @@ def test_maps_are_those_of_the_noisy_masks_against_the_supports(similarity, monk
 def test_without_similarity_maps_it_reads_the_mask_alone():
     step = step_of("iou_net.similarity_maps=false")
     assert step.model.iou_net.conv1.in_channels == 8 + 1
-    losses, _ = step(step.encode(batch_of()), 0)
+    losses, _ = step(*step.units(boxes())[0])
     assert torch.isfinite(losses["iou_net"])
 
 
 @pytest.mark.parametrize("loss", ["mean", "sum_per_batch"])
 def test_loss_is_the_error_against_the_true_iou_of_the_noise(loss):
     step = step_of(f"iou_net.loss={loss}", "loss.iou_weight=3.0")
-    encoded = step.encode(batch_of())
+    encoded = step.encode(boxes())
     named, statistics = step(encoded, 1)
     logits, true = step.judge(encoded, 1)
     masks = (x[:, LENGTH:].flatten(0, 1) for x in (encoded.memory_masks, encoded.query_masks))
@@ -95,12 +86,12 @@ def test_loss_is_the_error_against_the_true_iou_of_the_noise(loss):
 
 def test_a_batch_of_one_episode_has_no_other_object():
     step = step_of()
-    losses, _ = step(step.encode(batch_of(size=1)), 0)
+    losses, _ = step(*step.units(boxes(size=1))[0])
     assert torch.isfinite(losses["iou_net"])
 
 
 def test_noise_follows_from_the_global_generator():
-    step, batch, drawn = step_of(), batch_of(), []
+    step, batch, drawn = step_of(), boxes(), []
     for seed in (5, 5, 6):
         torch.manual_seed(seed)
         drawn.append(step.encode(batch).memory_masks)
@@ -114,9 +105,10 @@ def test_noise_follows_from_the_global_generator():
 
 def test_only_iounet_has_gradients_and_the_rest_never_drops_anything():
     step = step_of("model.feature_dropout=0.5")
-    encoded = step.encode(batch_of())
-    for number in range(encoded.num_clips):
-        sum(step(encoded, number)[0].values()).backward()
+    units = step.units(boxes())
+    for unit in units:
+        sum(step(*unit)[0].values()).backward()
+    assert len(units) == CLIPS and units[0][0].memory_index == []
     trained = {name for name, p in step.model.named_parameters() if p.grad is not None}
     assert trained == {f"iou_net.{name}" for name, _ in step.model.iou_net.named_parameters()}
     assert not step.model.activation.training and not any(p.requires_grad for p in step.model.backbone.parameters())
@@ -129,25 +121,22 @@ def test_without_memory_there_is_nothing_to_train():
 
 def test_it_segments_nothing_and_says_so():
     with pytest.raises(ValueError, match="segments nothing.\n.*iou_net.weights"):
-        get_method("iounet").VideoSegmenter(None, None, None, memory=None, rng=None)
+        get_method("iounet").Segmenter(None, None, None, rng=None)
     with pytest.raises(ValueError, match="segments nothing"):        # before training, not at the first validation
         build(config("validate.classes=base_holdout"))
 
 
 # That it learns
 
-def batch_to_see(seed, size=4, frames=8, shape=(64, 96)):
+def batch_to_see(seed, size=4, frames=4, shape=(64, 96)):
     """Bright boxes on noise: what a random encoder can see, too."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def part(n):
-        centre = [torch.randint(16, side - 16, (size, n, 1, 1), generator=generator) for side in shape]
-        half = [torch.randint(8, 24, (size, n, 1, 1), generator=generator) for _ in shape]
-        places = torch.arange(shape[0])[:, None], torch.arange(shape[1])
-        masks = ((places[0] - centre[0]).abs() < half[0]) & ((places[1] - centre[1]).abs() < half[1])
-        return 0.3 * torch.randn(size, n, 3, *shape, generator=generator) + 2 * masks[:, :, None], masks
-    (support, support_masks), (query, query_masks) = part(2), part(frames)
-    return EpisodeBatch(support, support_masks, query, query_masks, [], frames, list(range(size)), list("abcd"))
+    generator, count = torch.Generator().manual_seed(seed), SHOTS + frames
+    centre = [torch.randint(16, side - 16, (size, count, 1, 1), generator=generator) for side in shape]
+    half = [torch.randint(8, 24, (size, count, 1, 1), generator=generator) for _ in shape]
+    places = torch.arange(shape[0])[:, None], torch.arange(shape[1])
+    masks = ((places[0] - centre[0]).abs() < half[0]) & ((places[1] - centre[1]).abs() < half[1])
+    noise = 0.3 * torch.randn(size, count, 3, *shape, generator=generator)
+    return batch_of(noise + 2 * masks[:, :, None], masks, SHOTS, frames)
 
 
 def measured(step, encoded):
@@ -165,7 +154,7 @@ def measured(step, encoded):
 def test_training_lowers_the_error_on_held_out_noise(loss):
     """On videos and noise that it never saw, IoUNet becomes better than every constant within seconds."""
     step = step_of(f"iou_net.loss={loss}", "iou_net.dim=16", "iou_net.hidden=64")
-    seen, held_out = ([step.encode(batch_to_see(seed)) for seed in seeds] for seeds in (range(16), range(100, 108)))
+    seen, held_out = ([step.encode(batch_to_see(seed)) for seed in seeds] for seeds in (range(16), range(100, 116)))
     before, constant = measured(step, held_out)
     optimizer = torch.optim.Adam(step.model.iou_net.parameters(), lr=1e-3)
     for number in range(150):
@@ -201,37 +190,32 @@ def test_the_first_step_of_the_configured_rate_stays_within_the_sigmoid():
 # train.py, checkpoints
 
 def run(monkeypatch, root, output, *arguments):
-    monkeypatch.setattr(sys, "argv", [
-        "train.py", "--config", VIDEO, "--fold", "1", "--output", str(output), f"data.root={root}", *TINY,
-        "data.samples_per_class=1", "train.batch_size=4", "train.epochs=2", *arguments])
-    train.main()
+    command(monkeypatch, train, "--fold", 1, "--output", output, f"data.root={root}", *SETTINGS,
+            "data.samples_per_class=1", "train.lr=1.0e-5", *arguments, config=[VIDEO])
     return load_checkpoint(output / "last.pth")
 
 
-def test_resume_draws_the_same_noise(monkeypatch, demo_root, tmp_path):
+def test_resume_draws_the_same_noise_and_the_checkpoint_serves_as_iou_net_weights(monkeypatch, demo_root, tmp_path):
     whole = run(monkeypatch, demo_root, tmp_path / "whole")
     run(monkeypatch, demo_root, tmp_path / "halves", "train.epochs=1")
     halves = run(monkeypatch, demo_root, tmp_path / "halves", "--resume")
-    assert whole["progress"] == halves["progress"] and whole["progress"]["steps"] == 6
-    assert all(torch.equal(whole["model"][name], halves["model"][name]) for name in whole["model"])
+    assert whole["progress"] == halves["progress"] and whole["progress"]["global_step"] == 6
+    assert same_weights(whole["model"], halves["model"])
 
-
-def test_checkpoint_serves_as_iou_net_weights(monkeypatch, demo_root, tmp_path):
-    trained = run(monkeypatch, demo_root, tmp_path / "run", "train.epochs=1")["model"]
-    file = tmp_path / "run" / "last.pth"
-    cfg = load_config([], [*TINY, f"iou_net.weights={file}"])
+    file = tmp_path / "whole" / "last.pth"
+    cfg = load_config([], [*SETTINGS, f"iou_net.weights={file}"])
     model = build_vipmt(cfg, pretrained=True)
     own = {name: value for name, value in model.state_dict().items() if name.startswith("iou_net.")}
-    assert own and all(torch.equal(value, trained[name]) for name, value in own.items())
+    assert own and all(torch.equal(value, whole["model"][name]) for name, value in own.items())
     step = JointStep(model, cfg)
     assert not step.joint_iou and not any(p.requires_grad for p in model.iou_net.parameters())
     with pytest.raises(ValueError, match="do not fit"):              # it is no trained VIPMT, and cannot pass for one
-        load_weights(build_vipmt(cfg), trained, file)
+        load_weights(build_vipmt(cfg), whole["model"], file)
 
 
 def test_the_encoder_may_come_from_a_vipmt_checkpoint(tmp_path):
     torch.manual_seed(3)
-    vipmt = build_vipmt(load_config([], TINY))
+    vipmt = build_vipmt(load_config([], SETTINGS))
     file = tmp_path / "vipmt.pth"
     save_checkpoint(file, {"model": vipmt.state_dict()})
     model = build(config(f"backbone.weights={file}"), pretrained=True)
@@ -243,7 +227,7 @@ def test_the_encoder_may_come_from_a_vipmt_checkpoint(tmp_path):
 
 def test_a_jointly_trained_iounet_can_be_measured_too(tmp_path):
     torch.manual_seed(3)
-    vipmt = build_vipmt(load_config([], TINY))
+    vipmt = build_vipmt(load_config([], SETTINGS))
     file = tmp_path / "vipmt.pth"
     save_checkpoint(file, {"model": vipmt.state_dict()})
     model = build(config())
@@ -256,7 +240,7 @@ def test_a_jointly_trained_iounet_can_be_measured_too(tmp_path):
 def test_noise_of_a_batch_covers_good_and_bad_masks(demo_root):
     cfg = config(f"data.root={demo_root}", "data.samples_per_class=4", "train.batch_size=4", "data.clips=3")
     step, values = step_of(), []
-    for batch in build_train_loader(cfg, build_index(cfg), 1, epoch=0):
+    for batch in train_batches(cfg, build_index(cfg), 1, epoch=0):
         values.append(mask_iou(step.believed(batch.query_masks), batch.query_masks).flatten())
     counts = torch.histc(torch.cat(values).float(), 5, 0, 1)
     assert len(torch.cat(values)) > 250 and (counts / counts.sum()).sub(0.2).abs().max() < 0.06

@@ -2,26 +2,28 @@
 
 The loop below follows the section: one frame, one prototype, no clip, no memory. What the paper leaves open (where the
 MLP sits, norms, the residual in f_G, the self-attention inside QA) is that of the released structure, whose pieces
-test_layer.py writes out and this file takes from there. Only the equations themselves are arranged here.
+slow_layer.py writes out. Only the equations themselves are arranged here.
 """
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
-from test_layer import activated, close, mask_filter, randomise, read, refined, scored
+from material import DEMO, MODEL, PAPER, TINY, segmented
+from slow_layer import activated, close, mask_filter, randomise, read, refined, scored
 
-from dataloaders import build_index, build_train_loader
+from dataloaders import build_index
+from dataloaders.episode import SupportSet
+from dataloaders.fewshot.loaders import train_batches
 from models import get_method
+from models.vipmt.guidance import Guidance
 from models.vipmt.layer import VIPMTLayer, positions
 from models.vipmt.model import VIPMT, MaskHeads
-from models.vipmt.prototype_activation import Guidance
 from utils.config import differences, load_config
+from utils.seeds import rng_for
 
 C, H, W, LAYERS = 16, 5, 6, 3
-IPMT = ["config/vipmt/ytvis.yaml", "config/vipmt/ablation/ipmt_baseline.yaml"]
-TINY = ["backbone.name=tiny", "backbone.width=8", "backbone.weights=none", f"model.dim={C}", f"model.layers={LAYERS}",
-        "model.heads=2", "model.ffn_dim=24"]
+IPMT = [PAPER, "config/vipmt/ablation/ipmt_baseline.yaml"]
+LAYERED = [*MODEL, f"model.layers={LAYERS}"]
 
 pytestmark = pytest.mark.usefixtures("exact")
 
@@ -136,7 +138,7 @@ def test_a_clip_of_two_frames_is_no_longer_ipmt():
 # The config
 
 def built(*overrides):
-    cfg = load_config(IPMT, [*TINY, *overrides])
+    cfg = load_config(IPMT, [*LAYERED, *overrides])
     model = get_method(cfg.model.method).build(cfg).eval()
     for module in (model.layers, model.mask_heads):
         randomise(module)
@@ -149,7 +151,7 @@ def test_config_has_no_parameters_of_memory_or_frame_prototypes():
     names = set(model.state_dict())
     assert model.iou_net is None and names == set(reference.state_dict())
     assert not [name for name in names if "frame" in name or "memory" in name or "iou" in name]
-    full = set(get_method("vipmt").build(load_config(IPMT[:1], TINY)).state_dict())
+    full = set(get_method("vipmt").build(load_config(IPMT[:1], LAYERED)).state_dict())
     gone = {name.split(".")[2] if name.startswith("layers.") else name.split(".")[0] for name in full - names}
     assert names < full and gone == {"frame_attention", "frame_refine", "mask_heads", "iou_net"}
 
@@ -165,13 +167,10 @@ def test_a_video_is_segmented_frame_by_frame_by_equations_1_to_7():
     cfg, model = built()
     images, masks = torch.randn(5, 3, 8 * H, 8 * W), torch.rand(2, 8 * H, 8 * W) > 0.5
     middle_of_initial_mask(model, images, masks)
-    segmenter = get_method("vipmt").VideoSegmenter(
-        model, images[:2], masks, memory=cfg.memory, rng=np.random.default_rng(0))
-    said, outs = [], []
+    outs = []
     model.register_forward_hook(lambda module, inputs, out: outs.append(out))
-    for clip in images[2:].split(cfg.data.clip_length):
-        said.append(segmenter(clip))
-    assert len(said) == 3 and all(x.ious is None and not x.remembered.any() for x in said)
+    said = segmented(segmenter_of(cfg, model, images, masks), images[2:], clip_length=cfg.data.clip_length)
+    assert len(said.margins) == len(outs) == 3 and said.ious is None and not said.remembered.any()
 
     support = model.guide(model.encode(images[None, :2]), masks[None])
     for frame, out in enumerate(outs):
@@ -183,7 +182,12 @@ def test_a_video_is_segmented_frame_by_frame_by_equations_1_to_7():
         assert_is_ipmt(out.layers, expected, 0)
         x = model.final_refine(model.final_reduce(expected[-1].query).relu())
         logits = model.upsample_final(model.final_classifier(x)[None], images.shape[-2:])[0, 0]
-        torch.testing.assert_close(said[frame].margins[0], (logits[1] - logits[0]).float(), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(said.margins[frame], (logits[1] - logits[0]).float(), rtol=1e-5, atol=1e-5)
+
+
+def segmenter_of(cfg, model, images, masks):
+    """The first two images are the supports"""
+    return get_method("vipmt").Segmenter(model, SupportSet(images[:2], masks), cfg, rng=rng_for(0))
 
 
 def middle_of_initial_mask(model, images, masks):
@@ -197,28 +201,24 @@ def test_order_of_frames_and_earlier_frames_are_irrelevant():
     cfg, model = built()
     images, masks = torch.randn(6, 3, 8 * H, 8 * W), torch.rand(2, 8 * H, 8 * W) > 0.5
 
-    def margins(order):
-        segmenter = get_method("vipmt").VideoSegmenter(
-            model, images[:2], masks, memory=cfg.memory, rng=np.random.default_rng(0))
-        return {frame: segmenter(images[2 + frame][None]).margins for frame in order}
-    forward, backward = margins(range(4)), margins(reversed(range(4)))
-    assert all(torch.equal(forward[frame], backward[frame]) for frame in range(4))
+    forward, backward = (segmented(segmenter_of(cfg, model, images, masks), frames, clip_length=1).margins
+                         for frames in (images[2:], images[2:].flip(0)))
+    assert torch.equal(forward, backward.flip(0))
 
 
 def test_training_shows_single_frames_and_no_memory(demo_root):
     """As many frames per sample as VIPMT, each a clip of its own; what a clip computes is what its frame alone does."""
     paper, ipmt = load_config(IPMT[:1]), load_config(IPMT)
     assert ipmt.data.clips == paper.data.clips * paper.data.clip_length
-    cfg = load_config(["config/demo/ytvis.yaml", IPMT[1]], [
-        *TINY, f"data.root={demo_root}", "data.size=[48, 80]", "data.clips=4", "data.samples_per_class=1",
-        "data.few_videos=repeat", "train.batch_size=2"])
+    cfg = load_config([DEMO, IPMT[1]], [*TINY, f"data.root={demo_root}", "data.clip_length=1", "data.clips=4",
+                                        "train.batch_size=2"])
     torch.set_default_dtype(torch.float32)
-    batch = next(iter(build_train_loader(cfg, build_index(cfg), 1, epoch=0)))
+    batch = next(iter(train_batches(cfg, build_index(cfg), 1, epoch=0)))
     method = get_method(cfg.model.method)
     step = method.TrainStep(method.build(cfg), cfg).eval()
-    encoded = step.encode(batch)
-    assert encoded.num_clips == batch.query_images.shape[1] == 4 and batch.memory_index == []
-    for number in range(4):
+    units = step.units(batch)
+    assert len(units) == batch.query_images.shape[1] == 4 and units[0][0].memory_index == []
+    for encoded, number in units:
         clip, truth, support, memory, _ = step.parts(encoded, number)
         assert memory is None and torch.equal(truth, batch.query_masks[:, number:number + 1])
         alone = step.model.prepare(step.model.encode(batch.query_images[:, number:number + 1]))

@@ -1,89 +1,22 @@
-"""One VIPMT iteration against plain loops over Eqs. 1-14: queries, keys and values per position, one episode at a time.
-
-Attention, refinement and mask heads are written out here. Inside QA, the convolutions and the self-attention of
-models/vipmt/layers.py serve: test_layers.py proves them on their own.
-"""
+"""One VIPMT iteration against plain loops over Eqs. 1-14, whose pieces are those of slow_layer.py."""
 import math
 from dataclasses import fields
 from types import SimpleNamespace
 
 import pytest
 import torch
-import torch.nn.functional as F
+from slow_layer import activated, close, mask_filter, positions_of, randomise, read, refined, scored
 
-from models.backbone import Backbone
-from models.vipmt.layer import PrototypeAttention, VIPMTLayer, masked_attention, positions
-from models.vipmt.model import VIPMT, MaskHeads
-from models.vipmt.prototype_activation import Guidance
+from models.vipmt.guidance import Guidance
+from models.vipmt.layer import PrototypeAttention, VIPMTLayer, masked_attention
+from models.vipmt.model import MaskHeads
 
 C, H, W = 16, 5, 6
 
 pytestmark = pytest.mark.usefixtures("exact")
 
 
-def close(found, expected):
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
-
-
 # The loops
-
-def positions_of(features, mask):
-    """features (T, C, h, w), mask (T, h, w)  ->  list of (vector, may be read)"""
-    t, _, h, w = features.shape
-    return [(features[a, :, i, j], bool(mask[a, i, j])) for a in range(t) for i in range(h) for j in range(w)]
-
-
-def read(module, prototype, *sources):
-    """MAtt, Eq. 4, one softmax over all sources  ->  one message per source"""
-    q = module.to_q.weight @ prototype
-    scores, values, owner = [], [], []
-    for s, (features, mask) in enumerate(sources):
-        for x, visible in positions_of(features, mask):
-            scores.append(float(q @ (module.to_k.weight @ x)) / math.sqrt(len(q)) + (0.0 if visible else -1e4))
-            values.append(module.to_v.weight @ x)
-            owner.append(s)
-    top = max(scores)
-    weights = [math.exp(score - top) for score in scores]
-    total = sum(weights)
-    messages = [torch.zeros_like(prototype) for _ in sources]
-    for s, weight, value in zip(owner, weights, values, strict=True):
-        messages[s] += weight / total * value
-    return [module.proj.weight @ message for message in messages]
-
-
-def normalised(norm, x):
-    return (x - x.mean()) / (x.var(unbiased=False) + 1e-5).sqrt() * norm.weight + norm.bias
-
-
-def feed_forward(ffn, x):
-    return x + ffn.contract.weight @ (ffn.expand.weight @ x).clamp(min=0)
-
-
-def refined(refine, message, prototype):
-    return normalised(refine.norm_out, feed_forward(refine.ffn, normalised(refine.norm_in, message + prototype)))
-
-
-def mask_filter(head, prototype):
-    return feed_forward(head.embed, normalised(head.norm, prototype))
-
-
-def scored(filters, features):
-    """MG, Eq. 6, before the sigmoid: (C), (T, C, h, w)  ->  (T, h, w)"""
-    return torch.stack([torch.stack([torch.stack([filters @ frame[:, i, j] for j in range(W)]) for i in range(H)])
-                        for frame in features])
-
-
-def activated(qa, frame, prototype, position):
-    """QA, Eq. 7, of one frame (C, h, w): the real concatenation, two convolutions, then the released attention."""
-    joined = torch.cat([frame, prototype[:, None, None].expand_as(frame)])[None]
-    x = qa.convs(F.conv2d(joined, qa.fuse.conv.weight).relu())[0].permute(1, 2, 0)
-    x = x + qa.attention((x + position)[None])[0]
-    out = torch.empty_like(x)
-    for i in range(H):
-        for j in range(W):
-            out[i, j] = normalised(qa.norm_out, feed_forward(qa.ffn, normalised(qa.norm_attention, x[i, j])))
-    return out.permute(2, 0, 1)
-
 
 def guides_of(layer, prototype, support, memory):
     """Eqs. 2 and 13 of one episode: G^s and G^m (or None), separate or joint."""
@@ -122,13 +55,6 @@ def iteration(layer, heads, prototype, query, mask, support, memory, position):
 
 
 # Inputs
-
-def randomise(module):
-    """Norms and biases that matter."""
-    for parameter in module.parameters():
-        if parameter.dim() == 1:
-            parameter.add_(0.3 * torch.randn_like(parameter))
-
 
 def guidance(episodes, frames):
     masks = torch.rand(episodes, frames, H, W) > 0.5
@@ -254,36 +180,3 @@ def test_order_of_support_frames_is_irrelevant():
     for name in ("features", "masks", "attention_masks"):
         setattr(x.support, name, getattr(x.support, name).flip(1))
     close(run(layer, x).query, before)
-
-
-# IPMT as a setting
-
-def test_one_frame_without_frame_prototype_and_memory_is_ipmt():
-    model = VIPMT(Backbone(name="tiny", width=8), None, dim=C, num_layers=3, heads=2, ffn_dim=24,
-                  frame_prototype=False).eval()
-    for module in (model.layers, model.mask_heads):
-        randomise(module)
-    images, masks = torch.randn(1, 3, 3, 8 * H, 8 * W), torch.rand(1, 2, 8 * H, 8 * W) > 0.5
-    support, query = model.guide(model.encode(images[:, :2]), masks), model.prepare(model.encode(images[:, 2:]))
-    back, front = model(query, support).activation.initial_logits[0, 0]
-    model.activation.initial_classifier[-1].bias[1] -= (front - back).median() + 1e-9     # half of it is object
-    out = model(query, support)
-
-    prototype, feature = model.prototype[0], out.activation.query[0]
-    initial = out.activation.initial_logits[0]
-    mask, head = initial[:, 1] > initial[:, 0], model.mask_heads.clip
-    assert 0.3 < mask.double().mean() < 0.7
-    position = positions(out.activation.query, model.level_embed)
-    for layer, found in zip(model.layers, out.layers, strict=True):
-        message, = read(layer.support_attention, prototype, (support.features[0], support.masks[0]))
-        support_proto = refined(layer.support_refine, message, prototype)                              # Eq. 2
-        message, = read(layer.clip_attention, prototype, (feature, mask))
-        query_proto = refined(layer.clip_refine, message, prototype)                                   # Eq. 3
-        prototype = mask_filter(head, support_proto + query_proto + prototype)                         # Eqs. 1, 6
-        close(found.support_logits[0], scored(prototype, support.features[0]))                         # Eq. 5
-        logits = scored(prototype, feature)
-        close(found.clip_logits[0], logits)
-        mask = logits >= 0
-        feature = activated(layer.query_activation, feature[0], prototype, position)[None]             # Eq. 7
-        close(found.query[0], feature)
-        close(found.prototype[0], prototype)

@@ -1,4 +1,4 @@
-"""Layers without an equation in the paper, against loops over positions written from SPEC 2.4 and 2.6."""
+"""Layers without an equation in the paper, against loops over positions."""
 import math
 
 import pytest

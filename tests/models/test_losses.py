@@ -20,12 +20,7 @@ from models.vipmt.losses import (
 B, T, H, W = 3, 2, 4, 5
 
 
-@pytest.fixture(autouse=True)
-def exact():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 @pytest.fixture
@@ -185,7 +180,7 @@ def test_ccds_equals_equations_17_and_18():
 
 
 def test_released_ccds_pools_the_batch_before_dividing():
-    """SPEC 3.4: for every iteration and k-th other sample, one sum over the batch over one area."""
+    """For every iteration and k-th other sample, one sum over the batch over one area."""
     prototypes, features, masks = ccds_inputs()
     terms = []
     for layer in prototypes:

@@ -1,4 +1,4 @@
-"""Memory: what enters, what is drawn, in which order; and the noisy masks of training."""
+"""Memory: what enters, what is drawn, in which order; the draws and the noisy masks of training."""
 from itertools import combinations
 
 import numpy as np
@@ -6,9 +6,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.vipmt.memory import NEEDS_TRUTH, MemoryBank, noisy_masks, reliable_frames, select_frames
-from models.vipmt.prototype_activation import Guidance
-from utils.config import CHOICES
+from dataloaders.fewshot.sampling import draw_windows
+from models.vipmt.config import NEEDS_TRUTH
+from models.vipmt.guidance import Guidance
+from models.vipmt.memory import MemoryBank, draw_memory, noisy_masks, reliable_frames, select_frames
+from utils.config import choices
+from utils.seeds import rng_for
 
 
 def guidance_of(numbers):
@@ -60,7 +63,7 @@ def test_threshold_is_inclusive():
     assert reliable_frames(torch.tensor([0.0, 1.0]), 0.0).all()
 
 
-POLICIES = CHOICES["memory.select"]
+POLICIES = choices("memory.select")
 
 
 def clip_of(seed=0, frames=7):
@@ -192,6 +195,42 @@ def test_only_frames_that_are_kept_are_ever_guided():
 
 def test_a_bank_is_never_smaller_than_a_draw():
     assert len(drawn(bank_of(9, length=5, rng=np.random.default_rng(0), keep=1))) == 5
+
+
+# What training draws
+
+def test_memory_never_holds_a_frame_of_the_clip_itself():
+    for n in range(7, 30):
+        for seed in range(10):
+            windows = draw_windows(n, 5, 3, "distinct", rng_for(seed, n))
+            shown = [frame for window in windows for frame in window]
+            memory = draw_memory(windows, 5, "distinct", rng_for(seed))
+            assert len(memory) == 2
+            for clip, positions in enumerate(memory, start=1):
+                earlier = {frame for window in windows[:clip] for frame in window} - set(windows[clip])
+                frames = [shown[p] for p in positions]
+                assert len(positions) == 5 and max(positions) < 5 * clip and set(frames) <= earlier
+                assert len(set(frames)) == min(5, len(earlier))
+
+
+def test_released_memory_takes_all_of_the_first_clip_then_five_of_ten():
+    windows = [[1, 2, 3, 4, 5]] * 3
+    seen = set()
+    for seed in range(30):
+        second, third = draw_memory(windows, 5, "repeat", rng_for(seed))
+        assert second == (0, 1, 2, 3, 4)
+        assert list(third) == sorted(set(third)) and max(third) < 10
+        seen |= set(third)
+    assert seen == set(range(10))
+
+
+def test_too_few_memory_frames_are_repeated_in_turn():
+    assert draw_memory([[0, 1, 2], [1, 2, 3]], 4, "distinct", rng_for(0)) == ((0, 0, 0, 0),)
+    assert draw_memory([[0, 1], [5, 6]], 5, "distinct", rng_for(0)) == ((0, 1, 0, 1, 0),)
+
+
+def test_no_memory_where_none_is_asked_for():
+    assert draw_memory([[0, 1], [5, 6]], 0, "distinct", rng_for(0)) == ()
 
 
 # Noisy masks

@@ -1,18 +1,18 @@
 """VIPMT as a whole: episodes are independent, every switch runs, names are stable, precision is as expected."""
 import pytest
 import torch
+from material import MODEL, PAPER, RELEASED
 
-from models import METHODS
+import dataloaders
+import models
+from models import METHODS, get_method
 from models.backbone import Backbone
-from models.vipmt import TrainStep, VideoSegmenter, build
+from models.vipmt import build
 from models.vipmt.iou_net import IoUNet
 from models.vipmt.model import VIPMT
 from utils.checkpoint import save_checkpoint
 from utils.config import load_config
 
-TINY = ["backbone.name=tiny", "backbone.width=8", "backbone.weights=none", "model.dim=16", "model.layers=2",
-        "model.heads=2", "model.ffn_dim=24", "iou_net.dim=4", "iou_net.hidden=8"]
-PAPER, RELEASED = "config/vipmt/ytvis.yaml", "config/vipmt/released.yaml"
 SWITCHES = [
     "model.frame_prototype=false", "model.communication=one_way", "model.memory_attention=joint",
     "model.memory_attention=separate", "model.prior=cumulative", "model.prior=per_frame", "model.memory_in_prior=true",
@@ -27,7 +27,7 @@ def seeded():
 
 
 def built(*overrides, config=PAPER):
-    return build(load_config([config], [*TINY, *overrides]))
+    return build(load_config([config], [*MODEL, *overrides]))
 
 
 def inputs_of(episodes=2, shots=2, memories=3, frames=3, size=(40, 48), dtype=torch.float64):
@@ -49,10 +49,11 @@ def run(model, images, masks, spans):
     return out, None if model.iou_net is None else model.predict_iou(out, clip, support, memory)
 
 
-def test_registry_offers_what_train_and_test_need():
-    assert {"build", "TrainStep", "VideoSegmenter"} <= set(dir(METHODS["vipmt"]))
-    assert METHODS["vipmt"].build is build and METHODS["vipmt"].TrainStep is TrainStep
-    assert METHODS["vipmt"].VideoSegmenter is VideoSegmenter
+@pytest.mark.parametrize("name", METHODS)
+def test_registry_offers_what_train_and_test_need(name):
+    method = get_method(name)
+    assert all(callable(getattr(method, part)) for part in models.CONTRACT if part != "TASK")
+    assert method.__name__ == METHODS[name] and method.TASK in dataloaders.TASKS
 
 
 @pytest.mark.parametrize("config", [PAPER, RELEASED])
@@ -130,7 +131,7 @@ def test_weight_names_do_not_depend_on_switches():
 
 
 def test_paper_size_has_the_papers_parameters():
-    """SPEC 2.8: 108.3 M trained, 41.76 M of them in the score head, and 23.58 M in the frozen backbone."""
+    """108.3 M trained, 41.76 M of them in the score head, and 23.58 M in the frozen backbone."""
     with torch.device("meta"):
         model = build(load_config([PAPER]))
 
@@ -204,7 +205,7 @@ def test_iou_net_loads_from_a_checkpoint_or_its_own_state(tmp_path):
     save_checkpoint(whole, {"model": source.state_dict()})
     save_checkpoint(own, dict(source.iou_net.state_dict()))
     for path in (whole, own):
-        cfg = load_config([PAPER], [*TINY, f"iou_net.weights={path}"])
+        cfg = load_config([PAPER], [*MODEL, f"iou_net.weights={path}"])
         loaded = build(cfg, pretrained=True).iou_net
         for name, value in loaded.state_dict().items():
             assert torch.equal(value, source.iou_net.state_dict()[name])
@@ -215,15 +216,21 @@ def test_iou_net_of_another_shape_is_refused(tmp_path):
     path = tmp_path / "iou_net.pth"
     save_checkpoint(path, IoUNet(channels=(8, 16, 32, 64), maps=1, dim=4, hidden=8).state_dict())
     with pytest.raises(ValueError, match="holds another IoUNet"):
-        build(load_config([PAPER], [*TINY, f"iou_net.weights={path}"]), pretrained=True)
+        build(load_config([PAPER], [*MODEL, f"iou_net.weights={path}"]), pretrained=True)
     with pytest.raises(FileNotFoundError, match="iou_net.weights: no file"):
-        build(load_config([PAPER], [*TINY, f"iou_net.weights={tmp_path / 'none.pth'}"]), pretrained=True)
+        build(load_config([PAPER], [*MODEL, f"iou_net.weights={tmp_path / 'none.pth'}"]), pretrained=True)
 
 
-def test_unknown_method_is_named_with_the_choices():
-    from models import get_method
-    with pytest.raises(ValueError, match="model.method: unknown value 'stm'.\n.*vipmt"):
-        get_method("stm")
+def test_a_module_that_is_no_method_is_named_with_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_methods").mkdir()
+    (tmp_path / "my_methods" / "half.py").write_text("from models.vipmt import *\ndel TrainStep")
+    for name, message in (("stm", "unknown value 'stm'.\n.*vipmt"), ("my_methods.none", "no module my_methods.none"),
+                          ("my_methods.half", "my_methods.half has no TrainStep.\n.*docs/method.md")):
+        with pytest.raises(ValueError, match=f"model.method: {message}"):
+            get_method(name)
+    (tmp_path / "my_methods" / "whole.py").write_text("from models.vipmt import *")
+    assert get_method("my_methods.whole").build is build
 
 
 def test_balanced_initialisation_keeps_positions_apart():

@@ -6,21 +6,21 @@ import textwrap
 from functools import partial
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
+from material import DEMO, MODEL, TINY, command, segmented
 
 import test as test_script
-from dataloaders.episode import Clip
-from models import get_method, propagation, vipmt
+from dataloaders.episode import Clip, SupportSet
+from models import propagation, vipmt
 from models.propagation import matching
 from models.propagation.matching import FeatureMatching, follow, to_labels, to_pixels
 from utils.checkpoint import save_checkpoint
 from utils.config import load_config, user_errors
+from utils.seeds import rng_for
 
-IPMT = ["config/demo/ytvis.yaml", "config/vipmt/ablation/ipmt_baseline.yaml"]
+IPMT = [DEMO, "config/vipmt/ablation/ipmt_baseline.yaml"]
 BOTH = [*IPMT, "config/vipmt/ablation/ipmt_propagation.yaml"]
-TINY = ["backbone.width=8", "model.dim=16", "model.layers=2", "model.heads=2", "model.ffn_dim=24"]
 SIZE = (44, 56)      # rows are no multiple of 8
 
 
@@ -30,7 +30,11 @@ def seeded():
 
 
 def built(*overrides):
-    return propagation.build(load_config(BOTH, [*TINY, *overrides])).eval()
+    """The model of a config, which it carries along for `segmenter`"""
+    cfg = load_config(BOTH, [*MODEL, *overrides])
+    model = propagation.build(cfg).eval()
+    model.cfg = cfg
+    return model
 
 
 def inputs(frames=7, shots=2):
@@ -38,14 +42,12 @@ def inputs(frames=7, shots=2):
     return supports, torch.randn(frames, 3, *SIZE)
 
 
-def segmenter(model, supports, method=propagation):
-    memory = load_config(BOTH, TINY).memory
-    return method.VideoSegmenter(model, *supports, memory=memory, rng=np.random.default_rng(0))
+def segmenter(model, supports, method=propagation, amp=None):
+    return method.Segmenter(model, SupportSet(*supports), model.cfg, rng=rng_for(0), amp=amp)
 
 
-def segment(model, supports, images, clip_length=3):
-    run = segmenter(model, supports)
-    return torch.cat([run(clip).margins for clip in images.split(clip_length)])
+def segment(model, supports, images, clip_length=3, **options):
+    return segmented(segmenter(model, supports, **options), images, clip_length=clip_length).margins
 
 
 def half_is_object(model, supports, images):
@@ -180,21 +182,19 @@ def test_first_frame_is_the_models_and_clips_may_be_cut_anywhere():
     supports, images = (pictures.double(), masks), images.double()
     half_is_object(model, supports, images)
     whole = segment(model, supports, images, clip_length=7)
-    alone = segmenter(model, supports, method=vipmt)(images[:1]).margins
+    alone = segment(model, supports, images[:1], method=vipmt)
     torch.testing.assert_close(whole[:1], alone)
     assert whole.shape == (7, *SIZE) and whole.dtype == torch.float32 and 0.2 < (whole[0] > 0).float().mean() < 0.8
     for clip_length in (1, 3):
         torch.testing.assert_close(segment(model, supports, images, clip_length), whole)
 
 
-def test_later_frames_do_not_ask_the_model_again(monkeypatch):
+def test_later_frames_do_not_ask_the_model_again():
     model, (supports, images) = built(), inputs()
-    run, calls = segmenter(model, supports), []
+    calls = []
     model.register_forward_hook(lambda *_: calls.append(1))
-    for clip in images.split(2):
-        said = run(clip)
-        assert said.ious is None and not said.remembered.any() and len(said.remembered) == len(clip)
-    assert len(calls) == 1
+    said = segmented(segmenter(model, supports), images, clip_length=2)
+    assert len(calls) == 1 and said.ious is None and said.remembered is None
 
 
 @pytest.mark.parametrize("amp", [None, torch.bfloat16])
@@ -202,17 +202,14 @@ def test_runs_that_share_features_give_the_same_masks_and_encode_each_frame_once
     model, (first, images), (second, _) = built(), inputs(), inputs(shots=3)
     half_is_object(model, first, images)
 
-    def runs():
-        return [propagation.VideoSegmenter(model, *s, memory=load_config(BOTH).memory, rng=None, amp=amp)
-                for s in (first, second)]
-    alone = [torch.cat([run(clip).margins for clip in images.split(3)]) for run in runs()]
-    together, encoded = runs(), []
+    alone = [segment(model, supports, images, amp=amp) for supports in (first, second)]
+    together, encoded = [segmenter(model, supports, amp=amp) for supports in (first, second)], []
     model.backbone.register_forward_hook(lambda module, inputs, output: encoded.extend(inputs[0].flatten(0, 1)))
     found = [[], []]
-    for part in images.split(3):
-        clip = Clip(images=part, masks=None)
+    for clip in map(Clip, images.split(3)):
+        prepared = together[0].prepare(clip)
         for run, margins in zip(together, found, strict=True):
-            margins.append(run.shared(clip).margins)
+            margins.append(run(prepared, clip).margins[0])
     assert len(encoded) == 7 and all(torch.equal(a, b) for a, b in zip(encoded, images, strict=True))
     for a, b in zip(found, alone, strict=True):
         assert torch.equal(torch.cat(a), b) and torch.isfinite(b).all()
@@ -232,12 +229,12 @@ def test_gpu_gives_the_cpus_masks():
 
 
 def test_ipmt_checkpoint_fits():
-    names = vipmt.build(load_config(IPMT, TINY)).state_dict().keys()
+    names = vipmt.build(load_config(IPMT, MODEL)).state_dict().keys()
     assert built().state_dict().keys() == names
 
 
 def test_training_is_refused_with_the_way_to_go():
-    cfg = load_config(BOTH, TINY)
+    cfg = load_config(BOTH, MODEL)
     for attempt in (lambda: propagation.build(cfg, pretrained=True), lambda: propagation.TrainStep(None, cfg)):
         with pytest.raises(ValueError, match="ipmt_baseline.yaml"):
             attempt()
@@ -301,8 +298,8 @@ def test_every_run_has_a_propagator_of_its_own(plug):
     half_is_object(model, supports, images)
     alone = segment(model, supports, images)
     runs = [segmenter(model, supports) for _ in range(2)]
-    for clip in images.split(3):
-        found = [run(clip).margins for run in runs]
+    for clip in map(Clip, images.split(3)):
+        found = [run(run.prepare(clip), clip).margins[0] for run in runs]
     assert all(torch.equal(x, alone[-1:]) for x in found)
 
 
@@ -393,17 +390,14 @@ def test_an_encoder_of_the_plug_has_one_entry_per_frame(plug):
 # From the command line
 
 def run_test(monkeypatch, root, output, *arguments):
-    configs = [word for path in BOTH for word in ("--config", path)]
-    monkeypatch.setattr(sys, "argv", ["test.py", *configs, "--fold", "1", "--device", "cpu", "--output", str(output),
-                                      f"data.root={root}", "data.size=[48, 80]", "data.few_videos=repeat", *TINY,
-                                      *map(str, arguments)])
-    test_script.main()
+    command(monkeypatch, test_script, "--fold", 1, "--device", "cpu", "--output", output, f"data.root={root}", *TINY,
+            "data.clip_length=1", *arguments, config=BOTH)
 
 
 def test_test_py_propagates_from_an_ipmt_checkpoint(monkeypatch, demo_root, tmp_path, plug):
     plug("shift_plug", SHIFT)
     file = tmp_path / "last.pth"
-    save_checkpoint(file, {"model": vipmt.build(load_config(IPMT, TINY)).state_dict(), "fold": 1})
+    save_checkpoint(file, {"model": vipmt.build(load_config(IPMT, MODEL)).state_dict(), "fold": 1})
     tables = {}
     for name in ("matching", "shift_plug:Plug"):
         output = tmp_path / name.partition(":")[0]
@@ -411,19 +405,14 @@ def test_test_py_propagates_from_an_ipmt_checkpoint(monkeypatch, demo_root, tmp_
         tables[name] = [json.loads(line) for line in (output / "results.jsonl").read_text().splitlines()]
     lines = tables["matching"]
     assert {line["run"] for line in lines} == {0, 1} and len(lines) == len(tables["shift_plug:Plug"])
-    assert all(line["pred_iou"] is None and not any(line["remembered"]) for line in lines)
+    assert not any({"pred_iou", "remembered"} & line.keys() for line in lines)
     for a, b in zip(lines, tables["shift_plug:Plug"], strict=True):
         assert a["j"][0] == b["j"][0]                            # the first frame is the model's, whatever follows
 
 
 def test_missing_plug_is_one_message_on_the_command_line(monkeypatch, demo_root, tmp_path, capsys):
     file = tmp_path / "last.pth"
-    save_checkpoint(file, {"model": vipmt.build(load_config(IPMT, TINY)).state_dict(), "fold": 1})
+    save_checkpoint(file, {"model": vipmt.build(load_config(IPMT, MODEL)).state_dict(), "fold": 1})
     with pytest.raises(SystemExit), user_errors():
         run_test(monkeypatch, demo_root, tmp_path / "out", "propagation.plug=not_there:make", "--checkpoint", file)
     assert "propagation.plug: not_there:make: cannot import not_there" in capsys.readouterr().err
-
-
-def test_registry_has_the_method():
-    method = get_method("propagation")
-    assert method is propagation and {"build", "TrainStep", "VideoSegmenter", "compile_parts"} <= set(dir(method))

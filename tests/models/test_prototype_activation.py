@@ -1,4 +1,4 @@
-"""PA against nested loops written from SPEC 2.3: prior, masked averages, merging, and the search for similarities."""
+"""PA against nested loops: prior, masked averages, merging, and the search for similarities."""
 import math
 from types import SimpleNamespace
 
@@ -8,18 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from models.backbone import Features
-from models.vipmt import prototype_activation
-from models.vipmt.prototype_activation import (
-    PrototypeActivation,
-    at_feature_size,
-    foreground_index,
-    gather_foreground,
-    masked_average,
-    max_similarity,
-    min_max,
-    patch_degenerate,
-    pool_channels,
-)
+from models.vipmt import similarity
+from models.vipmt.guidance import at_feature_size, patch_degenerate
+from models.vipmt.prototype_activation import PrototypeActivation, masked_average, pool_channels
+from models.vipmt.similarity import foreground_index, gather_foreground, max_similarity, min_max
 
 B, T, H, W, DIM = 2, 3, 4, 5, 8
 CHANNELS = {"c3": 4, "c4": 6, "c5": 20}
@@ -145,7 +137,7 @@ def test_padding_changes_no_similarity(cosine):
 def test_chunking_changes_no_similarity(cosine, chunk, monkeypatch):
     query, keys = torch.rand(B, T, 6, H, W), torch.rand(B, 2, 3, 6)
     whole = max_similarity(query, keys, cosine)
-    monkeypatch.setitem(prototype_activation.CHUNK, "cpu", chunk)
+    monkeypatch.setitem(similarity.CHUNK, "cpu", chunk)
     close(max_similarity(query, keys, cosine), whole)
 
 

@@ -1,50 +1,40 @@
 """TrainStep on a batch built by hand: which frames and masks it reads, and where its gradients go."""
 import pytest
 import torch
+from material import MODEL, PAPER, RELEASED, batch_of
 
-from dataloaders.episode import EpisodeBatch
 from models.vipmt import TrainStep, build, losses
+from models.vipmt.memory import draw_memory
 from utils.config import load_config
+from utils.seeds import rng_for
 
 B, SHOTS, CLIPS, LENGTH, SIZE = 2, 2, 3, 2, (40, 48)
-TINY = ["backbone.name=tiny", "backbone.width=8", "backbone.weights=none", "model.dim=16", "model.layers=2",
-        "model.heads=2", "model.ffn_dim=24", "model.dropout=0.0", "model.feature_dropout=0.0", "iou_net.dim=4",
-        "iou_net.hidden=8"]
-PAPER = "config/vipmt/ytvis.yaml"
-RELEASED = "config/vipmt/released.yaml"
+TINY = [*MODEL, "model.dropout=0.0", "model.feature_dropout=0.0"]
 
 
-@pytest.fixture(autouse=True)
-def exact():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = pytest.mark.usefixtures("double")
 
 
-def step_of(*overrides, config=RELEASED):
+def step_of(*overrides, config=RELEASED, memory=(((0, 1), (0, 3)), ((0, 1), (1, 2)))):
+    """memory: what the two episodes' second and third clips remember, in place of what would be drawn"""
     torch.manual_seed(1)
     cfg = load_config([config], [*TINY, *overrides])
-    return TrainStep(build(cfg), cfg).train()
+    step = TrainStep(build(cfg), cfg).train()
+    if memory and cfg.model.memory_prototype:
+        step.memory_index = lambda batch: [torch.tensor(clip[:len(batch.keys)]) for clip in zip(*memory, strict=True)]
+    return step
 
 
-def batch_of(seed=2):
-    generator = torch.Generator().manual_seed(seed)
-
-    def images(n):
-        return torch.randn(B, n, 3, *SIZE, generator=generator)
-
-    def masks(n):
-        coarse = torch.rand(B, n, 5, 6, generator=generator) > 0.5
-        return coarse.repeat_interleave(8, -2).repeat_interleave(8, -1)
-    index = [torch.tensor([[0, 1], [0, 1]]), torch.tensor([[0, 3], [1, 2]])]
-    return EpisodeBatch(images(SHOTS), masks(SHOTS), images(CLIPS * LENGTH), masks(CLIPS * LENGTH), index, LENGTH,
-                        class_ids=[4, 7], ids=["a", "b"])
+def small_batch():
+    generator = torch.Generator().manual_seed(2)
+    count = SHOTS + CLIPS * LENGTH
+    coarse = torch.rand(B, count, 5, 6, generator=generator) > 0.5
+    masks = coarse.repeat_interleave(8, -2).repeat_interleave(8, -1)
+    return batch_of(torch.randn(B, count, 3, *SIZE, generator=generator), masks, SHOTS, LENGTH)
 
 
 def all_losses(step, batch):
-    encoded = step.encode(batch)
-    return [step(encoded, number)[0] for number in range(encoded.num_clips)]
+    return [step(*unit)[0] for unit in step.units(batch)]
 
 
 def gradients(step):
@@ -55,11 +45,11 @@ def gradients(step):
 
 @pytest.mark.parametrize("config", [PAPER, RELEASED])
 def test_losses_are_finite_named_scalars(config):
-    step, batch = step_of(config=config), batch_of()
-    encoded = step.encode(batch)
-    assert encoded.num_clips == CLIPS
-    for number in range(CLIPS):
-        named, statistics = step(encoded, number)
+    step = step_of(config=config)
+    units = step.units(small_batch())
+    assert len(units) == CLIPS
+    for unit in units:
+        named, statistics = step(*unit)
         assert set(named) == {"final", "initial", "aux_query", "aux_support", "ccds", "iou_net"}
         assert all(x.dim() == 0 and torch.isfinite(x) for x in [*named.values(), *statistics.values()])
         assert set(statistics) == {"iou", "iou_error"} and not any(x.requires_grad for x in statistics.values())
@@ -69,7 +59,7 @@ def test_losses_are_finite_named_scalars(config):
 def test_losses_are_the_released_ones_with_the_configs_weights(similarity):
     step = step_of("loss.final=2.0", "loss.initial=3.0", "loss.aux_query=5.0", "loss.aux_support=7.0",
                    "loss.ccds_weight=11.0", "loss.iou_weight=13.0", f"iou_net.similarity={similarity}")
-    batch = batch_of()
+    batch = small_batch()
     encoded = step.encode(batch)
     found, _ = step(encoded, 1)
     model, span = step.model, slice(LENGTH, 2 * LENGTH)
@@ -95,7 +85,7 @@ def test_losses_are_the_released_ones_with_the_configs_weights(similarity):
 
 
 def test_loss_switches():
-    batch = batch_of()
+    batch = small_batch()
     assert "ccds" not in all_losses(step_of("loss.ccds=none"), batch)[0]
 
     def second_clip(name, switch):
@@ -108,22 +98,22 @@ def test_loss_switches():
 
 
 def test_ccds_of_a_single_episode_is_zero():
-    batch = batch_of()
+    batch = small_batch()
     for name in ("support_images", "support_masks", "query_images", "query_masks"):
         setattr(batch, name, getattr(batch, name)[:1])
-    batch.memory_index = [index[:1] for index in batch.memory_index]
+    batch.keys, batch.query_frames = batch.keys[:1], batch.query_frames[:1]
     assert all(named["ccds"] == 0 for named in all_losses(step_of(), batch))
 
 
 def test_model_without_memory_has_no_iou_loss():
     step = step_of("model.memory_prototype=false")
-    assert all("iou_net" not in named for named in all_losses(step, batch_of()))
-    assert not step.joint_iou and "not used" in step.iou_training
+    assert all("iou_net" not in named for named in all_losses(step, small_batch()))
+    assert not step.joint_iou and "not used" in step.about
 
 
 def test_separate_training_without_weights_falls_back_to_joint_and_says_so():
     step = step_of(config=PAPER)
-    assert step.cfg.iou_net.training == "separate" and step.joint_iou and step.iou_training == "trained jointly"
+    assert step.cfg.iou_net.training == "separate" and step.joint_iou and step.about == "IoUNet trained jointly"
 
 
 def test_iou_net_with_weights_of_its_own_is_frozen(tmp_path):
@@ -133,20 +123,19 @@ def test_iou_net_with_weights_of_its_own_is_frozen(tmp_path):
     cfg = load_config([PAPER], [*TINY, f"iou_net.weights={path}"])
     model = build(cfg, pretrained=True)
     step = TrainStep(model, cfg).train()
-    assert not any(p.requires_grad for p in model.iou_net.parameters()) and step.iou_training == f"from {path}"
-    assert "iou_net" not in all_losses(step, batch_of())[0]
+    assert not any(p.requires_grad for p in model.iou_net.parameters()) and step.about == f"IoUNet from {path}"
+    assert "iou_net" not in all_losses(step, small_batch())[0]
 
 
 # Gradients
 
 def test_gradients_of_the_clips_add_up_to_that_of_the_sum():
-    step, batch = step_of(), batch_of()
+    step, batch = step_of(), small_batch()
     sum(sum(named.values()) for named in all_losses(step, batch)).backward()
     together = gradients(step)
     step.zero_grad()
-    encoded = step.encode(batch)
-    for number in range(CLIPS):
-        sum(step(encoded, number)[0].values()).backward()
+    for unit in step.units(batch):
+        sum(step(*unit)[0].values()).backward()
     separately = gradients(step)
     assert together.keys() == separately.keys()
     for name, gradient in together.items():
@@ -156,7 +145,7 @@ def test_gradients_of_the_clips_add_up_to_that_of_the_sum():
 @pytest.mark.parametrize("config", [PAPER, RELEASED])
 def test_gradient_reaches_every_trained_parameter(config):
     step = step_of("iou_net.training=joint", config=config)
-    sum(sum(named.values()) for named in all_losses(step, batch_of())).backward()
+    sum(sum(named.values()) for named in all_losses(step, small_batch())).backward()
     silent = [name for name, p in step.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.any())]
     assert not silent
     assert all(p.grad is None for p in step.model.backbone.parameters())
@@ -164,7 +153,7 @@ def test_gradient_reaches_every_trained_parameter(config):
 
 def test_trained_backbone_learns_where_all_clips_share_one_graph():
     step = step_of("backbone.trained=true", "train.backward=once")
-    sum(sum(named.values()) for named in all_losses(step, batch_of())).backward()
+    sum(sum(named.values()) for named in all_losses(step, small_batch())).backward()
     assert all(p.grad is not None and p.grad.any() for name, p in step.model.backbone.named_parameters()
                if "layer4" not in name)        # stage 4 serves prior and similarity maps, which have no gradient
 
@@ -181,25 +170,42 @@ def test_trained_backbone_with_one_graph_per_clip_is_refused():
 def test_all_frames_are_encoded_in_one_call():
     step, calls = step_of(), []
     step.model.backbone.register_forward_hook(lambda module, inputs, output: calls.append(inputs[0].shape))
-    all_losses(step, batch_of())
+    all_losses(step, small_batch())
     assert calls == [(B, SHOTS + CLIPS * LENGTH, 3, *SIZE)]
 
 
 def test_first_clip_has_no_memory():
-    step, batch = step_of(), batch_of()
-    encoded = step.encode(batch)
-    assert step.remember(encoded, 0) == (None, None)
-    batch.memory_index = []
-    assert step.remember(step.encode(batch), 2) == (None, None)
+    step = step_of()
+    assert step.remember(step.encode(small_batch()), 0) == (None, None)
+    without = step_of("model.memory_prototype=false")
+    encoded = without.encode(small_batch())
+    assert encoded.memory_index == [] and without.remember(encoded, 2) == (None, None)
+
+
+@pytest.mark.parametrize("mode", ["distinct", "repeat"])
+def test_each_episode_draws_its_memory_from_its_key_alone(mode):
+    """Windows that overlap: with `distinct` a frame that the clip itself shows is no candidate."""
+    step, batch = step_of(f"data.short_video={mode}", "memory.length=3", memory=None), small_batch()
+    batch.query_frames, batch.keys = [[3, 4, 4, 5, 9, 8], [0, 1, 5, 6, 7, 8]], [("train", 2, 7), ("train", 2, 8)]
+    found = step.memory_index(batch)
+    assert [index.shape for index in found] == [(B, 3)] * 2
+    for b, shown in enumerate(batch.query_frames):
+        windows = [shown[:2], shown[2:4], shown[4:]]
+        expected = draw_memory(windows, 3, mode, rng_for(step.cfg.seed, *batch.keys[b], "memory"))
+        assert tuple(tuple(index[b].tolist()) for index in found) == expected
+    state = torch.get_rng_state()
+    batch.query_frames, batch.keys = batch.query_frames[::-1], batch.keys[::-1]
+    assert all(torch.equal(a, b.flip(0)) for a, b in zip(found, step.memory_index(batch), strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_memory_index_is_what_memory_reads():
     """Clip 3 of episode 0 remembers frames 0 and 3, that of episode 1 frames 1 and 2; nothing else is looked at."""
     step = step_of()
-    before = step(step.encode(batch_of()), 2)[0]
+    before = step(step.encode(small_batch()), 2)[0]
 
     def losses_with(episode, frame):
-        batch = batch_of()
+        batch = small_batch()
         batch.query_images[episode, frame] += 1.0
         batch.query_masks[episode, frame] = ~batch.query_masks[episode, frame]
         return step(step.encode(batch), 2)[0]
@@ -211,7 +217,7 @@ def test_memory_index_is_what_memory_reads():
 
 
 def test_memory_holds_true_masks_by_default():
-    step, batch = step_of(), batch_of()
+    step, batch = step_of(), small_batch()
     encoded = step.encode(batch)
     guidance, truth = step.remember(encoded, 2)
     expected = torch.stack([batch.query_masks[0, [0, 3]], batch.query_masks[1, [1, 2]]])[..., ::8, ::8]
@@ -219,7 +225,7 @@ def test_memory_holds_true_masks_by_default():
 
 
 def test_predicted_memory_masks_come_from_the_clips_before():
-    step, batch = step_of("train.memory_masks=predicted"), batch_of()
+    step, batch = step_of("train.memory_masks=predicted"), small_batch()
     truth, encoded, predictions = batch.query_masks.clone(), step.encode(batch), []
     step.model.register_forward_hook(lambda module, inputs, output: predictions.append(output.masks))
     for number in (0, 1):
@@ -233,7 +239,7 @@ def test_predicted_memory_masks_come_from_the_clips_before():
 
 
 def test_noisy_memory_masks_leave_the_truth_alone():
-    step, batch = step_of("train.memory_masks=noisy"), batch_of()
+    step, batch = step_of("train.memory_masks=noisy"), small_batch()
     truth, encoded = batch.query_masks.clone(), step.encode(batch)
     guidance, true_masks = step.remember(encoded, 1)
     assert not torch.equal(guidance.masks, true_masks) and torch.equal(true_masks, truth[:, :2, ::8, ::8])
@@ -241,7 +247,7 @@ def test_noisy_memory_masks_leave_the_truth_alone():
 
 
 def test_memory_sends_no_gradient_into_a_trained_backbone():
-    step, batch = step_of("backbone.trained=true", "train.backward=once"), batch_of()
+    step, batch = step_of("backbone.trained=true", "train.backward=once"), small_batch()
     images = batch.query_images.requires_grad_()
     sum(step(step.encode(batch), 2)[0].values()).backward()
     assert images.grad[:, 4:].any() and not images.grad[:, :4].any()

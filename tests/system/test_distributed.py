@@ -13,13 +13,14 @@ import pytest
 import torch
 from torch.distributed import TCPStore
 
-from dataloaders import build_index, build_runs_loader, build_train_loader, share
+from dataloaders import build_index, build_runs_loader, build_train_loader
+from dataloaders.fewshot.loaders import share
 from models import get_method
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.config import load_config, to_dict
 from utils.distributed import agree_on_a_name
-from utils.evaluation.evaluate import collect_results
-from utils.logger import read_json_lines
+from utils.evaluation.results import collect_results
+from utils.records import read_json_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ["data.size=[48,80]", "data.shots=2", "data.clip_length=2", "data.clips=2", "data.samples_per_class=2",

@@ -19,15 +19,15 @@ import segment
 import test as test_script
 from dataloaders import build_index, build_test_loader
 from dataloaders.datasets.folds import split_classes
-from dataloaders.fewshot.sampling import rng_for
 from models import get_method
 from segment import Segmenter
 from tools.demo_data.clip import CATEGORY, write_demo_clip
 from tools.demo_data.scene import CATEGORIES
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.config import load_config, to_dict, user_errors
-from utils.logger import read_json_lines
 from utils.pictures.film import Film
+from utils.records import read_json_lines
+from utils.seeds import rng_for
 
 TINY = ["data.size=[48, 80]", "data.shots=2", "data.clip_length=3", "data.few_videos=repeat", "backbone.width=8",
         "model.dim=16", "model.layers=2", "model.heads=2", "model.ffn_dim=16", "iou_net.dim=4", "iou_net.hidden=8",

@@ -15,7 +15,7 @@ import train
 from tools.workshop import replay_step
 from utils.checkpoint import load_checkpoint
 from utils.config import apply_overrides, user_errors
-from utils.logger import read_json_lines
+from utils.records import read_json_lines
 from utils.training import step as optimising
 
 TINY = ["data.size=[48, 80]", "data.shots=2", "data.clip_length=2", "data.clips=3", "data.samples_per_class=2",

@@ -8,7 +8,7 @@ import torch
 from tools import compare_runs
 from utils.checkpoint import save_checkpoint
 from utils.config import load_config
-from utils.logger import JsonLines, describe_run
+from utils.records import JsonLines, describe_run
 
 
 def result(video, j, supports=("a.jpg",)):
@@ -78,4 +78,14 @@ def test_what_a_test_was_made_of_is_named(runs):
                                    {"sha256": "b", "episodes": "c", "iou_net": {"sha256": "d"}}), strict=True):
         (folder / "test.json").write_text(json.dumps(test))
     assert compare_runs.compare(*runs)["set-up"] == [
-        "checkpoint.sha256: a | b", "episodes: None | c", "iou_net.sha256: None | d"]
+        "test.sha256: a | b", "test.episodes: None | c", "test.iou_net.sha256: None | d"]
+
+
+def test_another_fold_is_another_set_up(runs, monkeypatch):
+    for folder, fold in zip(runs, (["--fold", "1"], ["--group=3"]), strict=True):
+        monkeypatch.setattr("sys.argv", ["train.py", *fold])
+        describe_run(load_config(), folder, {"sha256": "0"})
+    assert compare_runs.compare(*runs)["set-up"] == ["fold: 1 | 3"]
+    for folder, fold in zip(runs, (2, 4), strict=True):
+        (folder / "test.json").write_text(json.dumps({"sha256": "a", "fold": fold}))
+    assert compare_runs.compare(*runs)["set-up"] == ["fold: 2 | 4"]

@@ -10,10 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from utils import checkpoint
-from utils import seeds as random_state
+from utils import checkpoint, files
 from utils.checkpoint import (
-    fingerprint,
     load_checkpoint,
     load_newest,
     load_trained,
@@ -21,6 +19,8 @@ from utils.checkpoint import (
     older_checkpoints,
     save_checkpoint,
 )
+from utils.files import fingerprint
+from utils.seeds import rng_state, set_rng_state
 
 
 def small_model(width=4):
@@ -55,7 +55,7 @@ def test_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     def no_space(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", no_space)
+    monkeypatch.setattr(files.os, "fsync", no_space)
     text = reason(save_checkpoint, path, {"epoch": 2}, kind=OSError)
     assert str(path) in text and "No space left" in text and "Make room" in text
     monkeypatch.undo()
@@ -192,22 +192,22 @@ def test_unfitting_weights_name_the_likely_reason(state, hint):
 
 
 def test_random_streams_continue_after_a_restart(tmp_path):
-    save_checkpoint(tmp_path / "a.pth", {"rng": random_state.rng_state()})
+    save_checkpoint(tmp_path / "a.pth", {"rng": rng_state()})
 
     def draw():
         return random.gauss(0, 1), np.random.standard_normal(3).tolist(), torch.randn(3).tolist()
 
     expected = [draw(), draw()]
-    random_state.set_rng_state(load_checkpoint(tmp_path / "a.pth")["rng"])
+    set_rng_state(load_checkpoint(tmp_path / "a.pth")["rng"])
     assert [draw(), draw()] == expected
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_random_streams_of_gpus_continue(tmp_path):
-    save_checkpoint(tmp_path / "a.pth", {"rng": random_state.rng_state()})
+    save_checkpoint(tmp_path / "a.pth", {"rng": rng_state()})
     expected = torch.randn(3, device="cuda").tolist()
-    random_state.set_rng_state(load_checkpoint(tmp_path / "a.pth")["rng"])
+    set_rng_state(load_checkpoint(tmp_path / "a.pth")["rng"])
     assert torch.randn(3, device="cuda").tolist() == expected
 
 

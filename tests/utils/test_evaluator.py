@@ -2,77 +2,88 @@
 import gc
 import json
 import threading
-import time
 from contextlib import contextmanager
-from dataclasses import dataclass
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from fake_index import FakeIndex
+from material import FakeIndex, small_config
 
-from dataloaders.episode import Clip
+from dataloaders.episode import Clip, SupportSet, Video
 from dataloaders.fewshot.streaming import EpisodeStream, TestEpisodes
+from models.method import Prediction
 from utils.config import load_config
-from utils.evaluation.evaluate import describe_test, evaluate, open_results, warn_of_other_config
+from utils.evaluation import measuring
+from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import boundary_f, jaccard, vc_windows
+from utils.evaluation.results import describe_test, open_results, warn_of_other_config
 
 
-@dataclass
-class Said:
-    margins: torch.Tensor
-    ious: torch.Tensor | None
-    remembered: torch.Tensor
+def fake_video(number, frames=8, truth=None, original=None, clip_length=3, runs=(3,)):
+    """A video with one object and a reference per run; truth (T, H, W): of its own choice, or random"""
+    if truth is None:
+        truth = torch.rand(frames, 24, 32, generator=torch.Generator().manual_seed(number)) > 0.6
+    name, files = f"v{number}", [f"v{number}/{t}.jpg" for t in range(len(truth))]
+    facts = {"class_id": number % 2, "class": f"c{number % 2}", "video": name, "frames": files}
+    references = [SupportSet(None, None, key=(run, number % 2, name), facts=[{"run": run} | facts]) for run in runs]
+    video = Video(id=f"c/{name}", frames=files, original_size=(48, 64), references=references)
+    video.truth = truth
+    originals = [None] * len(truth) if original is None else [part[None] for part in original.split(clip_length)]
+    video.clips = iter([Clip(torch.zeros(len(part), 3, *part.shape[1:]), part[None], its_original)
+                        for part, its_original in zip(truth.split(clip_length), originals, strict=False)])
+    return video
 
 
-def fake_episode(number, frames=8, size=(24, 32), original=None, clip_length=3):
-    masks = torch.rand(frames, *size, generator=torch.Generator().manual_seed(number)) > 0.6
-    return with_clips(SimpleNamespace(
-        class_id=number % 2, class_name=f"c{number % 2}", video=f"v{number}", masks=masks, original_masks=original,
-        frames=[f"v{number}/{t}.jpg" for t in range(frames)], support_frames=["s/0.jpg"], original_size=(48, 64), run=3,
-        supports_share_video=False, id=f"c/v{number}"), clip_length)
+class Fake:
+    """A Segmenter for evaluate: segment(clip)  ->  its prediction, or its margins"""
+
+    def __init__(self, segment):
+        self.segment = segment
+
+    def prepare(self, clip):
+        return clip.images
+
+    def __call__(self, prepared, clip):
+        assert prepared is clip.images
+        found = self.segment(clip)
+        return Prediction(found) if isinstance(found, torch.Tensor) else found
 
 
-def with_clips(episode, length):
-    original = episode.original_masks
-    originals = [None] * len(episode.masks) if original is None else original.split(length)
-    images = torch.zeros(len(episode.masks), 3, *episode.masks.shape[1:]).split(length)
-    episode.clips = map(Clip, images, episode.masks.split(length), originals)
-    episode.runs = [episode]
-    return episode
+def right(reference):
+    return Fake(lambda clip: clip.masks.float() - 0.5)
 
 
-def perfect(episode):
+def perfect(reference):
     """Sure of everything; predicted IoUs rise over the video, and frames are remembered from the fourth on."""
-    ious, position = torch.linspace(0, 1, len(episode.frames)), 0
+    position, ious = 0, torch.linspace(0, 1, len(reference.facts[0]["frames"]))
 
     def segment(clip):
         nonlocal position
-        position += len(clip.masks)
-        frames = slice(position - len(clip.masks), position)
-        return Said(clip.masks.float() * 2 - 1, ious[frames], torch.arange(len(ious))[frames] > 2)
-    return segment
+        frames = slice(position, position + clip.masks.shape[1])
+        position = frames.stop
+        said = {"pred_iou": ious[frames], "remembered": torch.arange(len(ious))[frames] > 2}
+        return Prediction(clip.masks.float() * 2 - 1, said)
+    return Fake(segment)
 
 
-def noisy(episode):
+def noisy(reference):
     """Every fifth pixel is wrong."""
     generator = torch.Generator().manual_seed(9)
-
-    def segment(clip):
-        wrong = torch.rand(clip.masks.shape, generator=generator) < 0.2
-        return Said((clip.masks ^ wrong).float() - 0.5, None, torch.zeros(len(wrong), dtype=torch.bool))
-    return segment
+    return Fake(lambda clip: (clip.masks ^ (torch.rand(clip.masks.shape, generator=generator) < 0.2)).float() - 0.5)
 
 
-def noisy_masks(episode):
+def noisy_masks(video):
     """What `noisy` segments of the whole video: (T, H, W) bool array"""
-    wrong = torch.rand(episode.masks.shape, generator=torch.Generator().manual_seed(9)) < 0.2
-    return (episode.masks ^ wrong).numpy()
+    wrong = torch.rand(video.truth.shape, generator=torch.Generator().manual_seed(9)) < 0.2
+    return (video.truth ^ wrong).numpy()
 
 
 def rounded(values):
     return [None if np.isnan(x) else round(float(x), 6) for x in values]
+
+
+def names(lines):
+    return [line["video"] for line in lines]
 
 
 @pytest.fixture
@@ -80,20 +91,23 @@ def cfg():
     return load_config()
 
 
+def ignore(line):
+    pass
+
+
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_lines_equal_the_metrics_and_keep_the_order(cfg, workers):
-    episodes, written = [fake_episode(n, frames=5 + n) for n in range(7)], []
-    results = evaluate(noisy, episodes, cfg, 2, written.append, workers=workers)
-    assert results == written and [line["video"] for line in written] == [f"v{n}" for n in range(7)]
-    for episode, line in zip(episodes, written, strict=True):
-        pred, gt = noisy_masks(episode), episode.masks.numpy()
+    videos, written = [fake_video(n, frames=5 + n) for n in range(7)], []
+    results = evaluate(noisy, videos, cfg, written.append, {"fold": 2}, workers=workers)
+    assert results == written and names(written) == [f"v{n}" for n in range(7)]
+    for video, line in zip(videos, written, strict=True):
+        pred, gt = noisy_masks(video), video.truth.numpy()
         np.testing.assert_allclose(line["j"], jaccard(pred, gt), atol=1e-6)
         np.testing.assert_allclose(line["f"], boundary_f(pred, gt), atol=1e-6)
         np.testing.assert_allclose(line["vc"], vc_windows(pred, gt), atol=1e-6)
-        assert (line["fold"], line["run"], line["class"]) == (2, 3, episode.class_name)
-        assert line["pred_iou"] is None and line["true_iou"] == line["j"]
-        assert line["seconds"] >= 0 and line["data_seconds"] >= 0
-        assert line["frames"] == episode.frames and line["vc_variant"] == "vipmt"
+        assert line.items() >= (video.references[0].facts[0] | {"fold": 2, "vc_variant": "vipmt"}).items()
+        assert line["true_iou"] == line["j"] and line["seconds"] >= 0 and line["data_seconds"] >= 0
+        assert "pred_iou" not in line and "remembered" not in line       # this method says nothing of them
 
 
 @pytest.mark.parametrize("variant", ["vipmt", "tti", "vspw"])
@@ -102,39 +116,35 @@ def test_clips_give_the_numbers_of_the_whole_video(cfg, variant, clip_length):
     """Videos shorter than VC's window, of just its length, with one frame in the last clip, and of one clip."""
     cfg.metrics.vc = variant
     for frames in (1, 6, 7, 8, 11, 16):
-        episode = fake_episode(1, frames, clip_length=clip_length)
-        episode.masks[:, 4:20, 4:28] = True             # what windows have in common
-        episode.masks[8:10, :, :] = False               # but not all of them
-        with_clips(episode, clip_length)
-        [line] = evaluate(noisy, [episode], cfg, 1, lambda _: None, workers=2)
-        pred, gt = noisy_masks(episode), episode.masks.numpy()
+        truth = torch.rand(frames, 24, 32, generator=torch.Generator().manual_seed(1)) > 0.6
+        truth[:, 4:20, 4:28] = True                     # what windows have in common
+        truth[8:10] = False                             # but not all of them
+        video = fake_video(1, truth=truth, clip_length=clip_length)
+        [line] = evaluate(noisy, [video], cfg, ignore, workers=2)
+        pred, gt = noisy_masks(video), truth.numpy()
         assert line["vc"] == rounded(vc_windows(pred, gt, 7, variant))
         assert len(line["vc"]) == max(frames - 7 + (variant == "vipmt"), 0)
         assert line["j"] == rounded(jaccard(pred, gt)) and line["f"] == rounded(boundary_f(pred, gt))
-        assert len(line["remembered"]) == frames
 
 
 def test_a_window_of_one_frame_needs_nothing_carried_over(cfg):
-    cfg.metrics.vc_window = 1
-    episode = fake_episode(1, 7)
-    [line] = evaluate(noisy, [episode], cfg, 1, lambda _: None)
-    assert line["vc"] == rounded(vc_windows(noisy_masks(episode), episode.masks.numpy(), 1)) and len(line["vc"]) == 7
+    cfg.metrics.vc_window, video = 1, fake_video(1, 7)
+    [line] = evaluate(noisy, [video], cfg, ignore)
+    assert line["vc"] == rounded(vc_windows(noisy_masks(video), video.truth.numpy(), 1)) and len(line["vc"]) == 7
 
 
-def test_lines_are_json_with_six_digits(cfg):
+def test_lines_are_json_with_six_digits_and_what_the_method_says(cfg):
     cfg.metrics.vc = "vspw"
-    [line] = evaluate(perfect, [fake_episode(0)], cfg, 1, lambda _: None, workers=0)
-    text = json.dumps(line, allow_nan=False)
-    assert json.loads(text) == line
+    [line] = evaluate(perfect, [fake_video(0)], cfg, ignore, workers=0)
+    assert json.loads(json.dumps(line, allow_nan=False)) == line
     assert line["pred_iou"] == [0.0, 0.142857, 0.285714, 0.428571, 0.571429, 0.714286, 0.857143, 1.0]
     assert line["remembered"] == [False] * 3 + [True] * 5
 
 
 def test_windows_without_constant_truth_become_null(cfg):
     cfg.metrics.vc = "vspw"
-    episode = fake_episode(0, frames=8, size=(2, 2))
-    episode.masks = (torch.arange(8) % 2 == 0)[:, None, None].expand(8, 2, 2)
-    [line] = evaluate(perfect, [with_clips(episode, 3)], cfg, 1, lambda _: None)
+    truth = (torch.arange(8) % 2 == 0)[:, None, None].expand(8, 2, 2)
+    [line] = evaluate(perfect, [fake_video(0, truth=truth)], cfg, ignore)
     assert line["vc"] == [None] and json.dumps(line, allow_nan=False)
 
 
@@ -142,68 +152,62 @@ def test_each_line_is_handed_on_before_the_last_video_is_segmented(cfg):
     """All but those whose clips may be in work: two for each thread."""
     written = []
 
-    def start(episode):
-        if episode.video == "v9":
+    def start(reference):
+        if reference.facts[0]["video"] == "v9":
             assert len(written) >= 10 - 1 - 2 * 2
-        return perfect(episode)
+        return perfect(reference)
 
-    evaluate(start, [fake_episode(n, frames=2) for n in range(10)], cfg, 1, written.append, workers=2)
+    evaluate(start, [fake_video(n, frames=2) for n in range(10)], cfg, written.append, workers=2)
     assert len(written) == 10
 
 
 def test_metrics_run_beside_the_network(cfg, monkeypatch):
-    network, seen = threading.get_ident(), set()
-
-    def slow(pred, gt):
-        seen.add(threading.get_ident())
-        time.sleep(0.01)
-        return np.ones(len(pred))
-
-    monkeypatch.setattr("utils.evaluation.measuring.jaccard", slow)
-    evaluate(perfect, [fake_episode(n) for n in range(4)], cfg, 1, lambda _: None, workers=2)
-    assert seen and network not in seen
+    seen = set()
+    monkeypatch.setattr(measuring, "jaccard", lambda pred, gt: seen.add(threading.get_ident()) or np.ones(len(pred)))
+    evaluate(perfect, [fake_video(n) for n in range(4)], cfg, ignore, workers=2)
+    assert seen and threading.get_ident() not in seen
 
 
 def test_slow_metrics_hold_the_network_up_before_masks_pile_up(cfg, monkeypatch):
-    segmented, measured = [], []
+    """Metrics that are not done before the network waits for them."""
+    segmented, measured, waits, honest = [], [], threading.Event(), measuring.wait
 
     def slow(pred, gt):
-        time.sleep(0.002)
+        assert waits.wait(60)
         measured.append(len(pred))
         return np.ones(len(pred))
 
-    def start(episode):
-        def segment(clip):
-            assert len(segmented) - len(measured) <= 2 * 2         # two clips for each of two threads
-            segmented.append(clip)
-            return Said(clip.masks.float() - 0.5, None, torch.zeros(len(clip.masks)))
-        return segment
+    def segment(clip):
+        if len(segmented) - len(measured) > 2 * 2:         # two clips for each of two threads
+            waits.set()
+            raise AssertionError("masks pile up")
+        segmented.append(clip)
+        return clip.masks.float() - 0.5
 
-    monkeypatch.setattr("utils.evaluation.measuring.jaccard", slow)
-    evaluate(start, [fake_episode(0, frames=60)], cfg, 1, lambda _: None, workers=2)
+    monkeypatch.setattr(measuring, "jaccard", slow)
+    monkeypatch.setattr(measuring, "wait", lambda futures: waits.set() or honest(futures))
+    evaluate(lambda reference: Fake(segment), [fake_video(0, frames=60)], cfg, ignore, workers=2)
     assert len(segmented) == len(measured) == 20
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("resolution", ["input", "original"])
-def test_a_long_video_keeps_a_few_clips_alive(cfg, workers, resolution):
+def test_a_long_video_keeps_a_few_clips_alive(workers, resolution):
     """400 frames, 80 clips: those the loader holds, the one at hand, the one before it, and nothing else."""
-    cfg.data.update(size=[24, 32], shots=2)
+    cfg, living = small_config(shots=2), []
     cfg.test.resolution = resolution
     episodes = TestEpisodes(FakeIndex({1: 3}, length=400), [1], cfg, run=0)
-    living = []
 
-    def start(episode):
-        def segment(clip):
-            living.append(sum(type(x) is Clip for x in gc.get_objects()))
-            return Said(clip.masks.float() - 0.5, None, torch.zeros(len(clip.masks)))
-        return segment
+    def segment(clip):
+        living.append(sum(type(x) is Clip for x in gc.get_objects()))
+        return clip.masks.float() - 0.5
 
     def restore(margins, size):
         return torch.nn.functional.interpolate(margins[:, None], size)[:, 0]
 
     gc.freeze()                 # what was there before is not looked through 80 times
-    [line] = evaluate(start, EpisodeStream(episodes, [1], workers), cfg, 1, lambda _: None, restore)
+    [line] = evaluate(lambda reference: Fake(segment), EpisodeStream(episodes, [1], workers), cfg, ignore,
+                      restore=restore)
     gc.unfreeze()
     assert len(line["j"]) == 400 and len(living) == 80
     assert max(living) <= 2 + 2 * workers
@@ -219,37 +223,36 @@ def test_interruption_loses_no_finished_video(cfg, workers, kind, place):
         yield next(clips)
         raise kind("out of memory")
 
-    def start(episode):
-        if episode.video == "v5" and place == "start":
+    def start(reference):
+        broken = reference.facts[0]["video"] == "v5"
+        if broken and place == "start":
             raise kind("out of memory")
         clips = iter(range(9))
 
         def segment(clip):
-            if episode.video == "v5" and place == "middle" and next(clips) == 1:
+            if broken and place == "middle" and next(clips) == 1:
                 raise kind("out of memory")
-            return Said(clip.masks.float() - 0.5, None, torch.zeros(len(clip.masks)))
-        return segment
+            return clip.masks.float() - 0.5
+        return Fake(segment)
 
     @contextmanager
-    def record(episode):
+    def record(video, reference):
         yield lambda clip, masks: None
-        recorded.append(episode.video)
+        recorded.append(reference.facts[0]["video"])
 
-    episodes = [fake_episode(n) for n in range(9)]
+    videos = [fake_video(n) for n in range(9)]
     if place == "data":
-        episodes[5].clips = torn(episodes[5].clips)
+        videos[5].clips = torn(videos[5].clips)
     with pytest.raises(kind, match="out of memory"):
-        evaluate(start, episodes, cfg, 1, written.append, record=record, workers=workers)
-    assert [line["video"] for line in written] == recorded == [f"v{n}" for n in range(5)]
+        evaluate(start, videos, cfg, written.append, record=record, workers=workers)
+    assert names(written) == recorded == [f"v{n}" for n in range(5)]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_error_in_a_metric_goes_up(cfg, workers):
-    def wrong_size(episode):
-        return lambda clip: Said(torch.zeros(3, 5, 5), None, torch.zeros(3))
-
     with pytest.raises(ValueError, match="of one size"):
-        evaluate(wrong_size, [fake_episode(0)], cfg, 1, lambda _: None, workers=workers)
+        evaluate(lambda reference: Fake(lambda clip: torch.zeros(1, 3, 5, 5)), [fake_video(0)], cfg, ignore,
+                 workers=workers)
 
 
 def test_original_resolution_measures_restored_margins(cfg):
@@ -262,25 +265,60 @@ def test_original_resolution_measures_restored_margins(cfg):
         return next(restored).float() - 0.5
 
     @contextmanager
-    def record(episode):
+    def record(video, reference):
         yield lambda clip, masks: shown.append((clip, masks))
 
-    [line] = evaluate(perfect, [fake_episode(0, original=truth)], cfg, 1, lambda _: None, restore, record)
-    assert line["j"] == [1.0] * 8 and [masks.shape for _, masks in shown] == [(3, 48, 64), (3, 48, 64), (2, 48, 64)]
+    [line] = evaluate(perfect, [fake_video(0, original=truth)], cfg, ignore, restore=restore, record=record)
+    assert line["j"] == [1.0] * 8 and [masks.shape[:2] for _, masks in shown] == [(1, 3), (1, 3), (1, 2)]
     assert all((clip.original_masks.numpy() == masks).all() for clip, masks in shown)
     with pytest.raises(ValueError, match="restore"):
-        evaluate(perfect, [fake_episode(0, original=truth)], cfg, 1, lambda _: None)
+        evaluate(perfect, [fake_video(0, original=truth)], cfg, ignore)
 
 
-def test_no_episodes_give_no_lines(cfg):
-    assert evaluate(perfect, iter(()), cfg, 1, lambda _: None) == []
+def test_no_videos_give_no_lines(cfg):
+    assert evaluate(perfect, iter(()), cfg, ignore) == []
 
 
-def test_an_episode_iterated_over_before_is_noticed(cfg):
-    episode = fake_episode(0)
-    next(episode.clips)
+def test_a_video_iterated_over_before_is_noticed(cfg):
+    video = fake_video(0)
+    next(video.clips)
     with pytest.raises(AssertionError, match="8 frames, but 5 in its clips"):
-        evaluate(perfect, [episode], cfg, 1, lambda _: None)
+        evaluate(perfect, [video], cfg, ignore)
+
+
+def test_runs_over_one_video_give_a_line_each_in_their_order(cfg, monkeypatch):
+    started, written, prepared, honest = [], [], [], Fake.prepare
+    monkeypatch.setattr(Fake, "prepare", lambda fake, clip: prepared.append(clip) or honest(fake, clip))
+
+    def start(reference):
+        started.append(reference.key[0])
+        return (perfect if reference.key[0] == 3 else noisy)(reference)
+
+    @contextmanager
+    def record(video, reference):
+        yield lambda clip, masks: written.append((reference.key[0], masks.shape[1]))
+    lines = evaluate(start, [fake_video(0, runs=(3, 4))], cfg, ignore, record=record)
+    assert started == [3, 4] == [line["run"] for line in lines] and len(prepared) == 3        # each clip once
+    assert written == [(3, 3), (4, 3), (3, 3), (4, 3), (3, 2), (4, 2)]
+    alone, = evaluate(noisy, [fake_video(0, runs=(4,))], cfg, ignore)
+    times = {"seconds": 0, "data_seconds": 0}
+    assert lines[1] | times == alone | times and lines[0]["j"] == [1.0] * 8 and lines[1]["j"][0] < 0.9
+
+
+def test_every_object_of_a_reference_has_a_line_of_its_own(cfg):
+    """Two objects, the second of which is missed; what the method says of a frame stands in both lines."""
+    video = fake_video(0)
+    facts, = video.references[0].facts
+    video.references[0].facts = [facts | {"object": 1}, facts | {"object": 2}]
+    video.clips = iter([Clip(clip.images, clip.masks.repeat(2, 1, 1, 1)) for clip in video.clips])
+
+    def segment(clip):
+        margins = clip.masks.float() - 0.5
+        margins[1] = -1
+        return Prediction(margins, {"scale": torch.arange(margins.shape[1])})
+    first, second = evaluate(lambda reference: Fake(segment), [video], cfg, ignore)
+    assert (first["object"], second["object"]) == (1, 2) and first["scale"] == second["scale"] == [0, 1, 2] * 2 + [0, 1]
+    assert first["j"] == [1.0] * 8 and second["j"] == [0.0] * 8
 
 
 # ---- continuing a test
@@ -331,41 +369,19 @@ def test_changes_without_effect_on_the_numbers_continue(cfg, trained, tmp_path):
     writer.close()
 
 
-@pytest.mark.parametrize("own_iou_net, named", [(True, ["model.layers", "iou_net.similarity_maps"]),
-                                                (False, ["model.layers"])])
-def test_keys_that_change_what_weights_compute_are_named(cfg, caplog, own_iou_net, named):
-    """Methods may share weights, dropout rests in tests, and another file's IoUNet has a config of its own."""
+def test_keys_that_change_what_weights_compute_are_named(cfg, caplog):
+    """Methods may share weights, and dropout rests in tests."""
     other = load_config([], ["model.layers=3", "model.method=propagation", "model.dropout=0.5", "memory.select=none",
-                             "iou_net.similarity_maps=false", "iou_net.dim=8", "train.lr=0.1"])
-    warn_of_other_config(cfg, other, "last.pth", own_iou_net)
-    assert [record.args[:2] for record in caplog.records] == [("last.pth", key) for key in named]
+                             "iou_net.similarity_maps=false", "train.lr=0.1"])
+    warn_of_other_config(cfg, other, "last.pth")
+    assert {record.args[:2] for record in caplog.records} == {
+        ("last.pth", key) for key in ("model.layers", "iou_net.similarity_maps")}
 
 
 def test_results_without_a_note_are_not_trusted(cfg, trained, tmp_path):
     (tmp_path / "results.jsonl").write_text("{}\n")
     with pytest.raises(ValueError, match="no test.json"):
         open_results(tmp_path, describe_test(trained, cfg, 1))
-
-
-def test_runs_over_one_video_give_a_line_each_in_their_order(cfg):
-    episode, other = fake_episode(0), fake_episode(0)
-    other.run, episode.runs = 4, [episode, other]
-    started, written = [], []
-
-    def start(run):
-        started.append(run.run)
-        return (perfect if run.run == 3 else noisy)(run)
-
-    @contextmanager
-    def record(run):
-        yield lambda clip, masks: written.append((run.run, len(masks)))
-    lines = evaluate(start, [episode], cfg, 1, lambda _: None, record=record)
-    assert started == [3, 4] and [line["run"] for line in lines] == [3, 4]
-    assert written == [(3, 3), (4, 3), (3, 3), (4, 3), (3, 2), (4, 2)]
-    alone = evaluate(noisy, [with_clips(other, 3)], cfg, 1, lambda _: None)[0]
-    times = ("seconds", "data_seconds")
-    assert {k: v for k, v in lines[1].items() if k not in times} == {k: v for k, v in alone.items() if k not in times}
-    assert lines[0]["j"] == [1.0] * 8 and lines[1]["j"][0] < 0.9
 
 
 def test_damaged_note_of_a_test_is_named(tmp_path):

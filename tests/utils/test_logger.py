@@ -3,10 +3,10 @@ import json
 import logging
 
 import pytest
-from PIL import Image
 
 from utils.config import load_config, to_dict
-from utils.logger import JsonLines, describe_run, get_logger, plot_curves, read_json_lines, setup_logger
+from utils.logger import get_logger, setup_logger
+from utils.records import JsonLines, describe_run, read_json_lines
 
 
 def test_lines_are_on_disk_as_soon_as_they_are_appended(tmp_path):
@@ -61,14 +61,3 @@ def test_run_record_says_what_ran(tmp_path):
     assert record["seed"] == cfg.seed and record["versions"]["torch"] and record["command"]
     assert record["git"] is None or set(record["git"]) == {"commit", "dirty"}
     assert to_dict(load_config([tmp_path / "out" / "config.yaml"])) == to_dict(cfg)
-
-
-def test_curves_are_drawn_from_a_log_and_from_a_short_one(tmp_path):
-    with JsonLines(tmp_path / "a.jsonl") as log:
-        for step in range(0, 500, 10):
-            log.append({"step": step, "epoch": 0, "losses": {"final": 2 - step / 400, "ccds": 0.3}, "iou": step / 600})
-        log.append({"step": 500, "validation": {"j": 0.4, "f": 0.3, "vc": 0.5, "classes": {}}})
-    plot_curves(tmp_path / "a.jsonl", tmp_path / "a.png")
-    assert Image.open(tmp_path / "a.png").size == (1800, 480)
-    JsonLines(tmp_path / "b.jsonl").close()
-    plot_curves(tmp_path / "b.jsonl", tmp_path / "b.png")

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from dataloaders.episode import Clip, SupportSet
 from models.backbone import Backbone
 from tools.workshop import baselines
-from tools.workshop.support_prototype import PrototypeScorer
 from utils.evaluation.metrics import jaccard
 
 
@@ -38,8 +38,9 @@ def test_prototype_scores_equal_a_loop_over_positions():
     support, query = torch.randn(2, 3, 32, 40).double(), torch.randn(7, 3, 32, 40).double()
     masks = torch.zeros(2, 32, 40, dtype=torch.bool)
     masks[0, 8:24, 8:32] = True                                # the second support shows nothing
-    scorer = PrototypeScorer(model, support, masks)
-    scores = torch.cat([scorer(clip) for clip in query.split(5)])
+    scorer = baselines.PrototypeScorer(model, SupportSet(support, masks), threshold=0.25)
+    clips = [Clip(images) for images in query.split(5)]
+    scores = torch.cat([scorer(scorer.prepare(clip), clip).margins[0] for clip in clips]) + 0.25
     assert scores.shape == (7, 32, 40)
 
     def unit(x):
@@ -59,7 +60,7 @@ def test_references_run_end_to_end_and_write_a_table(demo_root, tmp_path, monkey
                 "model.layers=1", "model.heads=2", "iou_net.dim=4", "iou_net.hidden=8", f"data.root={demo_root}"]
     monkeypatch.setattr(sys, "argv", ["baselines.py", "--config", "config/demo/ytvis.yaml", "--fold", "2",
                                       "--output", str(tmp_path / "out"), *settings])
-    baselines.main()
+    baselines.main(baselines.parse_arguments())
     printed = capsys.readouterr().out
     assert "| untrained |" in printed and "| support prototype, cosine > " in printed
     assert (tmp_path / "out" / "references.md").read_text() == printed

@@ -1,4 +1,4 @@
-"""iou_study.py: Spearman against a slow loop, and the command on the demo data with and without a network."""
+"""iou_study.py: the command on the demo data with and without a network, and on the lines of a test."""
 import json
 
 import cv2
@@ -8,43 +8,13 @@ import torch
 
 from models.vipmt import build as build_vipmt
 from tools.workshop import iou_study
-from tools.workshop.iou_study import of_results, ranks, row, spearman, study
+from tools.workshop.iou_study import of_results, row, study
 from utils.checkpoint import save_checkpoint
 from utils.config import load_config
 
 TINY = ["data.size=[48, 80]", "data.shots=2", "data.clip_length=2", "data.clips=2", "data.few_videos=repeat",
         "data.workers=0", "backbone.name=tiny", "backbone.width=8", "backbone.weights=none", "model.dim=16",
         "model.heads=2", "model.ffn_dim=16", "model.layers=2", "iou_net.dim=4", "iou_net.hidden=8"]
-
-
-def slow_spearman(first, second):
-    """Ranks by counting, correlation by its definition."""
-    def rank(values):
-        return [sum(y < x for y in values) + (sum(y == x for y in values) + 1) / 2 for x in values]
-    a, b = rank(first), rank(second)
-    mean_a, mean_b = sum(a) / len(a), sum(b) / len(b)
-    together = sum((x - mean_a) * (y - mean_b) for x, y in zip(a, b, strict=True))
-    alone = [sum((x - m) ** 2 for x in values) for values, m in ((a, mean_a), (b, mean_b))]
-    return together / (alone[0] * alone[1]) ** 0.5
-
-
-@pytest.mark.parametrize("levels", [3, 10, 10 ** 6], ids=["many ties", "some ties", "no ties"])
-def test_spearman_equals_the_slow_loop(levels):
-    rng = np.random.default_rng(levels)
-    for _ in range(5):
-        first = rng.integers(0, levels, 40)
-        second = first // 2 + rng.integers(0, levels, 40)
-        assert spearman(first, second) == pytest.approx(slow_spearman(first.tolist(), second.tolist()), abs=1e-12)
-
-
-def test_equal_values_share_their_rank():
-    assert ranks(np.array([0.5, 0.1, 0.5, 0.9])).tolist() == [2.5, 1, 2.5, 4]
-
-
-def test_order_is_all_that_counts():
-    values = np.linspace(0, 1, 20)
-    assert spearman(values, values ** 5) == pytest.approx(1) and spearman(values, -np.exp(values)) == pytest.approx(-1)
-    assert np.isnan(spearman(values, np.full(20, 0.3)))
 
 
 def test_a_constant_prediction_has_an_empty_correlation():
@@ -54,8 +24,11 @@ def test_a_constant_prediction_has_an_empty_correlation():
 
 
 def results_file(folder, lines):
+    """Lines of a test with the given predicted and true IoUs"""
     path = folder / "results.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    path.write_text("".join(json.dumps({
+        "run": 0, "class_id": 1, "class": "cat", "video": f"v{number}", "j": line["true_iou"], "f": line["true_iou"],
+        "vc": [], "vc_variant": "vipmt", "vc_window": 7, **line}) + "\n" for number, line in enumerate(lines)))
     return path
 
 

@@ -5,19 +5,17 @@ import numpy as np
 import pytest
 import torch
 from easydict import EasyDict
+from small_network import RELEASED, model_of
 
-from dataloaders.episode import EpisodeBatch
+from dataloaders.episode import Batch, Clip, SupportSet
 from models.backbone import Backbone
-from models.vipmt.inference import VideoSegmenter
-from models.vipmt.iou_net import IoUNet
+from models.vipmt.inference import Segmenter
 from models.vipmt.model import VIPMT
 from models.vipmt.train_step import TrainStep
 from tools.workshop.reference_mode import ReferenceNetwork, ReferenceSegmenter, ReferenceTrainStep, frozen_norm
 from utils.config import load_config
 
 SIZE = (36, 44)         # no multiples of 8
-RELEASED = dict(memory_attention="joint", cumulative_prior=True, memory_in_prior=True, patch_masks=True,
-                cosine_maps=True)
 SWITCHES = {
     "paper": {}, "released": RELEASED, "joint": dict(memory_attention="joint"),
     "cumulative": dict(cumulative_prior=True), "memory_in_prior": dict(memory_in_prior=True),
@@ -31,22 +29,6 @@ def exact():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
-
-
-def model_of(name="tiny", high_level="c5", with_memory=True, dim=16, trained=False, **settings):
-    torch.manual_seed(1)
-    backbone = Backbone(name=name, width=8, high_level=high_level, trained=trained)
-    maps = 5 if settings.get("use_maps", True) else 1
-    iou_net = IoUNet(channels=backbone.channels, maps=maps, dim=4, hidden=8) if with_memory else None
-    model = VIPMT(backbone, iou_net, dim=dim, num_layers=2, heads=2, ffn_dim=24, init="balanced",
-                  **{"dropout": 0.0, "feature_dropout": 0.0, **settings})
-    with torch.no_grad():
-        for up in (model.upsample_final, model.upsample_initial):
-            up.weight += 0.01 * torch.randn_like(up.weight)
-        for parameter in model.parameters():       # biases and norms that are not the identity
-            if parameter.dim() == 1:
-                parameter += 0.05 * torch.randn_like(parameter)
-    return model.eval()
 
 
 def video_of(frames=11, shots=2, size=SIZE):
@@ -65,16 +47,17 @@ def segment(kind, network, video, length=3, min_iou=0.0, clip_length=4, with_tru
     support_images, support_masks, images, masks = video
     select = "ground_truth" if with_truth else "predicted"
     rng, memory = np.random.default_rng(seed), SimpleNamespace(length=length, select=select, min_iou=min_iou, keep=40)
-    segmenter = kind(network, support_images, support_masks, memory=memory, rng=rng)
-    clips = zip(images.split(clip_length), masks.split(clip_length), strict=True)
-    parts = [segmenter(x, m if with_truth else None) for x, m in clips]
-    ious = None if parts[0].ious is None else torch.cat([p.ious for p in parts])
-    return torch.cat([p.margins for p in parts]), ious, torch.cat([p.remembered for p in parts]), rng.random()
+    segmenter = kind(network, SupportSet(support_images, support_masks), SimpleNamespace(memory=memory), rng=rng)
+    clips = [Clip(x, m[None]) for x, m in zip(images.split(clip_length), masks.split(clip_length), strict=True)]
+    parts = [segmenter(segmenter.prepare(clip), clip) for clip in clips]
+    ious, remembered = ([p.per_frame.get(name) for p in parts] for name in ("pred_iou", "remembered"))
+    ious = None if ious[0] is None else torch.cat(ious)
+    return torch.cat([p.margins[0] for p in parts]), ious, torch.cat(remembered), rng.random()
 
 
 def check_equal(model, video, **settings):
     """Margins and IoUs are returned in float32: the double precision in between keeps their last digits equal."""
-    ours, theirs = (segment(kind, model, video, **settings) for kind in (VideoSegmenter, ReferenceSegmenter))
+    ours, theirs = (segment(kind, model, video, **settings) for kind in (Segmenter, ReferenceSegmenter))
     torch.testing.assert_close(ours[0], theirs[0], rtol=1e-6, atol=1e-6 * float(theirs[0].abs().max()))
     if theirs[1] is None:
         assert ours[1] is None
@@ -93,7 +76,7 @@ def test_fast_and_reference_give_equal_margins_and_ious(switches):
 @pytest.mark.parametrize("switches", [{}, RELEASED], ids=["paper", "released"])
 def test_they_agree_when_only_reliable_frames_are_remembered(switches):
     model, video = model_of(**switches), video_of()
-    middle = float(segment(VideoSegmenter, model, video)[1].median())
+    middle = float(segment(Segmenter, model, video)[1].median())
     remembered = check_equal(model, video, min_iou=middle)[2]
     assert remembered.any() and not remembered.all()
 
@@ -147,27 +130,29 @@ def test_frozen_norm_is_batch_norm_with_fixed_statistics():
 
 # -- training ---------------------------------------------------------------------------------------------------------
 
-def batch_of(memory=True):
+def batch_of():
     """Two episodes of 2 supports and 3 clips of 2 frames."""
     generator = torch.Generator().manual_seed(7)
     images, masks = torch.randn(2, 8, 3, *SIZE, generator=generator), torch.zeros(2, 8, *SIZE, dtype=torch.bool)
     for t in range(8):
         masks[0, t, 4 + t:20 + t, 8:30], masks[1, t, 10:34, 2 + t:22 + t] = True, True
     images += masks[:, :, None].to(images)
-    index = [torch.tensor([[0, 1], [0, 1]]), torch.tensor([[0, 3], [1, 2]])] if memory else []
-    return EpisodeBatch(images[:, :2], masks[:, :2], images[:, 2:], masks[:, 2:], index, 2, [1, 5])
+    shown = [[3 * b + t for t in range(6)] for b in range(2)]
+    return Batch(images[:, :2], masks[:, :2], images[:, 2:], masks[:, 2:], shown, 2, [1, 5], keys=[(1,), (2,)])
 
 
-STEPS = {"paper": ("vipmt_ytvis", {}, False, True), "released": ("released", RELEASED, False, True),
-         "trained_backbone": ("vipmt_ytvis", {}, True, True), "no_memory": ("vipmt_ytvis", {}, False, False)}
+STEPS = {"paper": ("ytvis", {}, False, True), "released": ("released", RELEASED, False, True),
+         "trained_backbone": ("ytvis", {}, True, True), "no_memory": ("ytvis", {}, False, False)}
 
 
 @pytest.mark.parametrize("config, switches, trained, memory", STEPS.values(), ids=STEPS)
 def test_a_training_step_gives_equal_losses_and_gradients(config, switches, trained, memory):
-    cfg = EasyDict(load_config([f"config/{config}.yaml"], ["train.backward=once", "iou_net.training=joint"]))
+    cfg = EasyDict(load_config([f"config/vipmt/{config}.yaml"], [
+        "train.backward=once", "iou_net.training=joint", f"model.memory_prototype={str(memory).lower()}"]))
     model = model_of(trained=trained, with_memory=memory, **switches).train()
-    reference, step, batch = ReferenceTrainStep(model, cfg), TrainStep(model, cfg), batch_of(memory)
+    reference, step, batch = ReferenceTrainStep(model, cfg), TrainStep(model, cfg), batch_of()
     encoded = step.encode(batch)
+    assert len(encoded.memory_index) == (2 if memory else 0)
     ours = [step(encoded, number)[0] for number in range(encoded.num_clips)]
     sum(sum(named.values()) for named in ours).backward()
     theirs = reference(batch)

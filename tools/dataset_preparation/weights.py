@@ -9,7 +9,7 @@ from pathlib import Path
 from easydict import EasyDict
 
 from models.backbone import BLOCKS, Backbone
-from models.vipmt.build import load_backbone, read_state_dict
+from models.backbone_weights import load_backbone, read_state_dict
 
 NAMED_HASH = re.compile(r".*-([0-9a-f]{8,64})\.pth")      # torchvision's convention: the SHA-256 begins like that
 ADVICE = "Read where it comes from: python -m tools.prepare_data explain weights"

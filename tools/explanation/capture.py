@@ -1,18 +1,17 @@
 """Capture: one test episode through a VIPMT, and all that it computes for one clip kept, as NumPy arrays.
 
-In: the model, an episode, its VideoSegmenter. Out: a VideoView, every frame in short, and a ClipView, one clip in full.
+In: the model, a Video, its Segmenter. Out: a VideoView, every frame in short, and a ClipView, one clip in full.
 The network is not touched: forward hooks see what goes through it, and the attention weights of MAtt, Eq. 4, which it
 does not hand out, are computed once more with its own functions from the very inputs that it had.
 """
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
 from models.vipmt.layer import attention_scores
-from tools.explanation.pictures import encode_jpeg, segmentation
 from utils.evaluation.metrics import jaccard
+from utils.pictures.images import encode_jpeg, segmentation
 from utils.pictures.overlay import denormalise
 
 MOST_THUMBNAILS = 120       # of a longer video every second, third, ... frame is shown, so that the page stays small
@@ -131,7 +130,7 @@ class Watch:
                         self.model.register_forward_hook(self.end)]
         self.handles += [layer.register_forward_hook(self.layer) for layer in self.model.layers]
         if self.model.iou_net is not None:
-            self.handles.append(self.model.iou_net.register_forward_pre_hook(self.judge))
+            self.handles.append(self.model.iou_net.register_forward_pre_hook(self.iou_net))
         return self
 
     def __exit__(self, *_):
@@ -152,96 +151,40 @@ class Watch:
         self.clip.initial = as_array(initial[:, 1] - initial[:, 0])
         self.clip.memory_masks = None if memory is None else as_array(memory.masks[0])
 
-    def judge(self, iou_net, inputs):
+    def iou_net(self, iou_net, inputs):
         self.clip.maps = as_array(inputs[1][0])
-
-
-class BankTrace:
-    """Which frames of the video a MemoryBank holds and hands out; it keeps their features, not their numbers.
-
-    numbers: of the frames in the bank, in their order; drawn: of the frames that the last clip read
-    """
-
-    def __init__(self, bank):
-        self.bank, self.known, self.drawn = bank, {}, []
-        self.bank_remember, self.bank_draw = bank.remember, bank.draw
-        bank.remember, bank.draw = self.remember, self.draw
-        self.first = 0                   # number of the first frame of the current clip
-
-    @property
-    def numbers(self):
-        return [self.known[id(guidance)] for guidance in self.bank.frames]
-
-    def remember(self, reliable, guide):
-        """As MemoryBank.remember: it asks `guide` for the frames that it keeps, and puts them last."""
-        kept = []
-
-        def traced(positions):
-            kept.extend(positions)
-            return guide(positions)
-        self.bank_remember(reliable, traced)
-        new = self.bank.frames[len(self.bank.frames) - len(kept):]
-        old = {id(guidance): self.known.get(id(guidance)) for guidance in self.bank.frames}     # forgets the dropped
-        self.known = old | {id(guidance): self.first + t for guidance, t in zip(new, kept, strict=True)}
-
-    def draw(self):
-        """As MemoryBank.draw; what was drawn is a copy, found by its content."""
-        memory, self.drawn = self.bank_draw(), []
-        for s in range(0 if memory is None else memory.masks.shape[1]):
-            self.drawn.append(next(
-                number for guidance, number in zip(self.bank.frames, self.numbers, strict=True)
-                if number not in self.drawn and torch.equal(guidance.masks[:, 0], memory.masks[:, s])
-                and torch.equal(guidance.features[:, 0], memory.features[:, s])))
-        return memory
-
-
-@contextmanager
-def watching(model, segmenter):
-    """Around the segmentation of a video  ->  Watch, BankTrace"""
-    with Watch(model) as watch:
-        yield watch, BankTrace(segmenter.bank)
 
 
 # -- the video ------------------------------------------------------------------------------------------------------
 
-def capture(model, episode, segmenter, clip_number=None, progress=iter):
-    """The whole episode through the model  ->  VideoView
+def capture(model, video, segmenter, clip_number=None, progress=iter):
+    """The whole Video through the model  ->  VideoView
 
     clip_number: the clip to keep in full, counted from 0; None: the last one that has memory, else the last one.
     progress: wraps the clips (tqdm)
     """
-    view, pictures, step = VideoView([], [], None), {}, -(-len(episode.frames) // MOST_THUMBNAILS)
-    with watching(model, segmenter) as (watch, trace):
-        for number, clip in enumerate(progress(episode.clips)):
-            trace.first = len(view.frames)
-            said = segmenter.shared(clip)
-            frames, masks, truth = denormalise(clip.images), as_array(said.masks), as_array(clip.masks)
-            view.memory.append(trace.drawn)
-            wanted = trace.drawn or not has_memory(view.detail) if clip_number is None else number == clip_number
-            if wanted:
-                view.detail = keep(watch.clip, number, trace, frames, masks, truth, pictures)
-            pictures |= dict(enumerate(frames, start=trace.first))
-            pictures = {i: pictures[i] for i in trace.numbers}                  # what memory may still read
-            view.frames += describe(episode.frames[trace.first:], number, said, frames, masks, truth,
-                                    [(trace.first + t) % step == 0 for t in range(len(masks))])
+    view, pictures, step = VideoView([], [], None), {}, -(-len(video.frames) // MOST_THUMBNAILS)
+    bank = segmenter.bank
+    with Watch(model) as watch:
+        for number, clip in enumerate(progress(video.clips)):
+            first, prediction = len(view.frames), segmenter(segmenter.prepare(clip), clip)
+            frames, masks, truth = denormalise(clip.images), as_array(prediction.masks[0]), as_array(clip.masks[0])
+            view.memory.append(bank.drawn)
+            has_memory = view.detail is not None and bool(view.detail.memory)
+            if number == clip_number or clip_number is None and (bank.drawn or not has_memory):
+                view.detail = replace(watch.clip, number=number, first=first, frames=frames, masks=masks, truth=truth,
+                                      memory=bank.drawn, memory_frames=[pictures[i] for i in bank.drawn])
+            pictures |= dict(enumerate(frames, start=first))
+            pictures = {i: pictures[i] for i in bank.numbers}                  # what memory may still read
+            view.frames += describe(video.frames[first:], number, prediction, frames, masks, truth,
+                                    [(first + t) % step == 0 for t in range(len(masks))])
     return view
 
 
-def has_memory(clip):
-    return clip is not None and bool(clip.memory)
-
-
-def keep(clip, number, trace, frames, masks, truth, pictures):
-    """A ClipView of the Watch, completed with what only the loop over the video knows."""
-    clip.number, clip.first, clip.memory = number, trace.first, list(trace.drawn)
-    clip.frames, clip.masks, clip.truth = frames, masks, truth
-    clip.memory_frames = [pictures[i] for i in clip.memory]
-    return clip
-
-
-def describe(names, number, said, frames, masks, truth, shown):
+def describe(names, number, prediction, frames, masks, truth, shown):
     """The frames of a clip in short: shown: which get a thumbnail  ->  list of FrameView"""
-    ious = [None] * len(masks) if said.ious is None else said.ious.tolist()
-    rows = zip(names, jaccard(masks, truth).tolist(), ious, said.remembered.tolist(), strict=False)
+    values = {key: x.tolist() for key, x in prediction.per_frame.items()}
+    ious = values.get("pred_iou", [None] * len(masks))
+    rows = zip(names, jaccard(masks, truth).tolist(), ious, values["remembered"], strict=False)
     return [FrameView(*row[:1], number, *row[1:], encode_jpeg(segmentation(*pictures)) if show else None)
             for row, show, *pictures in zip(rows, shown, frames, masks, truth, strict=True)]

@@ -1,28 +1,17 @@
-"""Pictures of a page that explains an episode: masks and heat maps over frames, as JPEG, and a line chart, as SVG.
+"""Pictures of a page that explains an episode: heat maps over frames, and the IoU of every frame as a chart.
 
 Frames are (H, W, 3) uint8, masks (H, W) bool, maps (h, w): the network's, one value for 8 x 8 pixels of the input.
 """
-import base64
-
 import cv2
 import numpy as np
 
 from utils.evaluation.metrics import boundary
-from utils.pictures.overlay import TRUTH_COLOUR, overlay
+from utils.pictures.images import WIDTH, fit
+from utils.pictures.overlay import TRUTH_COLOUR
+from utils.report import charts
 
-WIDTH = 240          # of every picture, in pixels
-QUALITY = 82         # JPEG
 STRIDE = 8           # pixels of the input per position of a map
 TABLE = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_VIRIDIS)[:, 0, ::-1]   # (256, 3) RGB
-
-
-def fit(frame, width=WIDTH):
-    """A frame, or a mask, at the width of the page; masks keep their values."""
-    rows = max(1, round(frame.shape[0] * width / frame.shape[1]))
-    if frame.dtype == bool:
-        return cv2.resize(frame.astype(np.uint8), (width, rows), interpolation=cv2.INTER_NEAREST) > 0
-    shrink = frame.shape[1] > width
-    return cv2.resize(frame, (width, rows), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
 
 
 def enlarge(values, size):
@@ -41,11 +30,6 @@ def colours(values):
     """(...) in [0, 1]  ->  (..., 3) uint8 RGB, violet for 0 to yellow for 1"""
     index = (np.clip(values, 0, 1) * 255).round().astype(np.uint8)
     return TABLE[index]
-
-
-def segmentation(frame, mask, truth=None):
-    """A mask in red over the frame, the outline of the truth in green  ->  (rows, WIDTH, 3) uint8"""
-    return overlay(fit(frame), fit(mask), None if truth is None else fit(truth))
 
 
 def heat_map(frame, values, shown=None, line=None, truth=None, top=1.0):
@@ -70,70 +54,30 @@ def heat_map(frame, values, shown=None, line=None, truth=None, top=1.0):
     return picture
 
 
-def encode_jpeg(picture):
-    """(rows, columns, 3) uint8 RGB  ->  bytes"""
-    _, code = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return code.tobytes()
-
-
-def data_uri(jpeg):
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
-
-
 def colour_bar():
     """The colour scale, 0 on the left, 1 on the right  ->  (12, 240, 3) uint8"""
     return np.repeat(colours(np.linspace(0, 1, WIDTH))[None], 12, axis=0)
 
 
-# -- line chart -----------------------------------------------------------------------------------------------------
+def iou_chart(view, min_iou=None):
+    """True and predicted IoU over the frames of a VideoView, its clips and its memory  ->  SVG
 
-SIZE, LEFT, RIGHT, TOP, BOTTOM = (960, 260), 44, 12, 12, 34
-
-
-def chart(view, min_iou):
-    """Predicted and true IoU over the frames of a VideoView, clips, memory, and the threshold  ->  SVG, as text
-
-    min_iou: None where nothing is predicted
+    min_iou: threshold of memory, None where nothing is predicted
     """
-    x, y = scales(len(view.frames))
-    true = [(x(i), y(f.j), f"frame {i}: true IoU {f.j:.3f}", False) for i, f in enumerate(view.frames)]
-    predicted = [(x(i), y(f.predicted), f"frame {i}: predicted IoU {f.predicted:.3f}", f.remembered)
-                 for i, f in enumerate(view.frames) if f.predicted is not None]
-    parts = [*background(view, x, y), *line(true, "true"), *line(predicted, "predicted")]
-    if min_iou is not None:
-        parts.append(f'<path class="threshold" d="M{LEFT} {y(min_iou):.1f}H{SIZE[0] - RIGHT}"/>')
-    what = "True IoU" if min_iou is None else "Predicted and true IoU, and the threshold of memory,"
-    return (f'<svg viewBox="0 0 {SIZE[0]} {SIZE[1]}" role="img" aria-label="{what} over the frames of the video">'
-            f'{"".join(parts)}</svg>')
+    numbers, clips = np.arange(len(view.frames)), np.array([f.clip for f in view.frames])
+    true, taken = np.array([f.j for f in view.frames]), np.array([f.remembered for f in view.frames])
+    ends = np.flatnonzero(np.diff(clips)) + 0.5
 
-
-def scales(count):
-    """Frame number and IoU  ->  pixels: two functions"""
-    width, height = SIZE[0] - LEFT - RIGHT, SIZE[1] - TOP - BOTTOM
-    return (lambda frame: LEFT + (frame + 0.5) * width / count), (lambda iou: TOP + (1 - iou) * height)
-
-
-def background(view, x, y, most_labels=24):
-    """Axes, clip boundaries and the clip that is shown in full, as SVG parts."""
-    (width, height), numbers = SIZE, [f.clip for f in view.frames]
-    first, count = numbers.index(view.detail.number), numbers.count(view.detail.number)
-    parts = [f'<rect class="detail" x="{x(first - 0.5):.1f}" y="{TOP}" width="{x(count) - x(0):.1f}" '
-             f'height="{height - TOP - BOTTOM}"/>']
-    for iou in (0, 0.25, 0.5, 0.75, 1):
-        parts.append(f'<path class="grid" d="M{LEFT} {y(iou):.1f}H{width - RIGHT}"/>'
-                     f'<text x="{LEFT - 6}" y="{y(iou) + 4:.1f}" text-anchor="end">{iou:g}</text>')
-    starts = [numbers.index(clip) for clip in range(numbers[-1] + 1)]
-    labelled = starts[::-(-len(starts) // most_labels)]                # labels are thinned out, not the lines
-    parts += [f'<path class="clip" d="M{x(i - 0.5):.1f} {TOP}V{height - BOTTOM}"/>' for i in starts]
-    parts += [f'<text x="{x(i):.1f}" y="{height - 18}" text-anchor="middle">{i}</text>' for i in labelled]
-    return [*parts, f'<text x="{width / 2:.0f}" y="{height - 3}" text-anchor="middle">frame</text>']
-
-
-def line(points, name):
-    """points: list of (x, y, title, whether filled)  ->  SVG parts of the CSS class `name`"""
-    if not points:
-        return []
-    path = "L".join(f"{x:.1f} {y:.1f}" for x, y, *_ in points)
-    dots = [f'<circle class="{name}{" full" if full else ""}" cx="{x:.1f}" cy="{y:.1f}" r="3.5">'
-            f"<title>{title}</title></circle>" for x, y, title, full in points]
-    return [f'<path class="{name}" d="M{path}"/>', *dots]
+    def paint(axes):
+        detail = numbers[clips == view.detail.number]
+        axes.axvspan(detail[0] - 0.5, detail[-1] + 0.5, color=charts.COLOURS[0], alpha=0.15, linewidth=0)
+        axes.vlines(ends, 0, 1, color=charts.INK, alpha=0.3, linewidth=0.8)
+        axes.plot(numbers, true, "o-", color=charts.COLOURS[2], label="true IoU (J)")
+        if min_iou is not None:
+            predicted = np.array([f.predicted for f in view.frames])
+            axes.plot(numbers, predicted, "o-", color=charts.COLOURS[1], markerfacecolor="none", label="predicted IoU")
+            axes.plot(numbers[taken], predicted[taken], "o", color=charts.COLOURS[1], label="entered memory")
+            axes.axhline(min_iou, color=charts.COLOURS[3], linestyle="--", label=f"memory.min_iou = {min_iou:g}")
+        axes.set(xlabel="frame", xlim=(-0.5, len(numbers) - 0.5), ylim=(-0.02, 1.02))
+        axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
+    return charts.draw(paint, "IoU over the frames of the video", charts.WIDE, top=24)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from utils.checkpoint import atomic_file
+from utils.files import atomic_file
 
 POLL_SECONDS = 0.5
 LINES_OF_A_FAILURE = 12

@@ -1,90 +1,105 @@
-"""What training is worth: an untrained VIPMT and the support prototype on the episodes of a test, side by side.
+"""What training is worth: an untrained model and the support prototype on the episodes of a test, side by side.
 
     python -m tools.workshop.baselines --config config/demo/ytvis.yaml --fold 1 --checkpoint output/demo/fold1/last.pth
 
-The prototype (cosine to the masked average of support features) gets the one threshold that is best on these
-very episodes, which is more than a fair method may know. Results of test.py beside it are put into the table.
+The prototype, cosine to the masked average of the supports' backbone features, needs no training: what one threshold
+over these maps reaches is what the encoder already knows. It gets the threshold that is best on these very episodes,
+which is more than a fair method may know. Results of test.py beside it are put into the table.
 """
 from pathlib import Path
 
+from utils.command_line import Parser, say
+from utils.config import add_config_arguments, load_config, user_errors
+
+
+def parse_arguments():
+    parser = Parser(__doc__)
+    add_config_arguments(parser)
+    parser.add_argument("--fold", type=int, required=True)
+    parser.add_argument("--checkpoint", help="its encoder makes the prototype's features (default: the pretrained one)")
+    parser.add_argument("--output", type=Path, help="default: output/<name>/fold<k>/test")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is a GPU")
+    return parser.parse_intermixed_args()
+
+
+if __name__ == "__main__":
+    with user_errors():
+        arguments = parse_arguments()
+    say("loading PyTorch")
+
+# Only now, since it takes seconds: help and mistakes on the command line answer at once.
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tqdm import tqdm
 
-from dataloaders import build_index, build_test_loader
-from dataloaders.fewshot.sampling import rng_for
+from dataloaders import build_index, check_split, get_task
 from models import get_method
-from models.vipmt.inference import ClipSegmentation
-from tools.workshop.support_prototype import PrototypeScorer
+from models.method import Prediction
 from utils.checkpoint import load_checkpoint, load_weights
-from utils.command_line import Parser
-from utils.config import add_config_arguments, load_config, user_errors
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import aggregate
-from utils.logger import JsonLines, read_json_lines, setup_logger
+from utils.evaluation.results import read_results
+from utils.logger import setup_logger
+from utils.records import JsonLines
+from utils.runtime import choose_device
+from utils.seeds import rng_for
 
+STRIDE = 8
 THRESHOLDS = np.linspace(0, 1, 201)
 
 
-def episodes(cfg, index, fold, device):
-    for run in range(cfg.test.runs):
-        yield from build_test_loader(cfg, index, fold, run, pin_memory=device.type == "cuda")
+class PrototypeScorer:
+    """A Segmenter of the contract: cosine of every query pixel with the support prototype, c3 and c4 side by side.
+
+    model: anything with encode(images); threshold: of the cosine, is subtracted from it
+    """
+
+    def __init__(self, model, reference, threshold=0.0):
+        self.model, self.threshold, self.device = model, threshold, next(model.parameters()).device
+        masks = reference.masks[:, None, ::STRIDE, ::STRIDE].to(self.device)
+        with torch.inference_mode():
+            features = self.features(reference.images)
+            averages = (features * masks).sum((-2, -1)) / masks.sum((-2, -1)).clamp(min=1)
+            self.prototype = F.normalize(averages.sum(dim=0), dim=0)                  # empty masks add nothing
+
+    def features(self, images):
+        """images (T, 3, H, W)  ->  (T, C, h, w), of unit length in c3 and in c4"""
+        levels = self.model.encode(images[None].to(self.device))
+        return torch.cat([F.normalize(levels.c3[0], dim=1), F.normalize(levels.c4[0], dim=1)], dim=1)
+
+    def prepare(self, clip):
+        """Clip  ->  its features, which any scorer of this model may compare"""
+        with torch.inference_mode():
+            return F.normalize(self.features(clip.images), dim=1)
+
+    @torch.inference_mode()
+    def __call__(self, features, clip):
+        cosine = torch.einsum("c,tchw->thw", self.prototype, features)[None]
+        scores = F.interpolate(cosine, clip.images.shape[-2:], mode="bilinear", align_corners=False)
+        return Prediction(scores.float().cpu() - self.threshold)
 
 
 def jaccard_at(scores, masks):
     """J of every frame at every threshold, by counting: (T, H, W) twice  ->  (T, thresholds)"""
-    rows = []
-    edges = np.append(THRESHOLDS, np.inf)
+    rows, edges = [], np.append(THRESHOLDS, np.inf)
     for score, mask in zip(scores, masks, strict=True):
         inside, outside = (np.histogram(score[part], edges)[0][::-1].cumsum()[::-1] for part in (mask, ~mask))
         rows.append(inside / np.maximum(mask.sum() + outside, 1))
     return np.array(rows)
 
 
-def best_threshold(model, cfg, index, fold, device):
+def best_threshold(model, videos):
     """The threshold with the highest J, averaged over frames of a class, then over classes."""
-    sums, frames = {}, {}
-    for episode in tqdm(episodes(cfg, index, fold, device), desc="threshold", unit="video", disable=None):
-        scorer = PrototypeScorer(model, episode.support_images, episode.support_masks)
-        for clip in episode.clips:
-            rows = jaccard_at(scorer(clip.images).numpy(), clip.masks.numpy())
-            sums[episode.class_id] = sums.get(episode.class_id, 0) + rows.sum(axis=0)
-            frames[episode.class_id] = frames.get(episode.class_id, 0) + len(rows)
-    means = np.mean([sums[class_id] / frames[class_id] for class_id in sums], axis=0)
-    return float(THRESHOLDS[means.argmax()])
-
-
-def run_reference(name, start, cfg, index, fold, device, output):
-    """Evaluate into output/<name>.jsonl, afresh  ->  its lines"""
-    path = output / f"{name}.jsonl"
-    path.unlink(missing_ok=True)
-    with JsonLines(path) as lines:
-        return evaluate(start, episodes(cfg, index, fold, device), cfg, fold, lines.append)
-
-
-def untrained(cfg, device):
-    """start(episode), see `evaluate`, of a VIPMT as it is before the first step."""
-    torch.manual_seed(cfg.seed)
-    method = get_method(cfg.model.method)
-    model = method.build(cfg, pretrained=True).to(device).eval()
-
-    def start(episode):
-        rng = rng_for(cfg.seed, "memory", episode.run, episode.class_id, episode.video)
-        return method.VideoSegmenter(
-            model, episode.support_images, episode.support_masks, memory=cfg.memory, rng=rng).shared
-    return start
-
-
-def prototype(model, threshold):
-    """start(episode), see `evaluate`, of the support prototype."""
-    def start(episode):
-        scorer = PrototypeScorer(model, episode.support_images, episode.support_masks)
-
-        def segment(clip):
-            scores = scorer(clip.images)
-            return ClipSegmentation(scores - threshold, None, torch.zeros(len(scores), dtype=torch.bool))
-        return segment
-    return start
+    rows = {}
+    for video in tqdm(videos, desc="threshold", unit="video", disable=None):
+        scorers = [PrototypeScorer(model, reference) for reference in video.references]
+        for clip in video.clips:
+            features = scorers[0].prepare(clip)
+            for scorer, reference in zip(scorers, video.references, strict=True):
+                found = jaccard_at(scorer(features, clip).margins[0].numpy(), clip.masks[0].numpy())
+                rows.setdefault(reference.facts[0]["class_id"], []).extend(found)
+    return float(THRESHOLDS[np.mean([np.mean(its, axis=0) for its in rows.values()], axis=0).argmax()])
 
 
 def row(name, lines):
@@ -97,30 +112,37 @@ def row(name, lines):
     return f"| {name} | " + " | ".join(cells) + " |"
 
 
-def main():
-    parser = Parser(__doc__)
-    add_config_arguments(parser)
-    parser.add_argument("--fold", type=int, required=True, choices=(1, 2, 3, 4))
-    parser.add_argument("--checkpoint", help="its encoder makes the prototype's features (default: the pretrained one)")
-    parser.add_argument("--output", type=Path, help="default: output/<name>/fold<k>/test")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    args = parser.parse_intermixed_args()
+def main(args):
     cfg = load_config(args.config, args.overrides)
+    method = get_method(cfg.model.method)
+    task, device = get_task(method.TASK), torch.device(choose_device(args.device))
+    check_split(task, args.fold)
     output = args.output or Path("output") / cfg.name / f"fold{args.fold}" / "test"
     setup_logger(output)
-    device, index = torch.device(args.device), build_index(cfg, output.parent / "cache")
-    model = get_method(cfg.model.method).build(cfg, pretrained=not args.checkpoint)
+    index = build_index(cfg, output.parent / "cache")
+
+    def videos():
+        return task.test_videos(cfg, index, args.fold, pin_memory=device.type == "cuda")
+
+    def measured(name, start):
+        (output / f"{name}.jsonl").unlink(missing_ok=True)
+        with JsonLines(output / f"{name}.jsonl") as lines:
+            return evaluate(start, videos(), cfg, lines.append, {"fold": args.fold})
+
+    encoder = method.build(cfg, pretrained=not args.checkpoint)
     if args.checkpoint:
-        load_weights(model, load_checkpoint(args.checkpoint)["model"], args.checkpoint)
-    model = model.to(device).eval()
-    threshold = best_threshold(model, cfg, index, args.fold, device)
-    where = cfg, index, args.fold, device, output
+        load_weights(encoder, load_checkpoint(args.checkpoint)["model"], args.checkpoint)
+    encoder = encoder.to(device).eval()
+    threshold = best_threshold(encoder, videos())
+    torch.manual_seed(cfg.seed)
+    untrained = method.build(cfg, pretrained=True).to(device).eval()      # as it is before the first step
     table = {
-        "untrained": run_reference("untrained", untrained(cfg, device), *where),
-        f"support prototype, cosine > {threshold:.3f}": run_reference(
-            "support_prototype", prototype(model, threshold), *where)}
+        "untrained": measured("untrained", lambda reference: method.Segmenter(
+            untrained, reference, cfg, rng=rng_for(cfg.seed, "memory", *reference.key))),
+        f"support prototype, cosine > {threshold:.3f}": measured(
+            "support_prototype", lambda reference: PrototypeScorer(encoder, reference, threshold))}
     if (output / "results.jsonl").is_file():
-        table[f"VIPMT ({cfg.name})"] = read_json_lines(output / "results.jsonl")
+        table[f"VIPMT ({cfg.name})"] = read_results(output / "results.jsonl")
     text = "\n".join(["| method | J | F | VC7 |", "| --- | --- | --- | --- |", *(row(*item) for item in table.items())])
     (output / "references.md").write_text(text + "\n")
     print(text)
@@ -128,4 +150,4 @@ def main():
 
 if __name__ == "__main__":
     with user_errors():
-        main()
+        main(arguments)

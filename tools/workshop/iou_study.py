@@ -10,39 +10,52 @@ were not trained on: data.annotations=annotations/instances_val2017.json.
 """
 from pathlib import Path
 
+from utils.command_line import Parser, say
+from utils.config import add_config_arguments, load_config, split_overrides, user_errors
+
+
+def parse_arguments():
+    parser = Parser(__doc__)
+    add_config_arguments(parser)
+    parser.add_argument("--fold", type=int, required=True, choices=(1, 2, 3, 4))
+    parser.add_argument("--checkpoint", help="of train.py, with an IoUNet")
+    parser.add_argument("--results", nargs="+", default=[], help="results.jsonl of test.py, one or more")
+    parser.add_argument("--batches", type=int, default=50, help="held-out batches that noise is drawn for")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is a GPU")
+    args = parser.parse_intermixed_args()
+    args.results, more = split_overrides(args.results)      # keys that follow a list
+    args.overrides = [*args.overrides, *more]
+    return args
+
+
+if __name__ == "__main__":
+    with user_errors():
+        arguments = parse_arguments()
+    say("loading PyTorch")
+
+# Only now, since it takes seconds: help and mistakes on the command line answer at once.
 import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from torch.utils.data import DataLoader
 
-from dataloaders import build_index, fold_side
+from dataloaders import build_index
 from dataloaders.episode import collate
 from dataloaders.fewshot.sampling import DistinctClassBatchSampler, TrainEpisodes
 from models import iou_training
 from models.iou_training.build import load_judge
 from models.iou_training.mask_noise import KINDS
 from models.vipmt.losses import mask_iou
-from utils.command_line import Parser
-from utils.config import add_config_arguments, load_config, split_overrides, user_errors
-from utils.logger import read_json_lines
+from utils.evaluation.rank_correlation import spearman
+from utils.evaluation.results import read_results
+from utils.runtime import choose_device
 
 EPOCH = -1                    # training counts from 0: none of its episodes is drawn here
 STRENGTHS = (0.02, 0.1, 0.25, 0.5, 1.0)
-
-
-# -- numbers --------------------------------------------------------------------------------------------------------
-
-def ranks(values):
-    """(N,)  ->  (N,) float, 1 for the smallest; equal values share the average of their ranks"""
-    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[index]
-
-
-def spearman(first, second):
-    """Correlation of ranks: (N,) twice  ->  float in [-1, 1], NaN where one of them is constant"""
-    a, b = (ranks(x) - ranks(x).mean() for x in (np.asarray(first), np.asarray(second)))
-    scale = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / scale) if scale > 0 else float("nan")
+HEAD = ("| masks | frames | L1 error | of the best constant | Spearman | mean true IoU | mean predicted |\n"
+        "| --- | --- | --- | --- | --- | --- | --- |")
 
 
 def row(name, predicted, true):
@@ -52,15 +65,11 @@ def row(name, predicted, true):
     return f"| {name} | {len(true)} | " + " | ".join("" if np.isnan(x) else f"{x:.3f}" for x in cells) + " |"
 
 
-HEAD = ("| masks | frames | L1 error | of the best constant | Spearman | mean true IoU | mean predicted |\n"
-        "| --- | --- | --- | --- | --- | --- | --- |")
-
-
 # -- where they come from -------------------------------------------------------------------------------------------
 
 def held_out_batches(cfg, index, fold, count):
-    """At most `count` EpisodeBatches of the fold's test classes, always the same."""
-    index, classes = fold_side(index, fold, "test")
+    """At most `count` Batches of the fold's test classes, always the same."""
+    index, classes = index.side(fold, "test")
     size = min(cfg.train.batch_size, len(classes))
     order = DistinctClassBatchSampler(classes, -(-count * size // len(classes)), size, cfg.seed, EPOCH)
     batches = [keys for keys, _ in zip(order, range(count), strict=False)]
@@ -73,9 +82,8 @@ def judged(step, batches, device):
     predicted, true = [], []
     with torch.inference_mode():
         for batch in batches:
-            encoded = step.encode(batch.to(device))
-            for number in range(encoded.num_clips):
-                logits, iou = step.judge(encoded, number)
+            for unit in step.units(batch.to(device)):
+                logits, iou = step.judge(*unit)
                 predicted.append(logits.float().sigmoid().flatten().cpu())
                 true.append(iou.flatten().cpu())
     return torch.cat(predicted).double().numpy(), torch.cat(true).numpy()
@@ -88,7 +96,7 @@ def noise_alone(step, batches):
 
 def of_results(path):
     """results.jsonl of test.py  ->  predicted and true IoU of every frame, (N,) arrays"""
-    lines = [line for line in read_json_lines(path) if line.get("pred_iou")]
+    lines = [line for line in read_results(path) if line.get("pred_iou")]
     if not lines:
         raise ValueError(f"{path}: no video with pred_iou.\n  Test a model with IoUNet: model.memory_prototype=true")
     return tuple(np.array([value for line in lines for value in line[key]]) for key in ("pred_iou", "true_iou"))
@@ -97,8 +105,6 @@ def of_results(path):
 # -- pictures -------------------------------------------------------------------------------------------------------
 
 def figure(rows, columns, size):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, since it takes a second to import
-    from matplotlib.figure import Figure
     drawn = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(drawn)
     return drawn, drawn.subplots(rows, columns, squeeze=False)
@@ -120,14 +126,13 @@ def draw_kinds(mask, other, path):
     for (name, kind), line in zip(KINDS.items(), grid, strict=True):
         at = kind(mask, np.random.default_rng(0), other)
         for strength, axes in zip(STRENGTHS, line, strict=True):
-            noisy = at(strength)
-            image = np.full((*mask.shape, 3), 255, np.uint8)
+            noisy, image = at(strength), np.full((*mask.shape, 3), 255, np.uint8)
             for region, colour in ((mask & noisy, (0, 0, 0)), (mask & ~noisy, (220, 50, 40)),
                                    (noisy & ~mask, (60, 110, 220))):
                 image[region] = colour
             axes.imshow(image)
-            axes.set(xticks=[], yticks=[], title=f"{name} {strength:g}")
-            axes.title.set_fontsize(8)
+            axes.set(xticks=[], yticks=[])
+            axes.set_title(f"{name} {strength:g}", fontsize=8)
     drawn.savefig(path, dpi=100)
 
 
@@ -146,21 +151,19 @@ def draw_scatter(studies, path):
 def study(args, cfg):
     """All that the command line asks for  ->  the table as text, None without a checkpoint and results"""
     args.output.mkdir(parents=True, exist_ok=True)
-    device = torch.device(args.device)
+    device, studies = torch.device(choose_device(args.device)), {}
     model = iou_training.build(cfg).to(device).eval()
-    step, studies = iou_training.TrainStep(model, cfg).eval(), {}
-    index = build_index(cfg, args.output / "cache")
-    batches = held_out_batches(cfg, index, args.fold, args.batches)
+    step = iou_training.TrainStep(model, cfg).eval()
+    batches = held_out_batches(cfg, build_index(cfg, args.output / "cache"), args.fold, args.batches)
     torch.manual_seed(cfg.seed)
     if args.checkpoint:
         load_judge(model, args.checkpoint)
         studies["held-out noise"] = judged(step, batches, device)
-    true = studies["held-out noise"][1] if args.checkpoint else noise_alone(step, batches)
+    true = studies["held-out noise"][1] if studies else noise_alone(step, batches)
     draw_histogram(true, args.output / "histogram.png")
     masks = next(iter(batches)).query_masks[:, 0].numpy()
     draw_kinds(masks[0], masks[-1] if len(masks) > 1 else masks[0, :, ::-1], args.output / "kinds.png")
-    for path in args.results:
-        studies[f"real predictions, {path}"] = of_results(path)
+    studies |= {f"real predictions, {path}": of_results(path) for path in args.results}
     if not studies:
         return None
     draw_scatter(studies, args.output / "scatter.png")
@@ -169,23 +172,7 @@ def study(args, cfg):
     return table
 
 
-def parse_arguments():
-    parser = Parser(__doc__)
-    add_config_arguments(parser)
-    parser.add_argument("--fold", type=int, required=True, choices=(1, 2, 3, 4))
-    parser.add_argument("--checkpoint", help="of train.py, with an IoUNet")
-    parser.add_argument("--results", nargs="+", default=[], help="results.jsonl of test.py, one or more")
-    parser.add_argument("--batches", type=int, default=50, help="held-out batches that noise is drawn for")
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    args = parser.parse_intermixed_args()
-    files, more = split_overrides(args.results)      # keys that follow a list
-    args.results, args.overrides = [Path(file) for file in files], [*args.overrides, *more]
-    return args
-
-
 if __name__ == "__main__":
     with user_errors():
-        arguments = parse_arguments()
         table = study(arguments, load_config(arguments.config, arguments.overrides))
         print(table or f"Pictures of the noise: {arguments.output}")

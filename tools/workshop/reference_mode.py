@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 
 from models.backbone import DilatedResNet
+from models.method import Prediction
 from models.vipmt import losses
-from models.vipmt.inference import ClipSegmentation
 from models.vipmt.layers import sine_position
 from models.vipmt.train_step import TrainStep
 
@@ -242,7 +242,8 @@ class ReferenceNetwork:
 
     def guidance(self, levels, masks):
         """Support and memory frames, masks (B, S, h, w)  ->  tokens (B, S, N, C), prototypes (B, S, C)"""
-        reduced, weight = self.reduce(self.model.activation.reduce_support, levels), masks[:, :, None]
+        reduced = self.reduce(self.model.activation.reduce_support, levels)
+        weight = masks[:, :, None].to(reduced.dtype)
         prototypes = (reduced * weight).sum((-2, -1)) / (weight.sum((-2, -1)) + 0.0005)
         merged = fuse(self.model.activation.merge_support, reduced.flatten(0, 1), prototypes.flatten(0, 1))
         return to_tokens(merged.view_as(reduced)), prototypes
@@ -346,36 +347,38 @@ class ReferenceNetwork:
 # -- a test, clip by clip ---------------------------------------------------------------------------------------------
 
 class ReferenceSegmenter:
-    """As models.vipmt.inference.VideoSegmenter: built per episode, called with one clip after the other.
+    """As models.vipmt.Segmenter: built per video, called with one clip after the other.
 
     network: a ReferenceNetwork, or a VIPMT, which is then copied into one; the rest as there
     """
 
-    def __init__(self, network, support_images, support_masks, *, memory, rng, amp=None):
+    def __init__(self, network, reference, cfg, *, rng, amp=None):
         self.network = network if isinstance(network, ReferenceNetwork) else ReferenceNetwork(network)
         self.device = self.network.model.prototype.device
-        self.supports = support_images.to(self.device), support_masks.to(self.device)
-        self.memory, self.rng, self.amp = memory, rng, amp
+        self.supports = reference.images.to(self.device), reference.masks.to(self.device)
+        self.memory, self.rng, self.amp = cfg.memory, rng, amp
         self.images, self.masks = [], []        # every reliable frame so far: they are never given back
 
+    def prepare(self, clip):
+        """Nothing: every clip is computed from its images."""
+
     @torch.no_grad()
-    def __call__(self, images, memory_masks=None):
-        """images (T, 3, H, W), memory_masks (T, H, W) bool or None  ->  ClipSegmentation"""
-        images = images.to(self.device)
+    def __call__(self, prepared, clip):
+        """Clip  ->  Prediction"""
+        images, truth = clip.images.to(self.device), self.memory.select == "ground_truth"
         with torch.autocast(self.device.type, self.amp) if self.amp else nullcontext():
-            clip, (frames, masks) = self.network.encode(images[None]), self.drawn()
+            query, (frames, masks) = self.network.encode(images[None]), self.drawn()
             levels = self.network.encode(frames[None])
             shots = len(self.supports[0])
-            out = self.network(clip, levels, masks[None], shots, images.shape[-2:])
-            ious, remembered = None, torch.zeros(len(images), dtype=torch.bool)
+            out = self.network(query, levels, masks[None], shots, images.shape[-2:])
+            values = {"remembered": torch.zeros(len(images), dtype=torch.bool)}
             if self.network.model.iou_net is not None:
-                ious = self.network.iou_logits(out, clip, levels, masks[None], shots).sigmoid()[0].float().cpu()
-                remembered = ious >= self.memory.min_iou if memory_masks is None else torch.ones_like(remembered)
-        for t in remembered.nonzero().flatten().tolist():
+                ious = self.network.iou_logits(out, query, levels, masks[None], shots).sigmoid()[0].float().cpu()
+                values = {"pred_iou": ious, "remembered": (ious >= self.memory.min_iou) | truth}
+        for t in values["remembered"].nonzero().flatten().tolist():
             self.images.append(images[t])
-            self.masks.append((out.masks[0] if memory_masks is None else memory_masks.to(self.device))[t])
-        margins = out.logits[0, :, 1] - out.logits[0, :, 0]
-        return ClipSegmentation(margins.float().cpu(), ious, remembered)
+            self.masks.append((clip.masks.to(self.device) if truth else out.masks)[0, t])
+        return Prediction((out.logits[:, :, 1] - out.logits[:, :, 0]).float().cpu(), values)
 
     def drawn(self):
         """Images and masks of the supports and of up to T_m random memory frames, in their order."""
@@ -405,21 +408,21 @@ class ReferenceTrainStep:
         self.step = TrainStep(self.network.model, cfg)
 
     def __call__(self, batch):
-        """EpisodeBatch  ->  list of {name: weighted loss}, one per clip; their sum is what the release minimises"""
+        """Batch  ->  list of {name: weighted loss}, one per clip; their sum is what the release minimises"""
         return list(self.clips(batch))
 
     def clips(self, batch):
         """The same, one after the other."""
         length, shots = batch.clip_length, batch.support_images.shape[1]
-        supports, stored = self.network.encode(batch.support_images), []
+        supports, stored, index = self.network.encode(batch.support_images), [], self.step.memory_index(batch)
         for number in range(batch.query_masks.shape[1] // length):
             span = slice(number * length, (number + 1) * length)
             clip, truth = self.network.encode(batch.query_images[:, span]), batch.query_masks[:, span]
             frames, masks = supports, batch.support_masks
-            if stored and batch.memory_index:
-                memory = self.remembered(stored, batch.memory_index[number - 1])
+            if stored and index:
+                memory = self.remembered(stored, index[number - 1])
                 frames = [torch.cat(pair, dim=1) for pair in zip(supports, memory, strict=True)]
-                masks = torch.cat([masks, pick(batch.query_masks, batch.memory_index[number - 1])], dim=1)
+                masks = torch.cat([masks, pick(batch.query_masks, index[number - 1])], dim=1)
             yield self.losses(clip, frames, masks, shots, truth)
             stored.append([level.detach() for level in clip])
 

@@ -3,19 +3,36 @@
     python -m tools.workshop.replay_step output/vipmt_ytvis/fold1/nonfinite_step1234.pth train.amp=off
     python -m tools.workshop.replay_step output/vipmt_ytvis/fold1/nonfinite_step1234.pth [--device cuda]
 
-The file holds weights, episodes and random numbers of the step, so that it comes out the same on the same device.
-Changed keys show what would have helped: train.amp=off, loss.ccds=none, ...
+The file holds weights, batch and random numbers of the step, so that it comes out the same on the same device. Changed
+keys show what would have helped: train.amp=off, loss.ccds=none, ...
 """
 import math
 from pathlib import Path
 
+from utils.command_line import Parser, say
+from utils.config import apply_overrides, user_errors
+
+
+def parse_arguments():
+    parser = Parser(__doc__)
+    parser.add_argument("file", type=Path, help="nonfinite_step*.pth of a training")
+    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="what to change, e.g. train.amp=off")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is a GPU")
+    return parser.parse_intermixed_args()
+
+
+if __name__ == "__main__":
+    with user_errors():
+        arguments = parse_arguments()
+    say("loading PyTorch")
+
+# Only now, since it takes seconds: help and mistakes on the command line answer at once.
 import torch
 
-from dataloaders.episode import EpisodeBatch
+from dataloaders import get_task
 from models import get_method
 from utils.checkpoint import load_checkpoint, load_weights
-from utils.command_line import Parser
-from utils.config import apply_overrides, user_errors
+from utils.runtime import choose_device
 from utils.training.state import AMP
 
 
@@ -28,21 +45,21 @@ def read_step(path):
 
 
 def watch(model, found):
-    """Note the first module whose output is not finite, and how large the largest outputs were."""
+    """Note the first module whose output is not finite, and how large outputs were before it."""
     def look(name):
         def hook(module, inputs, output):
-            if isinstance(output, torch.Tensor) and output.is_floating_point():
-                if not torch.isfinite(output).all() and "first" not in found:
-                    found["first"] = f"{name} ({type(module).__name__})"
-                if "first" not in found:
+            if isinstance(output, torch.Tensor) and output.is_floating_point() and "first" not in found:
+                if torch.isfinite(output).all():
                     found.setdefault("largest", []).append((float(output.detach().abs().max()), name))
+                else:
+                    found["first"] = f"{name} ({type(module).__name__})"
         return hook
     for name, module in model.named_modules():
         module.register_forward_hook(look(name))
 
 
 def replay(content, cfg, device):
-    """The step once more  ->  (losses of every clip, gradient norm of every tensor that has one, what `watch` found)"""
+    """The step once more  ->  (losses of every unit, gradient norm of every tensor that has one, what `watch` found)"""
     method, found = get_method(cfg.model.method), {}
     model = method.build(cfg).to(device)
     load_weights(model, content["model"], "the saved step")
@@ -53,18 +70,18 @@ def replay(content, cfg, device):
         torch.cuda.set_rng_state(content["rng"][1], device)
     amp = AMP.get(cfg.train.amp) if device.type == "cuda" else None
     with torch.autocast(device.type, dtype=amp, enabled=amp is not None):
-        encoded = step.encode(EpisodeBatch(**content["batch"]).to(device))
-        clips = [step(encoded, number)[0] for number in range(encoded.num_clips)]
-    sum(sum(losses.values()) for losses in clips).backward()
+        units = step.units(get_task(method.TASK).Batch(**content["batch"]).to(device))
+        losses = [step(*unit)[0] for unit in units]
+    sum(sum(named.values()) for named in losses).backward()
     norms = {name: float(p.grad.norm()) for name, p in model.named_parameters() if p.grad is not None}
-    return [{name: loss.item() for name, loss in losses.items()} for losses in clips], norms, found
+    return [{name: loss.item() for name, loss in named.items()} for named in losses], norms, found
 
 
-def report(clips, norms, found, ids):
+def report(losses, norms, found, ids):
     """Text for people."""
     lines = [f"episodes: {', '.join(ids)}"]
-    lines += [f"clip {number}: " + ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
-              for number, losses in enumerate(clips, 1)]
+    lines += [f"unit {number}: " + ", ".join(f"{name} {value:.4g}" for name, value in named.items())
+              for number, named in enumerate(losses, 1)]
     lines.append(f"first output that is not finite: {found.get('first', 'none')}")
     largest = sorted(found.get("largest", []), reverse=True)[:3]
     lines.append("largest outputs before it: " + ", ".join(f"{name} {value:.3g}" for value, name in largest))
@@ -74,17 +91,12 @@ def report(clips, norms, found, ids):
     return "\n".join(lines)
 
 
-def main():
-    parser = Parser(__doc__)
-    parser.add_argument("file", type=Path, help="nonfinite_step*.pth of a training")
-    parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="what to change, e.g. train.amp=off")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    args = parser.parse_intermixed_args()
+def main(args):
     content = read_step(args.file)
     cfg = apply_overrides(content["config"], args.overrides)
-    print(report(*replay(content, cfg, torch.device(args.device)), content["batch"]["ids"]))
+    print(report(*replay(content, cfg, torch.device(choose_device(args.device))), content["batch"]["ids"]))
 
 
 if __name__ == "__main__":
     with user_errors():
-        main()
+        main(arguments)

@@ -19,13 +19,8 @@ import sys
 import time
 from pathlib import Path
 
-import torch
-
-from tools.demo_data.ytvis import write_demo_data
-from utils.checkpoint import content_checksum, load_checkpoint
 from utils.command_line import Parser
 from utils.config import user_errors
-from utils.logger import read_json_lines
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ["data.size=[48,80]", "data.clip_length=2", "data.clips=2", "data.workers=1", "data.samples_per_class=12",
@@ -49,7 +44,7 @@ def start(arguments, log):
 
 
 def run(arguments, log):
-    """To the end. RuntimeError with its last words where it fails."""
+    """To the end. ValueError with its last words where it fails."""
     with open(log, "a") as file:
         status = start(arguments, file).wait()
     if status:
@@ -64,27 +59,21 @@ def lines_in(path):
 
 def wait_for(moment, process, output, lines, rng):
     """Until the moment has come or the process has ended."""
-    ended = time.monotonic() + rng.uniform(0, 8)
-    wanted = lines_in(lines) + rng.randint(1, 5)
+    ended, wanted = time.monotonic() + rng.uniform(0, 8), lines_in(lines) + rng.randint(1, 5)
 
     def is_due():
         if moment == "anywhere":
             return time.monotonic() > ended
         if moment == "write":
-            return any(name.endswith(".tmp") for name in os.listdir(output)) if output.is_dir() else False
-        if moment == "validation":
-            return lines_in(lines) >= wanted and _epoch_is_complete(lines)
-        return lines_in(lines) >= wanted
+            return output.is_dir() and any(name.endswith(".tmp") for name in os.listdir(output))
+        return lines_in(lines) >= wanted and (moment == "step" or epoch_is_complete(lines))
 
     while process.poll() is None and not is_due():
         time.sleep(0.0005 if moment == "write" else 0.01)
-    if moment in ("step", "validation"):
-        time.sleep(rng.uniform(0, 0.15))
-    if moment == "write":
-        time.sleep(rng.uniform(0, 0.01))
+    time.sleep(rng.uniform(0, {"anywhere": 0, "write": 0.01}.get(moment, 0.15)))
 
 
-def _epoch_is_complete(lines):
+def epoch_is_complete(lines):
     last = lines.read_bytes().rstrip(b"\n").rsplit(b"\n", 1)[-1]
     step = json.loads(last).get("step", 0) if last.endswith(b"}") else 0
     return step > 0 and step % 36 == 0           # 12 classes x 12 samples / 4
@@ -120,11 +109,13 @@ def torment(arguments, output, lines, moments, kills, rng, log, compare):
 # -- what has to be equal -------------------------------------------------------------------------------------------
 
 def without_times(path):
+    from utils.records import read_json_lines
     return [{key: value for key, value in line.items() if key not in TIMES} for line in read_json_lines(path)]
 
 
 def compare_trainings(first, second):
     """Names of what differs between two run folders."""
+    from utils.checkpoint import content_checksum, load_checkpoint
     a, b = (load_checkpoint(folder / "last.pth") for folder in (first, second))
     wrong = [key for key in a if key != "config" and content_checksum(a[key]) != content_checksum(b[key])]
     best = [content_checksum(load_checkpoint(folder / "best.pth")["model"]) for folder in (first, second)]
@@ -139,13 +130,14 @@ def compare_tests(first, second):
 
 def soak(output, kills, seed):
     """Both halves  ->  report, a dict"""
+    from tools.demo_data.ytvis import write_demo_data
     rng, data, log = random.Random(seed), output / "data", output / "messages.log"
     shutil.rmtree(output, ignore_errors=True)
     output.mkdir(parents=True)
     write_demo_data(data, videos_per_category=3, frames=(10, 10))
     whole, broken = output / "whole", output / "broken"
     run(command("train.py", data, whole), log)
-    report = {"torch": torch.__version__, "seed": seed}
+    report = {"seed": seed}
     report["training"] = torment(command("train.py", data, broken, "--resume"), broken, broken / "log.jsonl", MOMENTS,
                                  kills, rng, log, lambda: compare_trainings(whole, broken))
     more = ["--checkpoint", str(whole / "last.pth"), "--runs", "3"]

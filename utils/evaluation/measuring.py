@@ -18,18 +18,19 @@ class MeasuredVideo:
     yet are carried over, and `vc_windows` of them and the next clip gives just the windows that come next.
     """
 
-    def __init__(self, episode, fold, metrics, submit):
-        self.facts, self.metrics, self.submit = _facts(episode, fold), metrics, submit
+    def __init__(self, facts, metrics, submit):
+        self.facts, self.metrics, self.submit = facts, metrics, submit
         self.network, self.data_seconds = Stopwatch(), 0.0     # in the network, and waiting for data
-        self.pred_iou, self.remembered = [], []
+        self.per_frame, self.frames = {}, 0
         self.in_work, self.measured = deque(), {"j": [], "f": [], "vc": []}
         # tti and vspw leave out the last window of what they are given: it starts one frame later with the next clip.
         self.carried, self.reach = None, metrics.vc_window - (metrics.vc == "vipmt")
 
-    def add(self, said, masks, truth):
-        """The next clip: what the network said of it; masks and truth (T, H, W) bool arrays."""
-        self.remembered += [bool(x) for x in said.remembered.tolist()]
-        self.pred_iou += [] if said.ious is None else _rounded(said.ious.float().cpu().numpy())
+    def add(self, prediction, masks, truth):
+        """The next clip: Prediction; masks and truth (T, H, W) bool arrays."""
+        self.frames += len(masks)
+        for name, values in prediction.per_frame.items():
+            self.per_frame.setdefault(name, []).extend(as_plain(values))
         recent = masks, truth
         if self.carried is not None:
             recent = [np.concatenate(pair) for pair in zip(self.carried, recent, strict=True)]
@@ -47,21 +48,13 @@ class MeasuredVideo:
         while self.in_work:
             self._collect()
         j, f, vc = (self.measured[key] for key in ("j", "f", "vc"))
-        return self.facts | {
-            "pred_iou": self.pred_iou or None, "remembered": self.remembered,
+        return self.facts | self.per_frame | {
             "seconds": round(self.network.seconds, 6), "data_seconds": round(self.data_seconds, 6),
             "j": j, "f": f, "vc": vc, "vc_variant": self.metrics.vc, "vc_window": self.metrics.vc_window, "true_iou": j}
 
     def _collect(self):
         for key, values in self.in_work.popleft().result().items():
             self.measured[key] += values
-
-
-def _facts(episode, fold):
-    return {
-        "fold": fold, "run": episode.run, "class_id": episode.class_id, "class": episode.class_name,
-        "video": episode.video, "frames": list(episode.frames), "support_frames": list(episode.support_frames),
-        "supports_share_video": bool(episode.supports_share_video)}
 
 
 def _measure(masks, truth, new, metrics):
@@ -72,6 +65,12 @@ def _measure(masks, truth, new, metrics):
     j, f = (metric(masks[-new:], truth[-new:]) for metric in (jaccard, boundary_f))
     windows = vc_windows(masks, truth, metrics.vc_window, metrics.vc)
     return {"j": _rounded(j), "f": _rounded(f), "vc": _rounded(windows)}
+
+
+def as_plain(values):
+    """A tensor (T,)  ->  list of bool, int or float with 6 digits, None for NaN"""
+    values = values.detach().cpu()
+    return _rounded(values.float().numpy()) if values.is_floating_point() else values.tolist()
 
 
 def _rounded(values):

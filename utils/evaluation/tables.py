@@ -7,50 +7,34 @@ import csv
 import io
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
 
 from utils.evaluation.metrics import aggregate
+from utils.yaml_file import read_yaml
 
+PAPERS = Path(__file__).resolve().parents[2] / "config" / "paper_tables.yaml"
 FOLDS = (1, 2, 3, 4)
 NAMES = {"j": "J", "f": "F", "vc": "VC7"}
 
-# Tables 1 and 2: J by fold and mean, F by fold and mean, mVC7. VC7 by fold is not in the paper.
-PAPER = {
-    "ytvis": {
-        "NTRENet": {"j": (39.0, 66.4, 61.7, 61.2, 57.1), "f": (41.1, 63.0, 60.1, 59.4, 55.9), "vc": 55.7},
-        "SSP": {"j": (46.7, 64.3, 59.3, 54.5, 56.2), "f": (34.8, 53.0, 46.0, 46.7, 45.1), "vc": 49.6},
-        "VAT": {"j": (42.6, 62.8, 57.0, 56.7, 54.8), "f": (41.6, 56.4, 50.8, 53.0, 50.5), "vc": 54.9},
-        "IPMT": {"j": (43.8, 65.8, 61.0, 60.7, 57.8), "f": (42.5, 59.5, 57.8, 55.9, 53.9), "vc": 57.7},
-        "DAN": {"j": (43.9, 64.5, 61.1, 62.1, 57.9), "f": (42.4, 62.0, 60.0, 60.0, 56.1), "vc": 41.5},
-        "TTI": {"j": (47.2, 68.8, 61.4, 63.5, 60.2), "f": None, "vc": 60.8},   # its code pools J over a class
-        "VIPMT": {"j": (50.6, 70.9, 68.8, 66.5, 64.2), "f": (51.3, 66.9, 65.2, 64.4, 62.0), "vc": 65.7},
-    },
-    "minivspw": {
-        "TTI": {"j": (25.2, 37.1, 25.0, 29.6, 29.2), "f": None, "vc": 24.4},
-        "VIPMT": {"j": (26.2, 42.2, 31.6, 29.4, 32.4), "f": (30.6, 45.7, 36.3, 34.2, 36.7), "vc": 42.1},
-    },
-}
 
-# Tables 3 to 7, means over folds: J, F, mVC7. Table 4 gives IPMT's mVC7 as 57.8, Table 1 as 57.7.
-PAPER_ABLATIONS = {
-    "vos_ytvis": {"IPMT+STCN": (58.9, 56.5, 61.7), "IPMT+XMem": (59.2, 56.8, 62.2), "IPMT+RDE-VOS": (59.3, 58.0, 63.3)},
-    "vos_minivspw": {"IPMT+STCN": (27.7, 31.1, 39.3), "IPMT+XMem": (27.7, 31.7, 41.1),
-                     "IPMT+RDE-VOS": (28.8, 33.5, 40.1)},
-    "components": {"Baseline": (57.8, 53.9, 57.8), "+C": (61.8, 58.8, 60.7), "+C+F": (62.5, 60.3, 62.1),
-                   "+C+F+M": (63.5, 61.9, 62.8), "VIPMT": (64.2, 62.0, 65.7)},
-    "communication": {"one_way": (61.4, 59.1, 60.1), "bidirectional": (62.5, 60.3, 62.1)},
-    "iou_net_data": {   # threshold 0.5
-        ("real", "w/o SSM"): (62.8, 61.5, 62.6), ("real", "w/ SSM"): (63.2, 61.6, 62.8),
-        ("video", "w/o SSM"): (62.9, 61.6, 62.6), ("video", "w/ SSM"): (63.2, 61.6, 62.8),
-        ("image", "w/o SSM"): (63.0, 61.7, 62.7), ("image", "w/ SSM"): (63.3, 61.7, 63.0)},
-    "iou_threshold": {
-        (0.5, "w/o SSM"): (63.0, 61.7, 62.7), (0.5, "w/ SSM"): (63.3, 61.7, 63.0),
-        (0.6, "w/o SSM"): (63.1, 61.7, 62.9), (0.6, "w/ SSM"): (63.3, 61.7, 62.7),
-        (0.7, "w/o SSM"): (63.1, 61.8, 62.9), (0.7, "w/ SSM"): (63.4, 61.8, 62.6),
-        (0.8, "w/o SSM"): (63.1, 61.8, 62.5), (0.8, "w/ SSM"): (63.5, 61.9, 62.8),
-        (0.9, "w/o SSM"): (63.0, 61.8, 62.3), (0.9, "w/ SSM"): (63.5, 61.9, 62.5)},
-}
+@dataclass(frozen=True)
+class PaperTable:
+    """A table as its paper prints it. rows {label: {column: number, None where the paper has none}}"""
+    title: str
+    columns: list
+    rows: dict
+    dataset: str | None = None      # of a table by folds
+
+
+@cache
+def paper_tables(method="vipmt"):
+    """{number: PaperTable} of the paper of a method"""
+    tables = read_yaml(PAPERS)[method]["tables"]
+    return {number: PaperTable(table["title"], table["columns"], {
+        label: dict(zip(table["columns"], numbers, strict=True)) for label, numbers in table["rows"].items()},
+        table.get("dataset")) for number, table in tables.items()}
 
 
 @dataclass
@@ -111,58 +95,49 @@ def fold_table(results_by_fold, classes_by_fold=None):
 
 def paper_table(results_by_fold, dataset="ytvis", name="ours", classes_by_fold=None, method="VIPMT"):
     """{fold: lines}  ->  Table in the form of Tables 1 and 2: the paper's row of `method`, then ours below it"""
-    columns = [f"{metric} {part}" for metric in ("J", "F") for part in (*FOLDS, "mean")]
-    header = ["", *columns, "m" + _metric_names([line for lines in results_by_fold.values() for line in lines])[2]]
-    rows = []
-    if method in PAPER.get(dataset, {}):
-        numbers = PAPER[dataset][method]
-        given = [*numbers["j"], *(numbers["f"] or [None] * 5), numbers["vc"]]
-        rows.append([f"{method} (paper, {dataset})", *((None if x is None else (x, None)) for x in given)])
-    scores = {fold: _fold_scores(results_by_fold.get(fold, ()), (classes_by_fold or {}).get(fold)) for fold in FOLDS}
-    ours = [_cell(values) for key in ("j", "f")
-            for values in (*(scores[fold][key] for fold in FOLDS), _over_folds(scores, key))]
-    return Table(header, [*rows, [name, *ours, _cell(_over_folds(scores, "vc"))]])
+    tables = [table for table in paper_tables().values() if table.dataset]
+    rows = [(f"{method} (paper, {dataset})", printed(table.rows[method])) for table in tables
+            if table.dataset == dataset and method in table.rows]
+    ours = measured([results_by_fold], tables[0].columns, classes_by_fold=classes_by_fold)
+    return comparison(tables[0].columns, [*rows, (name, ours)],
+                      [line for lines in results_by_fold.values() for line in lines])
 
 
-def shares(trainings, folds=FOLDS):
-    """[{fold: lines} of every training]  ->  {"j": values, "f": values, "vc": values}, means over `folds`
+def comparison(columns, rows, results=()):
+    """Columns of a PaperTable, [(label, {column: cell})], the lines behind the rows  ->  Table"""
+    names = dict(zip(("J", "F", "VC7"), _metric_names(results), strict=True))
+    header = [f"m{names[metric]}" if part == "mean" and metric == "VC7" else f"{names[metric]} {part}"
+              for metric, part in map(str.split, columns)]
+    return Table(["", *header], [[label, *map(cells.get, columns)] for label, cells in rows])
 
-    One training gives a value per run, several one each: the mean of its runs. No values while a fold is missing.
+
+def printed(row):
+    """A row of a PaperTable  ->  its cells"""
+    return {column: None if number is None else (number, None) for column, number in row.items()}
+
+
+def measured(trainings, columns, folds=FOLDS, classes_by_fold=None):
+    """[{fold: lines} of every training]  ->  {column: cell}; the mean is that over `folds`
+
+    One training gives a value per run, several one each: the mean of its runs. No cell while a fold is missing.
     """
-    scores = [{fold: _fold_scores(training.get(fold, ()), None) for fold in folds} for training in trainings]
-    values = {key: [_over_folds(training, key, folds) for training in scores] for key in NAMES}
-    if len(trainings) == 1:
-        return {key: runs for key, (runs,) in values.items()}
-    return {key: [mean(runs) for runs in each] if all(each) else [] for key, each in values.items()}
+    keys, classes = {name: key for key, name in NAMES.items()}, classes_by_fold or {}
+    scores = [{fold: _fold_scores(training.get(fold, ()), classes.get(fold)) for fold in {*FOLDS, *folds}}
+              for training in trainings]
+    cells = {}
+    for column in columns:
+        metric, part = column.split()
+        values = [_over_folds(one, keys[metric], folds if part == "mean" else (int(part),)) for one in scores]
+        if len(values) > 1:
+            values = [[mean(runs) for runs in values]] if all(values) else [[]]
+        cells[column] = _cell(values[0]) if values else None
+    return cells
 
 
-def comparison_table(rows, with_difference=False, vc="VC7"):
-    """[(label, the paper's (J, F, mVC7) or None, ours as of `shares` or None)]  ->  Table, paper beside ours"""
-    parts = ("paper", "ours", "difference")[:2 + with_difference]
-    header = ["", *(f"{metric} {part}" for metric in ("J", "F", f"m{vc}") for part in parts)]
-    lines = []
-    for label, paper, ours in rows:
-        triples = [_compared(number, (ours or {}).get(key)) for number, key in zip(paper or (None,) * 3, NAMES,
-                                                                                strict=True)]
-        lines.append([label, *(cell for triple in triples for cell in triple[:len(parts)])])
-    return Table(header, lines)
-
-
-def comparison_by_fold(rows, with_difference=False, vc="VC7"):
-    """[(label, entry of PAPER, {fold or "mean": ours as of `shares`} or None)]  ->  Table, ours below the paper's
-
-    None: a method that is not ours has no such line.
-    """
-    columns = [(key, part) for key in ("j", "f") for part in (*FOLDS, "mean")] + [("vc", "mean")]
-    header = ["", *(f"{NAMES[key]} {part}" for key, part in columns[:-1]), f"m{vc}"]
-    lines = []
-    for label, entry, ours in rows:
-        numbers = [*entry["j"], *(entry["f"] or [None] * 5), entry["vc"]]
-        triples = [_compared(number, (ours or {}).get(part, {}).get(key))
-                   for number, (key, part) in zip(numbers, columns, strict=True)]
-        kinds = ("paper", "ours", "difference")[:1 if ours is None else 2 + with_difference]
-        lines += [[f"{label} ({kind})", *cells] for kind, cells in zip(kinds, zip(*triples, strict=True), strict=False)]
-    return Table(header, lines)
+def difference(ours, row):
+    """{column: cell} of ours, a row of a PaperTable  ->  {column: text}"""
+    return {column: f"{ours[column][0] - number:+.1f}" for column, number in row.items()
+            if number is not None and ours[column] is not None}
 
 
 def summary(results, classes=None):
@@ -193,13 +168,6 @@ def _over_folds(scores, key, folds=FOLDS):
     if len(counts) != 1:
         return []
     return [mean(values) for values in zip(*(scores[fold][key] for fold in folds), strict=True)]
-
-
-def _compared(number, values):
-    """The paper's number or None, our shares  ->  their cells, and the cell of the difference"""
-    ours = _cell(values)
-    difference = "" if number is None or ours is None else f"{ours[0] - number:+.1f}"
-    return None if number is None else (number, None), ours, difference
 
 
 def _metric_names(results):

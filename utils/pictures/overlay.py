@@ -59,31 +59,31 @@ def overlay(frame, mask, gt=None, opacity=0.45):
 
 
 @contextmanager
-def recording(episode, masks_folder=None, films_folder=None, restore=None):
-    """Around a video: yields write(clip, masks (T, H, W) bool), to be called with clip after clip.
+def recording(video, reference, masks_folder=None, films_folder=None, restore=None):
+    """Around a video: yields write(clip, masks (O, T, H, W) bool), to be called with clip after clip.
 
     Masks become palette PNGs, one per frame, masks over their frames a film, each where a folder is given. Frames are
     brought to the masks' size by restore(values (T, H, W), original_size) where that is the original one. The film
     appears once the video is complete; if it stops before its end there is none.
     """
-    below = Path(f"run{episode.run}") / safe_name(episode.class_name) / safe_name(episode.video)
-    names = iter(episode.frames)
+    below, names = Path(*map(safe_name, reference.folder)), iter(video.frames)
     film_path = films_folder and Path(films_folder, below.with_name(f"{below.name}.mp4"))
     with Film(film_path) if films_folder else nullcontext() as film:
         def write(clip, masks):
             if masks_folder:
-                for mask, name in zip(masks, names, strict=False):
+                for mask, name in zip(masks.any(axis=0), names, strict=False):
                     save_palette_mask(Path(masks_folder) / below / f"{Path(name).stem}.png", mask)
             if film:
-                film.add(_overlays(clip, masks, episode.original_size, restore))
+                film.add(_overlays(clip, masks, video.original_size, restore))
         yield write
 
 
 def _overlays(clip, masks, original_size, restore):
-    """Clip, masks (T, H, W) bool  ->  (T, H, W, 3) uint8, at the size of the masks"""
+    """Clip, masks (O, T, H, W) bool  ->  (T, H, W, 3) uint8, at the size of the masks"""
     images, truth = clip.images, clip.masks
     if masks.shape[-2:] != images.shape[-2:]:
         images = torch.stack([restore(images[:, c], original_size) for c in range(3)], dim=1)
         truth = clip.original_masks
     frames = denormalise(images)
-    return np.stack([overlay(*picture) for picture in zip(frames, masks, truth.numpy(), strict=True)])
+    return np.stack([overlay(*picture) for picture in zip(frames, masks.any(axis=0), truth.any(dim=0).numpy(),
+                                                            strict=True)])

@@ -1,45 +1,43 @@
-"""The films of a report: kept ones, or made of kept masks over the frames of the data set, as text for the page.
+"""The films of a report: those that test.py kept (--save-overlays), or made of kept masks (--save-masks) over frames.
 
-In: lines of results.jsonl and where test.py kept films (--save-overlays) and masks (--save-masks). Out: data URIs of
-the best, median and worst videos. Whatever a name says, no file outside those folders is read.
+In: lines of results.jsonl. Out: data URIs. Whatever a name says, no file outside the folders of films, masks and data
+is read.
 """
-import base64
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
-import cv2
 import numpy as np
 
-from dataloaders.images import decode, read_bytes, real_path
-from dataloaders.transforms import TestTransform
-from tools.explanation.pictures import fit
+from utils.files import safe_name
 from utils.pictures.film import Film
-from utils.pictures.overlay import denormalise, overlay
+from utils.pictures.images import data_uri, letterboxed, read_picture, segmentation, within
 
 MAX_BYTES = 8 * 2 ** 20              # of a film on the page; those of YouTube-VIS have some 100 kB
 MOST_FRAMES, WIDTH = 300, 480        # of a film that is made here
-STARTS = {".webm": ("video/webm", 0, b"\x1a\x45\xdf\xa3"), ".mp4": ("video/mp4", 4, b"ftyp"),
+FRAMES = ("JPEGImages", "data", "")  # where data sets keep them, below data.root
+STARTS = {".mp4": ("video/mp4", 4, b"ftyp"), ".webm": ("video/webm", 0, b"\x1a\x45\xdf\xa3"),
           ".gif": ("image/gif", 0, b"GIF8")}
 
 
 @dataclass
 class Kept:
-    """Where films and masks of a test may lie: folders, the ones that are looked at first in front."""
+    """Where films, masks and frames of a test may lie: folders, those that are looked at first in front."""
     films: list
     masks: list
+    root: Path | None = None
 
 
-def kept_by(folder, films=None, masks=None):
-    """A test's folder and the folders that the user named  ->  Kept, with the usual places behind them
+def kept_by(folder, films=None, masks=None, root=None):
+    """A test's folder, the folders that the user named, data.root  ->  Kept, with the usual places behind them
 
     `make demo` keeps both beside its folder test/.
     """
     bases = [folder, *([folder.parent] if folder.name == "test" else [])]
-    places = ([given] if given else [] for given in (films, masks))
-    found = [first + [base / name for base in bases] for first, name in zip(places, ("overlays", "masks"), strict=True)]
-    return Kept(*([Path(place) for place in some if Path(place).is_dir()] for some in found))
+    places = [[*([given] if given else []), *(base / name for base in bases)]
+              for given, name in ((films, "overlays"), (masks, "masks"))]
+    return Kept(*([Path(place) for place in some if Path(place).is_dir()] for some in places), root)
 
 
 def chosen(results):
@@ -47,17 +45,17 @@ def chosen(results):
     first = min(line["run"] for line in results)
     lines = sorted((line for line in results if line["run"] == first), key=lambda line: -mean(line["j"]))
     last, middle = len(lines) - 1, len(lines) // 2
-    names, wanted = {}, [(0, "best"), (last, "worst"), (middle, "median"),
-                         (1, "best"), (last - 1, "worst"), (middle - 1, "median")]
-    for position, name in wanted:
+    names = {}
+    for position, name in [(0, "best"), (last, "worst"), (middle, "median"),
+                           (1, "best"), (last - 1, "worst"), (middle - 1, "median")]:
         if 0 <= position <= last:
             names.setdefault(position, name)
     return lines, dict(sorted(names.items()))
 
 
-def film_of(line, kept, config):
-    """A line of results.jsonl  ->  (MIME type, data URI) of its film, or None and why there is none"""
-    below = Path(f"run{line['run']}", line["class"], line["video"])
+def film_of(line, kept):
+    """A line of results.jsonl  ->  data URI of its film, or None; and why there is none"""
+    below = Path(f"run{line['run']}", safe_name(line["class"]), safe_name(line["video"]))
     for folder in kept.films:
         for suffix in STARTS:
             found = within(folder, below.with_name(below.name + suffix))
@@ -65,16 +63,9 @@ def film_of(line, kept, config):
                 return film_file(found)
     for folder in kept.masks:
         found = within(folder, below)
-        if found and found.is_dir() and config is not None:
-            return film_of_masks(line, found, config)
+        if found and found.is_dir() and kept.root:
+            return film_of_masks(line, found, kept.root)
     return None, "no film and no masks were kept"
-
-
-def within(folder, below):
-    """A path below the folder, links followed, or None where it leads out of it"""
-    folder = real_path(folder)
-    path = real_path(folder / below)
-    return path if path.is_relative_to(folder) else None
 
 
 def film_file(path):
@@ -84,39 +75,24 @@ def film_file(path):
     data = path.read_bytes()
     if data[place:place + len(start)] != start:
         return None, f"{path.name} is no {path.suffix[1:]} film"
-    return (mime, f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"), ""
+    return data_uri(data, mime), ""
 
 
-def film_of_masks(line, folder, config):
+def film_of_masks(line, folder, root):
     """Masks of a video, one PNG per frame, over the frames of the data set  ->  as film_of"""
-    frames = (line.get("frames") or [])[:MOST_FRAMES]
-    images = Path(config.data.root, "data" if config.data.dataset == "minivspw" else "JPEGImages")
     pictures = []
-    for name in frames:
-        mask, image = read_picture(folder, f"{Path(name).stem}.png"), read_picture(images, name)
-        if mask is None or image is None:
+    for name in (line.get("frames") or [])[:MOST_FRAMES]:
+        mask = read_picture(folder, f"{Path(name).stem}.png")
+        found = (read_picture(Path(root, sub), name) for sub in FRAMES)
+        frame = next((frame for frame in found if frame is not None), None)
+        if mask is None or frame is None:
             return None, f"{'mask' if mask is None else 'image'} of frame {Path(name).name} is missing"
-        pictures.append(masked(image[..., ::-1], mask.reshape(*mask.shape[:2], -1).any(axis=-1), config))
+        if mask.shape != frame.shape:              # it is of the network's input
+            frame = letterboxed(frame, mask.shape[:2])
+        pictures.append(segmentation(frame, mask.any(axis=-1), width=min(frame.shape[1], WIDTH)))
     if not pictures:
         return None, "the result names no frames"
     with tempfile.TemporaryDirectory() as place:
         with Film(Path(place) / "film") as film:
             film.add(np.stack(pictures))
         return film_file(film.path)
-
-
-def read_picture(folder, name):
-    """An image below the folder  ->  (H, W, 3) uint8 BGR; None where there is none that can be read"""
-    path = within(folder, name)
-    return decode(read_bytes(path), path) if path and path.is_file() else None
-
-
-def masked(image, mask, config):
-    """image (H, W, 3) uint8 RGB, mask (h, w) bool at the size of the input or of the image  ->  picture for a film"""
-    if mask.shape != image.shape[:2] and mask.shape == tuple(config.data.size):
-        shape = TestTransform(config.data.size, config.data.mask_resize)
-        image = denormalise(shape([image], [np.zeros(image.shape[:2], bool)])[0])[0]
-    elif mask.shape != image.shape[:2]:
-        mask = cv2.resize(mask.astype(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
-    width = min(image.shape[1], WIDTH)
-    return overlay(fit(np.ascontiguousarray(image), width), fit(mask, width))

@@ -1,39 +1,34 @@
-"""How a run was made, for its report: what differs from the main config, command, code, data, machine and time."""
+"""What a report says of how a run was made: what differs from the default config, run.json, test.json, times."""
 import shlex
-from html import escape
 from pathlib import Path
 from statistics import mean
 
 from utils.config import differences, flatten, load_config, to_dict
-from utils.report.blocks import fact_table, sentence, text_table
 from utils.report.read import is_number
-from utils.report.training import steps_of
+from utils.report.sections import Section
+from utils.report.training import column
 
 
 def config_section(parts):
-    """The keys that differ from config/vipmt/ytvis.yaml: training and test side by side where both are there."""
-    found, paper = {}, load_config()
+    """The keys that differ from the defaults: training and test side by side where both are there."""
+    found, default = {}, load_config()
     for part in parts:
         if part.config is not None:
-            changes = {key: now for key, (_, now) in differences(paper, part.config).items() if key != "name"}
-            column = found.setdefault(tuple(sorted((k, str(v)) for k, v in changes.items())), (part, changes, []))
-            column[2].append(label(part))
-    notes = [sentence(escape(part.config_note), "warning") for part in parts if part.config_note]
-    if not found:
-        return "config", "Config in brief", notes
-    text = ("What differs from <code>config/vipmt/ytvis.yaml</code>, the paper's main setting; "
-            "<code>config.yaml</code> beside the run has every key.")
-    main = flatten(to_dict(paper))
-    keys = [key for key in main if any(key in changes for _, changes, _ in found.values())]
-    header = ["key", "main config", *(" and ".join(labels) for *_, labels in found.values())]
-    rows = [[key, plain(main[key]), *(plain(changes.get(key, main[key])) for _, changes, _ in found.values())]
-            for key in keys]
-    table = text_table(header, rows) if rows else sentence("Nothing: it is the main config.")
-    return "config", "Config in brief", [sentence(text), table, *notes]
-
-
-def label(part):
-    return ("test" if part.is_test else "training") + (f", fold {part.fold}" if part.fold else "")
+            changes = {key: now for key, (_, now) in differences(default, part.config).items() if key != "name"}
+            alike = found.setdefault(tuple(sorted((k, str(v)) for k, v in changes.items())), (changes, []))
+            alike[1].append(part.name)
+    notes = [("warning", part.config_note) for part in parts if part.config_note]
+    section = Section("config", "Config in brief", notes)
+    if found:
+        values = flatten(to_dict(default))
+        keys = list(dict.fromkeys(key for changes, _ in found.values() for key in changes))
+        columns = [values, *(values | changes for changes, _ in found.values())]
+        rows = [[key, *(plain(some.get(key)) for some in columns)] for key in keys]
+        header = ["key", "default", *(" and ".join(names) for _, names in found.values())]
+        section.blocks[:0] = [("text", "What differs from the defaults; config.yaml beside the run has every key."),
+                              ("table", {"header": header, "rows": rows}) if rows else
+                              ("text", "Nothing: all values are the defaults.")]
+    return section
 
 
 def plain(value):
@@ -43,71 +38,40 @@ def plain(value):
 
 def setup_section(parts):
     """One table per part; of many parts they are folded up."""
-    tables = [f"<details{' open' if len(parts) <= 2 else ''}><summary>{label(part)}</summary>{fact_table(facts(part))}"
-              "</details>" for part in parts]
-    return "setup", "How it was made", tables
+    return Section("setup", "How it was made", [("facts", {"name": part.name, "open": len(parts) <= 2,
+                                                           "facts": facts(part)}) for part in parts])
 
 
 def facts(part):
-    """{name: value} of run.json, test.json and of the times in the logs; older records lack some of it"""
-    record, hardware = part.record, section_of(part.record, "hardware")
-    git, data, versions = (section_of(record, key) for key in ("git", "data", "versions"))
-    earlier = record.get("earlier") if isinstance(record.get("earlier"), list) else []
-    first = next((start.get("started") for start in earlier if isinstance(start, dict)), None)
-    again = f" ({len(earlier) + 1} starts, the first {first})" if first else ""
-    changed = ", with local changes" if git.get("dirty") else ""
-    gpus = hardware.get("gpus") if isinstance(hardware.get("gpus"), list) else []
-    return {
-        "command": command_of(record),
-        "started": f"{record.get('started', '')}{again}",
-        "code": f"{git.get('commit') or 'no commit'}{changed}" if git else "",
-        "seed": record.get("seed"),
-        "data": ", ".join(str(data[key]) for key in ("dataset", "annotations") if key in data),
-        "data, SHA-256": data.get("sha256"),
-        "checkpoint": part.header.get("checkpoint"), "checkpoint, SHA-256": part.header.get("sha256"),
-        "IoUNet of": section_of(part.header, "iou_net").get("file"),
-        "GPUs": ", ".join(map(str, gpus)) or ("none" if hardware else ""),
-        "processor": f"{hardware.get('cpu')}, {hardware.get('cores')} cores, {hardware.get('threads')} threads"
-                     if hardware else "",
-        "system": hardware.get("machine"), "processes": record.get("processes"),
-        "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
-        **(test_times(part) if part.is_test else training_times(part))}
-
-
-def section_of(record, key):
-    value = record.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def command_of(record):
-    """What was typed, without the place of Python and of the script."""
-    command = record.get("command")
-    if not isinstance(command, list) or len(command) < 2:
-        return ""
-    return shlex.join(["python", Path(str(command[1])).name, *map(str, command[2:])])
+    """{name: value} of run.json and test.json, as they are, and of the times in the logs"""
+    record, earlier = dict(part.record), part.record.get("earlier")
+    command, _ = record.pop("command", None), record.pop("folder", None)
+    if isinstance(command, list) and len(command) > 1:
+        record["command"] = shlex.join(["python", Path(str(command[1])).name, *map(str, command[2:])])
+    record["earlier"] = f"{len(earlier)} starts before this one" if isinstance(earlier, list) and earlier else None
+    header = {key: value for key, value in part.header.items() if key not in ("config", *record)}
+    found = flatten(record) | flatten(header) | (test_times(part) if part.is_test else training_times(part))
+    return {key: ", ".join(map(str, value)) if isinstance(value, list) else value for key, value in found.items()
+            if value not in (None, "", [])}
 
 
 def training_times(part):
     """From the logged speeds: validations, checkpoints and pauses between starts are not in it."""
-    lines = [line for line in steps_of(part) if is_number(line.get("samples_per_s"), 1e-9)]
-    if not lines or part.config is None:
+    rates = [rate for _, rate in column(part.steps, "samples_per_s") if rate > 0]
+    batch = part.setting("train.batch_size")
+    if not rates or not is_number(batch):
         return {}
-    seconds = mean(part.config.train.batch_size / line["samples_per_s"] for line in lines)
-    waits = [line["data_s"] for line in lines if is_number(line.get("data_s"), 0)]
-    waiting = f", {1000 * mean(waits):.0f} ms of it waiting for data" if waits else ""
-    return {"time per step": f"{1000 * seconds:.0f} ms{waiting} (mean of the logged steps)",
-            "time of all steps": f"about {duration(seconds * lines[-1]['step'])}, without validation and checkpoints"}
+    seconds = mean(batch / rate for rate in rates)
+    return {"time per step": f"{1000 * seconds:.0f} ms (mean of the logged steps)",
+            "time of all steps": f"about {duration(seconds * part.steps[-1]['step'])}, validation not counted"}
 
 
 def test_times(part):
     """Seconds in the network and waiting for data, which overlap with the metrics."""
-    seconds = sum(line.get("seconds", 0) for line in part.results)
-    frames, waiting = sum(len(line["j"]) for line in part.results), sum(line.get("data_seconds", 0)
-                                                                        for line in part.results)
-    if not seconds:
-        return {}
-    return {"time in the network": f"{duration(seconds)} for {frames} frames, {frames / seconds:.1f} frames per second",
-            "time waiting for data": duration(waiting)}
+    network, data = (sum(line.get(key, 0) for line in part.results) for key in ("seconds", "data_seconds"))
+    frames = sum(len(line["j"]) for line in part.results)
+    return {"time in the network": f"{duration(network)} for {frames} frames, {frames / network:.1f} frames per second",
+            "time waiting for data": duration(data)} if network else {}
 
 
 def duration(seconds):

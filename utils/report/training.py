@@ -1,124 +1,92 @@
-"""The training in a report: losses, IoU, validation, speed, and what went wrong on the way.
-
-Functions take a Part of utils/report/read.py and return HTML, or None where there is nothing to show.
-"""
-from html import escape
+"""What a report says of a training: losses and further numbers by the names that the log has, scores, troubles."""
+from itertools import islice
 from statistics import mean
 
-from utils.report.blocks import chart, charts, sentence
-from utils.report.charts import curves
+from markupsafe import Markup
+
+from utils.evaluation.tables import NAMES
+from utils.report import charts
 from utils.report.read import is_number
+from utils.report.sections import Chart, Section
 
 LAST = 0.05              # share of the logged steps that stand for the end of a training
-MOST_SPIKES = 5
+MOST_CHARTS, MOST_SCORES = 40, 8
 
 
-def steps_of(part):
-    """The lines of log.jsonl that are steps."""
-    return [line for line in part.log if line.get("losses")]
-
-
-def column(lines, name):
-    """Lines, a name  ->  its (step, value)s, where it is a number"""
-    return [(line["step"], line[name]) for line in lines if is_number(line.get(name))]
-
-
-def training_state(part):
-    """How far the training is, as one sentence."""
-    fold, lines = f" of fold {part.fold}" if part.fold else "", steps_of(part)
-    if not lines:
-        return f'Training{fold}: <b class="warning">nothing logged yet</b>.'
-    last, epochs = lines[-1], part.config and part.config.train.epochs
-    epoch = last.get("epoch")
-    where = f"step {last['step']:g}"
-    if not (epochs and is_number(epoch)):
-        return f"Training{fold}: logged up to {where}."
-    where += f", in epoch {epoch + 1:g} of {epochs}"
-    if epoch + 1 < epochs:
-        return (f'Training{fold}: <b class="warning">not at its end</b>, logged up to {where}. '
-                "The same train.py command with --resume continues it.")
-    return f"Training{fold}: logged up to {where}."
-
-
-def training_tiles(part):
-    """[(name, value)] of the most telling numbers."""
-    lines = steps_of(part)
-    if not lines:
-        return []
-    end = lines[-max(1, round(LAST * len(lines))):]
-    found = [("steps", f"{lines[-1]['step']:g}"), ("loss, last 5 %", f"{mean(total(line) for line in end):.3g}")]
-    if column(end, "iou"):
-        found.append(("training IoU, last 5 %", f"{100 * mean(y for _, y in column(end, 'iou')):.1f}"))
-    scores = [line["validation"] for line in part.log if "j" in line.get("validation", {})]
-    return found + ([("best validation J", f"{100 * max(score['j'] for score in scores):.1f}")] if scores else [])
+def column(lines, *names):
+    """Lines, names of a value (one within the other)  ->  its (step, value)s, where it is a number"""
+    found = []
+    for line in lines:
+        value = line
+        for name in names:
+            value = value.get(name) if isinstance(value, dict) else None
+        found += [(line["step"], value)] if is_number(value) else []
+    return found
 
 
 def total(line):
     return sum(line["losses"].values())
 
 
+def training_state(part):
+    """How far a training is  ->  a word of warning or '', a sentence"""
+    last, epochs = (part.steps or [{}])[-1], part.setting("train.epochs")
+    if not part.steps:
+        return "unfinished", "nothing logged yet."
+    where, epoch = f"logged up to step {last['step']:g}", last.get("epoch")
+    if not (is_number(epochs) and is_number(epoch)):
+        return "", f"{where}."
+    where += f", in epoch {epoch + 1:g} of {epochs}."
+    return ("", where) if epoch + 1 >= epochs else (
+        "not at its end", f"{where} The same train.py command with --resume continues it.")
+
+
+def training_tiles(part):
+    """[(name, value)] of the most telling numbers."""
+    if not part.steps:
+        return []
+    end = part.steps[-max(1, round(LAST * len(part.steps))):]
+    found = [("steps", f"{part.steps[-1]['step']:g}"), ("loss, last 5 %", f"{mean(map(total, end)):.3g}")]
+    scores = [100 * j for _, j in column(part.log, "validation", "j")]
+    return found + ([("best validation J", f"{max(scores):.1f}")] if scores else [])
+
+
 def training_section(part, several):
-    """Every curve of one training."""
+    """Every curve of one training: losses, scores of the validation, and whatever else is logged of a step."""
     name = f"training{part.fold or ''}" if several else "training"
-    head = f"Training of fold {part.fold}" if several and part.fold else "Training"
-    lines = steps_of(part)
-    if not lines:
-        return (name, head, [sentence("No step is logged yet.")]) if part.log or part.record else None
-    how = (f"{len(lines)} logged steps; long curves are means of neighbouring ones. Losses are weighted as in the "
+    section = Section(name, f"Training of fold {part.fold}" if several and part.fold else "Training")
+    if not part.steps:
+        section.blocks.append(("text", "No step is logged yet."))
+        return section if part.log or part.record else None
+    how = (f"{len(part.steps)} logged steps; long curves are means of neighbouring ones. Losses are weighted as in the "
            "config, so that their sum is what is minimised.")
-    figures = [*loss_charts(lines), *quality_charts(part, lines), *speed_charts(lines)]
-    return name, head, [sentence(how), charts(figures), *troubles(part)]
+    losses = list(dict.fromkeys(name for line in part.steps for name in line["losses"]))
+    found = {"Sum of losses": [(line["step"], total(line)) for line in part.steps]} if len(losses) > 1 else {}
+    found |= {f"Loss {name}": column(part.steps, "losses", name) for name in losses}
+    rest = dict.fromkeys(key for line in part.steps for key in line if key not in ("step", "epoch"))
+    found |= {key: column(part.steps, key) for key in rest}
+    drawn = [Chart(head, charts.curves({head: points}, head, low=0 if min(y for _, y in points) >= 0 else None))
+             for head, points in islice(found.items(), MOST_CHARTS) if any(y for _, y in points)]
+    scores = list(dict.fromkeys(name for line in part.log for name in line.get("validation", ())))
+    if scores:
+        series = {NAMES.get(name, name): [(x, 100 * y) for x, y in column(part.log, "validation", name)]
+                  for name in scores[:MOST_SCORES]}
+        drawn.insert(0, Chart("Validation", charts.curves(series, "scores of the validation", low=0),
+                              "Per cent, on the validation episodes of the config."))
+    section.blocks = [("text", how), ("charts", drawn), *troubles(part)]
+    return section
 
 
-def loss_charts(lines):
-    """The sum, and each term on its own scale: they differ by orders of magnitude."""
-    found, names = [], list(dict.fromkeys(name for line in lines for name in line["losses"]))
-    if len(names) > 1:
-        found = [chart("Sum of losses", curves({"sum": [(line["step"], total(line)) for line in lines]}, low=0))]
-    for name in names:
-        values = [(line["step"], line["losses"][name]) for line in lines if name in line["losses"]]
-        if any(y for _, y in values):
-            found.append(chart(f"Loss <code>{escape(name)}</code>", curves({name: values}, low=0)))
-    return found
-
-
-def quality_charts(part, lines):
-    """IoU of the training masks, IoUNet's error, and J, F and VC of the validation."""
-    found = []
-    if column(lines, "iou"):
-        found.append(chart("IoU of the masks in training", curves({"IoU": column(lines, "iou")}, low=0, high=1),
-                           "Mean true IoU of the batch's masks: predicted ones, or noisy ones where IoUNet alone is "
-                           "trained."))
-    if column(lines, "iou_error"):
-        found.append(chart("Error of the predicted IoU", curves({"error": column(lines, "iou_error")}, low=0),
-                           "Mean distance of predicted from true IoU."))
-    scores = [(line["step"], line["validation"]) for line in part.log if line.get("validation")]
-    series = {label: [(step, 100 * values[key]) for step, values in scores if key in values]
-              for key, label in (("j", "J"), ("f", "F"), ("vc", "VC"))}
-    if scores and any(series.values()):
-        found.append(chart("Validation", curves({k: v for k, v in series.items() if v}, low=0, high=100),
-                           "Per cent, on the validation episodes of the config."))
-    return found
-
-
-def speed_charts(lines):
-    found = []
-    for name, head in (("grad_norm", "Norm of the gradient"), ("samples_per_s", "Samples per second")):
-        if column(lines, name):
-            found.append(chart(head, curves({name: column(lines, name)}, low=0)))
-    return found
-
-
-def troubles(part):
-    """Spikes of the loss, left-out steps and steps that were not finite, each with what helps."""
+def troubles(part, most=5):
+    """Spikes of the loss, and steps that were not finite, each with what helps."""
     spikes = [line for line in part.log if is_number(line.get("spike")) and is_number(line.get("typical"), 1e-12)]
     found = []
     if spikes:
-        worst = sorted(spikes, key=lambda line: -line["spike"] / line["typical"])[:MOST_SPIKES]
+        worst = sorted(spikes, key=lambda line: -line["spike"] / line["typical"])[:most]
         named = ", ".join(f"step {line['step']:g} ({line['spike'] / line['typical']:.1f} times)" for line in worst)
-        found.append(sentence(f"{len(spikes)} spikes of the loss, the largest: {named}. log.jsonl names their "
-                              "episodes.", "warning"))
+        found.append(("warning", f"{len(spikes)} spikes of the loss, the largest: {named}. log.jsonl names their "
+                                 "episodes."))
     for file in sorted(part.folder.glob("nonfinite_step*.pth")):
-        found.append(sentence(f"A step was not finite and ended the run: <code>python -m tools.workshop.replay_step "
-                              f"{escape(file.name)}</code> looks into it.", "warning"))
+        text = Markup("A step was not finite and ended the run: <code>python -m tools.workshop.replay_step {}</code>.")
+        found.append(("warning", text.format(file.name)))
     return found

@@ -1,11 +1,18 @@
-"""The numbers of a training as events for TensorBoard, beside log.jsonl, where TensorBoard is installed.
+"""The numbers of a training: log.jsonl, curves.png, and events for TensorBoard where that is installed.
 
-In: the very lines that log.jsonl gets. Out: output/events; `tensorboard --logdir output` shows it. It is no part of
-requirements.txt: without it nothing is written, and log.jsonl, curves.png and report.html say the same.
+In: the lines of log.jsonl. Out: output/events; `tensorboard --logdir output` shows it. TensorBoard is no part of
+requirements.txt: without it log.jsonl, curves.png and report.html say the same.
 """
-from utils.logger import JsonLines, get_logger, read_json_lines
+import time
+
+from tqdm import tqdm
+
+from utils.command_line import EveryMinute, bar_hidden
+from utils.logger import get_logger
+from utils.records import JsonLines, read_json_lines
 
 FOLDER = "events"
+MINUTES = 3                  # between two drawings at least: a small training would do little else
 NO_SCALAR = ("step", "epoch", "videos", "typical", "spike", "episodes")
 
 
@@ -15,6 +22,7 @@ class TrainingLog(JsonLines):
     def __init__(self, path):
         super().__init__(path)
         self.events = None if path is None else open_events(self.path)
+        self.drawn = time.monotonic()
 
     def append(self, entry):
         super().append(entry)
@@ -29,10 +37,46 @@ class TrainingLog(JsonLines):
                                  type(error).__name__, error)
             self.events = None
 
+    def drawing_is_due(self, at_end):
+        """Whether curves and report are to be drawn anew: at the end of a training, else every few minutes."""
+        if self._file is None or not at_end and time.monotonic() < self.drawn + 60 * MINUTES:
+            return False
+        self.drawn = time.monotonic()
+        return True
+
     def close(self):
         super().close()
         if self.events is not None:
             self.events.close()
+
+
+class StepBar:
+    """`with StepBar(...) as bar:` a progress bar on a terminal, one line a minute in a log file."""
+
+    def __init__(self, done, name, main):
+        self.bar = tqdm(initial=done, desc=name, disable=bar_hidden(main))
+        self.done, self.minute = done, EveryMinute(main and self.bar.disable)
+
+    def of(self, total):
+        self.bar.total = total
+
+    def step(self, values, rate):
+        """A step is done: its losses and statistics, samples per second"""
+        self.done += 1
+        shown = {"loss": sum(values["losses"].values())}
+        if "iou" in values:
+            shown["iou"] = values["iou"]
+        self.bar.set_postfix({k: f"{v:.3f}" for k, v in shown.items()} | {"samples/s": f"{rate:.1f}"}, refresh=False)
+        self.bar.update()
+        if self.minute.over():
+            get_logger().info("%s: step %d of %s, %s, %.1f samples/s", self.bar.desc or "training", self.done,
+                              self.bar.total, ", ".join(f"{k} {v:.3f}" for k, v in shown.items()), rate)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.bar.close()
 
 
 def open_events(log_path):
@@ -56,3 +100,28 @@ def scalars(entry):
     found |= {f"validation/{name}": value for name, value in entry.get("validation", {}).items()}
     return found | {f"train/{name}": value for name, value in entry.items()
                     if name not in NO_SCALAR and isinstance(value, int | float)}
+
+
+def plot_curves(log_path, png_path):
+    """Losses, IoU and validation scores over the steps of a log.jsonl, as a picture; other lines are left out."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, since it takes a second to import
+    from matplotlib.figure import Figure
+
+    panels = {"losses": {}, "training IoU": {}, "validation": {}}
+    for line in read_json_lines(log_path):
+        entries = [("losses", line.get("losses", {})), ("validation", line.get("validation", {})),
+                   ("training IoU", {"iou": line.get("iou")})]
+        for panel, values in entries:
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    panels[panel].setdefault(name, []).append((line["step"], value))
+    figure = Figure(figsize=(15, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (title, curves) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+        for name, points in curves.items():
+            axes.plot(*zip(*points, strict=True), label=name, marker="o" if len(points) < 30 else None, markersize=3)
+        axes.set(title=title if curves else f"{title} (none logged)", xlabel="step")
+        axes.grid(alpha=0.3)
+        if curves:
+            axes.legend(fontsize="small")
+    figure.savefig(png_path, dpi=120)

@@ -5,23 +5,24 @@ from dataclasses import asdict, dataclass
 
 import torch
 
-from utils.checkpoint import UNREADABLE, atomic_file, check_origin, load_newest, load_weights, save_checkpoint
-from utils.config import differences, to_dict
+from utils.checkpoint import UNREADABLE, check_origin, load_newest, load_weights, save_checkpoint
+from utils.config import Affects, affected, apply_overrides, differences, to_dict
 from utils.distributed import gather_objects, is_main, rank, world_size
-from utils.logger import get_logger, read_json_lines
+from utils.files import atomic_file
+from utils.logger import get_logger
+from utils.records import read_json_lines
 from utils.seeds import rng_state, set_rng_state
 
+EARLIER_NAMES = {"step": "epoch_step", "steps": "global_step"}      # of checkpoints that are there already
 AMP = {"bf16": torch.bfloat16, "fp16": torch.float16}
-RESUME_MAY_CHANGE = {"name", "train.epochs", "train.log_every", "data.workers", "backbone.cache_frames",
-                     "checkpoint.every_steps", "checkpoint.every_minutes", "checkpoint.keep", "train.spike_factor"}
 
 
 @dataclass
 class Progress:
     """Where the run stands."""
     epoch: int = 0                 # epochs done
-    step: int = 0                  # steps done within the next one
-    steps: int = 0                 # all steps
+    epoch_step: int = 0            # steps done within the next one
+    global_step: int = 0           # all steps
     best: float = -1.0             # best validation J
     validation_due: bool = False   # an epoch is done, its validation is not
     overflows: int = 0             # steps that fp16's loss scaling left out
@@ -30,22 +31,25 @@ class Progress:
 
 def read_progress(values):
     """What a checkpoint says  ->  Progress; ValueError where a count is none."""
-    progress = Progress(**values)
-    counts = (progress.epoch, progress.step, progress.steps, progress.overflows)
+    progress = Progress(**{EARLIER_NAMES.get(name, name): value for name, value in values.items()})
+    counts = (progress.epoch, progress.epoch_step, progress.global_step, progress.overflows)
     if any(type(count) is not int or count < 0 for count in counts) or type(progress.best) not in (int, float):
         raise ValueError(f"progress {str(values)[:200]}")
     return progress
 
 
 class TrainingState:
-    """Adam as in the config, mixed precision where the device has it, and last.pth in the output folder."""
+    """Adam as in the config, mixed precision where the device has it, and last.pth in the output folder.
 
-    def __init__(self, model, cfg, fold, output, device):
-        self.model, self.cfg, self.fold, self.output = model, cfg, fold, output
+    groups: of the method's parameter_groups; each may take a share of train.lr
+    """
+
+    def __init__(self, model, groups, cfg, fold, output, device):
+        self.model, self.cfg, self.fold, self.output, self.device = model, cfg, fold, output, device
         self.progress, self.saved_at = Progress(), time.monotonic()
         self.optimizer = torch.optim.Adam(
-            [p for p in model.parameters() if p.requires_grad], lr=cfg.train.lr, betas=tuple(cfg.train.betas),
-            weight_decay=cfg.train.weight_decay)
+            [{"params": group["params"], "lr": cfg.train.lr * group.get("share", 1)} for group in groups],
+            lr=cfg.train.lr, betas=tuple(cfg.train.betas), weight_decay=cfg.train.weight_decay)
         self.amp = AMP.get(cfg.train.amp) if device.type == "cuda" else None
         if self.amp is torch.bfloat16 and not torch.cuda.is_bf16_supported():
             raise ValueError("train.amp: this GPU has no bf16.\n  Set train.amp=fp16 or train.amp=off.")
@@ -69,7 +73,7 @@ class TrainingState:
     def save_is_due(self):
         """Whether the config wants a checkpoint after the step that comes next."""
         every, minutes = self.cfg.checkpoint.every_steps, self.cfg.checkpoint.every_minutes
-        return bool(every and (self.progress.steps + 1) % every == 0
+        return bool(every and (self.progress.global_step + 1) % every == 0
                     or minutes and time.monotonic() - self.saved_at > 60 * minutes)
 
     def resume(self):
@@ -89,7 +93,9 @@ class TrainingState:
 
     def _continue(self, path, state):
         """Take over everything of a checkpoint; what is wrong in it fails somewhere here."""
-        changed = {k: v for k, v in differences(state["config"], self.cfg).items() if k not in RESUME_MAY_CHANGE}
+        trained = apply_overrides(state["config"], source=str(path))       # keys that are newer have their defaults
+        matters = affected(self.cfg, Affects.TRAINING)
+        changed = {k: v for k, v in differences(trained, self.cfg).items() if k in matters}
         if changed or state["fold"] != self.fold:
             key, (old, new) = next(iter(changed.items()), ("--fold", (state["fold"], self.fold)))
             raise ValueError(f"{path} was made with {key} = {str(old)[:200]}, now it is {new}.\n"
@@ -116,7 +122,7 @@ class TrainingState:
 
         def stays(line):
             again = progress.validation_due and "validation" in line
-            return line["step"] < progress.steps + (not again)
+            return line["step"] < progress.global_step + (not again)
 
         with atomic_file(log, "w") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines if stays(line))

@@ -40,14 +40,11 @@ class StopRequest:
         if self.requested:
             raise Stopped
 
-    def before(self, function):
-        """The same function, which a signal keeps from being called again: Stopped."""
-        def checked(*arguments):
-            self.check()
-            return function(*arguments)
-        return checked
+    def guard(self, segmenter):
+        """The same Segmenter, which a signal keeps from being called again: Stopped."""
+        return _Guarded(self, segmenter)
 
-    def awaited(self, items):
+    def iterate(self, items):
         """The same items. Stopped where waiting for the next one fails after a signal: its loader was stopped too."""
         items = iter(items)
         while True:
@@ -59,3 +56,14 @@ class StopRequest:
                 self.check()
                 raise
             yield item
+
+
+class _Guarded:
+    """A Segmenter whose clips are safe points."""
+
+    def __init__(self, stop, segmenter):
+        self.stop, self.segmenter, self.prepare = stop, segmenter, segmenter.prepare
+
+    def __call__(self, prepared, clip):
+        self.stop.check()
+        return self.segmenter(prepared, clip)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from pycocotools import mask as rle
 
+from dataloaders.episode import Clip, SupportSet
 from dataloaders.transforms import TestTransform
 
 RECORDED = (720, 1280)           # rows, columns of most YouTube-VIS videos
@@ -63,20 +64,18 @@ def tensors(count, size, seed=0):
 
 
 class Video:
-    """A query video of any length and K supports in memory, as tensors of the network's input size."""
+    """A query video of any length and its supports in memory, as the network sees them."""
 
     def __init__(self, size, shots, clip_length, frames):
         self.count, self.length, self.last = -(-frames // clip_length), clip_length, frames
-        parts = [tensors(1, size, seed=1 + k) for k in range(shots)]
-        self.support_images = torch.cat([images for images, _ in parts])
-        self.support_masks = torch.cat([masks for _, masks in parts])
+        images, masks = zip(*(tensors(1, size, seed=1 + k) for k in range(shots)), strict=True)
+        self.supports = SupportSet(torch.cat(images), torch.cat(masks))
         self.images, self.masks = tensors(min(frames, DISTINCT), size)
 
     def clip(self, number):
-        """Images (T, 3, H, W) and masks (T, H, W) of one clip; the last one may be short."""
-        times = range(number * self.length, min((number + 1) * self.length, self.last))
-        index = [distinct_frame(t) for t in times]
-        return self.images[index], self.masks[index]
+        """A Clip; the last one may be short."""
+        index = [distinct_frame(t) for t in range(number * self.length, min((number + 1) * self.length, self.last))]
+        return Clip(self.images[index], self.masks[None, index])
 
     def clips(self):
         return map(self.clip, range(self.count))

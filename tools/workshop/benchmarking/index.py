@@ -1,39 +1,53 @@
-"""The job of tools/workshop/benchmark.py that loads annotations, and a train.json of the real one's size to load.
-
-In: a folder. Out: seconds and peak memory of the index, read afresh or from its cache.
-"""
+"""The job of tools/workshop/benchmark.py that loads annotations, and a train.json of the real one's size to load."""
 import json
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
-from dataloaders.datasets.ytvis import YouTubeVISIndex
-from tools.workshop.benchmarking.data import RECORDED
-from tools.workshop.benchmarking.setup import MIB
+from tools.workshop.benchmarking.bench import MIB
 
 # The real train.json: videos, their frames, annotated objects, categories.
 REAL_SIZE = {"videos": 2238, "frames": 61845, "objects": 3774, "categories": 40}
+READ = """
+import json, resource, sys, time
+from pathlib import Path
+from dataloaders.datasets.ytvis import YouTubeVISIndex
+root, how = Path(sys.argv[1]), sys.argv[2]
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before, start = peak(), time.perf_counter()
+found = json.loads((root / "train.json").read_text()) if how == "json.load" else YouTubeVISIndex(
+    root, cache_dir=root / "cache" if how == "from the cache" else None)
+print(json.dumps([before, peak(), time.perf_counter() - start]))
+"""
 
 
 def index(bench):
-    """One way of reading: settings root, cache (False: afresh; True: a cache made before; None: json.load alone)"""
-    s, folder = bench.settings, Path(bench.settings.root)
-    before = bench.peak()
-    row = {"file_mib": (folder / "train.json").stat().st_size / MIB, "before_mib": before}
-    if s.cache is None:
-        return [row | {"seconds": bench.timed(read_plainly, folder / "train.json")[1], "peak_mib": bench.peak()}]
-    loaded, seconds = bench.timed(lambda: YouTubeVISIndex(folder, cache_dir=folder / "cache" if s.cache else None))
-    videos = {video for c in loaded.class_ids for video in loaded.videos(c)}
-    return [row | {"seconds": seconds, "peak_mib": bench.peak(), "videos": len(videos),
-                   "frames": sum(map(loaded.length, videos))}]
+    """A generated train.json as large as the real one, in fresh processes; peak memory includes libraries. json.load:
+    the file as Python objects and nothing else. ratio: time of reading it afresh to this."""
+    s, unit = bench.settings, MIB if sys.platform == "darwin" else 1024
+    asked = dict.fromkeys(REAL_SIZE, 8) | {"frames": 40} if s.quick else REAL_SIZE
+    with tempfile.TemporaryDirectory() as root:
+        path = Path(root) / "train.json"
+        write_large_annotations(path, **asked)
+        read(root, "from the cache")                       # makes it
+        found = {how: [read(root, how) for _ in range(s.repeats)] for how in ("json.load", "afresh", "from the cache")}
+        size = path.stat().st_size / MIB
+    seconds = {how: median(row[2] for row in rows) for how, rows in found.items()}
+    return [{"what": how, "file_mib": size, "seconds": seconds[how], "before_mib": rows[0][0] / unit,
+             "peak_mib": rows[0][1] / unit, "ratio": seconds["afresh"] / seconds[how]} for how, rows in found.items()]
 
 
-def read_plainly(path):
-    with open(path) as file:
-        return json.load(file)
+def read(root, how):
+    """In a process of its own  ->  peak before and after, seconds"""
+    done = subprocess.run([sys.executable, "-c", READ, root, how], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
 
 
-def write_large_annotations(path, videos, frames, objects, categories, size=RECORDED, seed=0):
+def write_large_annotations(path, videos, frames, objects, categories, size=(720, 1280), seed=0):
     """A train.json with uncompressed run lengths as the real one has them; a mask is missing in one frame of eight.
 
     path: file to write; the rest as in REAL_SIZE. Written piece by piece: some 130 MB at the real size.

@@ -1,66 +1,63 @@
-"""Jobs of tools/workshop/benchmark.py that train: samples/s and peak memory of a step, ours against the released way.
+"""The job of tools/workshop/benchmark.py that trains: samples/s and peak memory of a step, ours and the released way.
 
-Ours is the step of train.py. The reference step is ReferenceTrainStep. Both end with the same optimiser;
-batches come from generated videos through the training loader.
+Batches come from generated videos through the training loader.
 """
-import copy
 from statistics import median
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import torch
 
-from dataloaders import build_index, build_train_loader
+from dataloaders import build_index, get_task
+from tools.workshop.benchmarking.bench import PRECISIONS
 from tools.workshop.benchmarking.data import one_training, write_videos
-from tools.workshop.benchmarking.setup import PRECISIONS
 from tools.workshop.reference_mode import ReferenceTrainStep
 from utils.training.step import optimise
 
 
-class OurTraining:
+def our_step(bench, model, amp):
     """train.py's own step, without its files."""
+    model.train()
+    groups = bench.method.parameter_groups(model, bench.cfg)
+    state = SimpleNamespace(
+        amp=amp, model=model, cfg=bench.cfg, device=bench.device, progress=SimpleNamespace(global_step=0),
+        optimizer=torch.optim.Adam([{"params": group["params"]} for group in groups], lr=bench.cfg.train.lr),
+        scaler=torch.amp.GradScaler(bench.device.type, enabled=amp == torch.float16))
+    step = bench.method.TrainStep(model, bench.cfg)
 
-    def __init__(self, bench, model, amp):
-        self.model = copy.deepcopy(model).train()
-        optimizer = torch.optim.Adam([p for p in self.model.parameters() if p.requires_grad], lr=bench.cfg.train.lr)
-        scaler = torch.amp.GradScaler(bench.device.type, enabled=amp == torch.float16)
-        state = SimpleNamespace(amp=amp, optimizer=optimizer, scaler=scaler, progress=SimpleNamespace(steps=0))
-        step = bench.method.TrainStep(self.model, bench.cfg)
-        self.run = SimpleNamespace(cfg=bench.cfg, device=bench.device, state=state, model=self.model, step=step,
-                                   parallel=step)
-
-    def __call__(self, batch):
-        optimise(self.run, batch)
-        self.run.state.optimizer.zero_grad(set_to_none=True)      # the other mode's step finds the memory free
+    def call(batch):
+        optimise(state, step, batch)
+        state.optimizer.zero_grad(set_to_none=True)
+    return call
 
 
-class ReferenceTraining:
+def reference_step(bench, model):
     """The released step, in float32."""
+    step = ReferenceTrainStep(model, bench.cfg)
+    trained = [p for p in step.network.model.train().parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=bench.cfg.train.lr)
 
-    def __init__(self, bench, model):
-        self.step = ReferenceTrainStep(model, bench.cfg)
-        trained = self.step.network.model.train()
-        self.optimizer = torch.optim.Adam([p for p in trained.parameters() if p.requires_grad], lr=bench.cfg.train.lr)
-
-    def __call__(self, batch):
-        float(self.step.backward(batch))
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+    def call(batch):
+        float(step.backward(batch))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return call
 
 
 def training_batches(bench):
-    """A loader over generated videos: settings batch, shots of the config, recorded"""
-    s, cfg = bench.settings, bench.cfg
-    cfg.train.batch_size, cfg.validate.classes, cfg.data.workers = s.batch, "none", 0
-    needed = cfg.data.clip_length * cfg.data.clips + 1
+    """A loader over generated videos; on the CPU of two samples, whatever the config says"""
+    cfg, small = bench.cfg, bench.device.type == "cpu" or bench.settings.quick
+    cfg.train.batch_size, cfg.validate.classes, cfg.data.workers = 2 if small else cfg.train.batch_size, "none", 0
     with TemporaryDirectory() as root:
-        write_videos(root, one_training(cfg.data.shots + 1, needed), s.recorded)
+        write_videos(root, one_training(cfg.data.shots + 1, cfg.data.clip_length * cfg.data.clips + 1), bench.recorded)
         cfg.data.root = root
-        yield from build_train_loader(cfg, build_index(cfg), 1, 0)
+        yield from get_task("fewshot").train_batches(cfg, build_index(cfg), 1, 0)
 
 
 def train(bench):
-    """Seconds and peak memory of one mode's step: settings mode, batch, precision, repeats, recorded"""
+    """Forward, backward and Adam on one batch in memory, each mode in a process of its own; the reference in float32.
+    data: reading, decoding and augmenting one batch in one process; with data: one after the other. peak: weights and
+    optimiser included; share: of the reference's."""
     s, model = bench.settings, bench.model()
     batches = training_batches(bench)
     next(batches)                                          # what is imported and opened once
@@ -68,9 +65,10 @@ def train(bench):
     data, batch = median(seconds for _, seconds in timed), timed[0][0].to(bench.device)
     batches.close()
     bench.allocate(s.mode)
-    step = OurTraining(bench, model, PRECISIONS[s.precision]) if s.mode == "ours" else ReferenceTraining(bench, model)
+    step = our_step(bench, model, PRECISIONS[s.precision]) if s.mode == "ours" else reference_step(bench, model)
     del model
     seconds = median([bench.timed(step, batch)[1] for _ in range(s.repeats + 1)][1:])
-    return [{"mode": s.mode, "size": bench.cfg.data.size, "batch": s.batch, "precision": s.precision,
-             "data_s": data, "step_s": seconds, "samples_per_s": s.batch / seconds,
-             "samples_per_s_with_data": s.batch / (seconds + data), "peak_mib": bench.peak()}]
+    size = bench.cfg.train.batch_size
+    return [{"mode": s.mode, "batch": size, "precision": s.precision, "data_s": data, "step_s": seconds,
+             "samples_per_s": size / seconds, "samples_per_s_with_data": size / (seconds + data),
+             "peak_mib": bench.peak()}]

@@ -1,206 +1,140 @@
-"""What fuzz.py feeds to whom: kinds of input, each with its correct file, its mutation and its reader."""
+"""What fuzz.py feeds to whom: kinds of input, each with its correct files, its strategy and its reader."""
+import io
 import json
-import random
-from argparse import Namespace
+import os
+import shutil
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from itertools import islice
 
-from dataloaders import build_index, build_listed_runs, fold_side
-from dataloaders.fewshot.episode_list import read_episode_list, result_entries
+from hypothesis import strategies as st
+
+from dataloaders import build_index, get_task
+from dataloaders.fewshot.episode_list import result_entries
 from dataloaders.own.supports import read_supports
-from tools.check_dataset import CHECKS
-from tools.dataset_check.findings import Findings
-from tools.episodes import results_of
-from tools.workshop.fuzzing import mutations
-from tools.workshop.fuzzing import sandbox as files
-from tools.workshop.fuzzing.checkpoints import any_checkpoint
-from tools.workshop.fuzzing.images import any_jpeg, any_png
-from tools.workshop.fuzzing.sandbox import Mutant, data_config, demo_config, episode_config, network, training
-from tools.workshop.fuzzing.yaml_files import BOMBS, any_yaml
+from tools.workshop.fuzzing import strategies as make
+from tools.workshop.fuzzing.sandbox import ANNOTATIONS, cached_index, data_config, episode_config, network, training
 from utils.checkpoint import load_trained, load_weights
 from utils.config import apply_overrides, load_config, save_config, to_dict
-from utils.evaluation.evaluate import warn_of_other_config
+from utils.evaluation.results import read_results, warn_of_other_config
 
+SPARSE_BYTES = 2 ** 40
 SPECIAL = ("folder", "pipe", "loop", "sparse", "missing")
-CHECKED = {"ytvis": "ytvis", "coco": "coco", "minivspw": "vspw"}        # names in tools/check_dataset.py
-LINKS = ("link ../../../../outside/secret.jpg", "link /dev/zero")
+LINKS = ("../../../../outside/secret.jpg", "/dev/zero")
 
 
-# -- mutants ----------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Mutant:
+    """One input: a file below the sandbox, and its bytes, or in words what else stands there"""
+    kind: str
+    file: str
+    content: bytes | str
 
-class Mutator:
-    """Mutants of the files of a sandbox that nobody has damaged yet; the seed decides mutant (kind, number).
+    def place(self, sandbox):
+        path, what = sandbox / self.file, self.content
+        remove(path)
+        if isinstance(what, bytes):
+            path.write_bytes(what.replace(b"{outside}", os.fsencode(sandbox.parent / "outside")))
+        elif what == "folder":
+            path.mkdir()
+        elif what == "pipe":
+            os.mkfifo(path)
+        elif what == "sparse":
+            with open(path, "wb") as file:
+                file.truncate(SPARSE_BYTES)
+        elif what != "missing":
+            path.symlink_to(path.name if what == "loop" else what)
 
-    Of caches and of checkpoints in the old format the bytes differ from run to run: they hold times and addresses.
-    """
-
-    def __init__(self, sandbox, seed):
-        self.sandbox, self.seed = sandbox, seed
-
-    def mutant(self, kind, number):
-        rng = random.Random(f"{self.seed} {kind} {number}")
-        file, mutate = KINDS[kind].file, KINDS[kind].mutate
-        if callable(file):
-            file = rng.choice(file(self.sandbox))
-        odd = SPECIAL + (LINKS if kind in ("jpeg", "mask", "support") else ())
-        if kind != "override" and rng.random() < 0.06:
-            special = rng.choice(odd)
-            return Mutant(kind, number, special, file, special=special)
-        how, content = mutate(rng, (self.sandbox / file).read_bytes())
-        return Mutant(kind, number, how, file, content)
-
-
-def jpegs(sandbox):
-    found = [*sandbox.glob("ytvis/JPEGImages/*_*/*.jpg"), *sandbox.glob("coco/train2017/*.jpg"),
-             *sandbox.glob("minivspw/data/*/origin/*.jpg")]
-    return below(sandbox, found)
+    def restore(self, sandbox, original):
+        remove(sandbox / self.file)
+        shutil.copy2(original / self.file, sandbox / self.file)
 
 
-def masks(sandbox):
-    return below(sandbox, sandbox.glob("minivspw/data/*/mask/*.png"))
-
-
-def lists(sandbox):
-    return below(sandbox, sandbox.glob("minivspw/minivspw_lists/*_[01].txt"))
-
-
-def supports(sandbox):
-    return below(sandbox, sandbox.glob("support/*/*"))
-
-
-def caches(sandbox):
-    return below(sandbox, sandbox.glob("cache/*/*.npz"))
-
-
-def below(sandbox, found):
-    return sorted(str(file.relative_to(sandbox)) for file in found)
-
-
-def mutate_json(rng, data):
-    return mutations.any_json(rng, json.loads(data))
-
-
-def mutate_rle(rng, data):
-    document = json.loads(data)
-    shown = [(a, t) for a in document["annotations"] for t, rle in enumerate(a["segmentations"]) if rle]
-    annotation, t = rng.choice(shown)
-    how, annotation["segmentations"][t] = mutations.any_rle(rng, annotation["segmentations"][t])
-    return how, mutations.dumps(document)
-
-
-def mutate_any_annotations(rng, data):
-    return (mutate_json if rng.random() < 0.5 else mutate_rle)(rng, data)
-
-
-def mutate_coco(rng, data):
-    document = json.loads(data)
-    if rng.random() < 0.5:
-        return mutations.any_json(rng, document)
-    annotation, sizes = rng.choice(document["annotations"]), {i["id"]: i for i in document["images"]}
-    image = sizes[annotation["image_id"]]
-    if rng.random() < 0.5:
-        how, segmentation = mutations.any_polygon(rng, image["height"], image["width"])
+def remove(path):
+    """Whatever stands there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
     else:
-        full = {"size": [image["height"], image["width"]], "counts": [0, image["height"] * image["width"]]}
-        how, segmentation = mutations.any_rle(rng, full)
-    annotation["segmentation"] = segmentation
-    return how, mutations.dumps(document)
+        path.unlink(missing_ok=True)
 
 
-def mutate_support(rng, data):
-    """An image, a mask or JSON, as its beginning says"""
-    if data.startswith(b"{"):
-        return mutate_json(rng, data) if b"shapes" in data or rng.random() < 0.5 else mutate_coco(rng, data)
-    return (any_jpeg if data.startswith(b"\xff\xd8") else any_png)(rng, data)
+def mutants(kind, sandbox):
+    """Strategy of the Mutants of one kind; sandbox: where the files are correct"""
+    rule = KINDS[kind]
+    files = sorted(str(path.relative_to(sandbox)) for pattern in rule.files.split() for path in sandbox.glob(pattern))
+    special = SPECIAL + (LINKS if kind in ("jpeg", "mask", "support") else ())
+
+    @st.composite
+    def draw_one(draw):
+        file = draw(st.sampled_from(files))
+        if kind != "override" and draw(st.integers(0, 15)) == 7:
+            return Mutant(kind, file, draw(st.sampled_from(special)))
+        return Mutant(kind, file, draw(rule.change((sandbox / file).read_bytes())))
+    return draw_one()
 
 
-def mutate_lines(rng, data):
-    """JSON lines  ->  one of them changed, or the bytes of all"""
-    if rng.random() < 0.3:
-        return mutations.any_bytes(rng, data)
-    lines = data.splitlines()
-    place = rng.randrange(len(lines))
-    how, lines[place] = mutations.any_json(rng, json.loads(lines[place]))
-    return f"line {place + 1}: {how}", b"\n".join(lines) + b"\n"
+# -- who reads it -----------------------------------------------------------------------------------------------------
 
-
-def mutate_config(rng, data):
-    return any_yaml(rng, data.decode())
-
-
-def mutate_override(rng, data):
-    key = rng.choice(("seed", "data.size", "name", "train.lr", "data", "base", "x.y", "", "data.root.x", "train.betas"))
-    value = rng.choice((*BOMBS, str(mutations.scalar(rng))))
-    text = rng.choice((f"{key}={value}", f"{key}={value}", value, "=" * 10, f"{'a.' * 500}b=1"))
-    return text[:60], text[:1500].encode("utf-8", errors="surrogatepass")      # the message repeats it
-
-
-# -- entry points -----------------------------------------------------------------------------------------------------
-
-def use_ytvis(sandbox, mutant):
-    look_at(build_index(data_config(sandbox, "ytvis")))
-
-
-def use_coco(sandbox, mutant):
-    look_at(build_index(data_config(sandbox, "coco")))
-
-
-def use_minivspw(sandbox, mutant):
-    index = build_index(data_config(sandbox, "minivspw"))
+def use_index(sandbox, mutant):
+    dataset = mutant.file.split("/")[0]
+    index = build_index(data_config(sandbox, dataset))
+    if dataset != "minivspw":
+        return look_at(index, index.class_ids)
     for fold, side in ((1, "test"), (2, "test"), (1, "train"), (2, "train")):
         try:
-            seen, classes = fold_side(index, fold, side)
+            seen = index.side(fold, side)
         except ValueError as error:
             if "show no" not in str(error):              # the small data set has no class of some sides
                 raise
         else:
-            look_at(seen, classes)
+            look_at(*seen)
+    return None
 
 
-def look_at(index, class_ids=None):
+def look_at(index, class_ids):
     """All that the samplers ask an index, and every frame and mask of it."""
-    for class_id in index.class_ids if class_ids is None else class_ids:
+    for class_id in class_ids:
         index.class_name(class_id)
         for video in index.videos(class_id):
             index.video_name(video)
-            for frame in getattr(index, "scored_frames", index.frames)(video, class_id)[:8].tolist():
+            for frame in index.scored_frames(video, class_id)[:8].tolist():
                 index.file_name(video, frame)
                 assert index.read_mask(video, frame, class_id).shape == index.size(video)
                 assert index.read_image(video, frame).shape == (*index.size(video), 3)
 
 
-def use_image(sandbox, mutant):
-    {"ytvis": use_ytvis, "coco": use_coco, "minivspw": use_minivspw}[mutant.file.split("/")[0]](sandbox, mutant)
-
-
-def use_episodes(sandbox, mutant):
-    cfg = episode_config(sandbox)
-    index = build_index(cfg)
-    listed = read_episode_list(sandbox / files.EPISODES)
-    for episodes in build_listed_runs(cfg, index, 1, listed):
-        for i in range(min(len(episodes), 3)):
-            episodes.episode(i)
-            episodes.clip(i, 0)
-
-
-def use_results(sandbox, mutant):
-    path, cfg = sandbox / files.RESULTS, episode_config(sandbox)
-    index, novel = fold_side(build_index(cfg), 1, "test")
-    lines, _ = results_of(path, 1, cfg)
-    json.dumps(result_entries(lines, index, novel, path))
+def use_cache(sandbox, mutant):
+    look_at(*cached_index(sandbox, mutant.file.split("/")[1]))
 
 
 def use_check(sandbox, mutant):
-    """Damaged data is what it is for: problems are findings, and only what is no such JSON at all is refused."""
-    dataset, findings = mutant.file.split("/")[0], Findings()
-    args = Namespace(root=sandbox / dataset, annotations=files.ANNOTATIONS[dataset], deep=False, workers=1, shots=1,
-                     few_videos="error")
-    tables = CHECKS[CHECKED[dataset]](args, findings)
-    json.dumps([tables, findings.problems()]).encode()
-    findings.text().encode()
+    """Damaged data is what it is for: problems are findings, and only what is no such file at all is refused."""
+    from tools import check_dataset
+    dataset, said = mutant.file.split("/")[0], io.StringIO()
+    try:
+        with redirect_stdout(said), redirect_stderr(said):
+            check_dataset.main([{"minivspw": "vspw"}.get(dataset, dataset), str(sandbox / dataset), "--shots", "1",
+                                "--annotations", ANNOTATIONS[dataset], "--workers", "1"])
+    except SystemExit:
+        raise ValueError(said.getvalue()) from None
+    said.getvalue().encode()
 
 
 def use_support(sandbox, mutant):
     read_supports((sandbox / mutant.file).parent)
+
+
+def use_episodes(sandbox, mutant):
+    cfg, task = episode_config(sandbox), get_task("fewshot")
+    listed = task.read_episode_list(sandbox / mutant.file)
+    for video in islice(task.test_videos(cfg, build_index(cfg), 1, listed=listed), 3):
+        next(iter(video.clips))
+
+
+def use_results(sandbox, mutant):
+    path, cfg = sandbox / mutant.file, episode_config(sandbox)
+    index, novel = build_index(cfg).side(1, "test")
+    json.dumps(result_entries(read_results(path), index, novel, path))
 
 
 def use_config(sandbox, mutant):
@@ -211,11 +145,11 @@ def use_config(sandbox, mutant):
 
 
 def use_override(sandbox, mutant):
-    load_config([sandbox / files.CONFIG], [mutant.content.decode("utf-8", errors="surrogatepass")])
+    load_config([sandbox / "config" / "fuzz.yaml"], [mutant.content.decode(errors="surrogatepass")])
 
 
 def use_checkpoint(sandbox, mutant):
-    path, cfg = sandbox / files.CHECKPOINT, demo_config()
+    path, cfg = sandbox / mutant.file, episode_config(sandbox)
     content = load_trained(path, 1)
     warn_of_other_config(content.get("config", cfg), cfg, path)
     apply_overrides(content.get("config", {}), source=path)
@@ -226,42 +160,46 @@ def use_resume(sandbox, mutant):
     training(sandbox).resume()
 
 
-def use_cache(sandbox, mutant):
-    use_cached(sandbox, mutant.file.split("/")[1])
-
-
-def use_cached(sandbox, dataset):
-    index = build_index(data_config(sandbox, dataset), sandbox / "cache" / dataset)
-    look_at(*fold_side(index, 1, "train")) if dataset == "minivspw" else look_at(index)
-
-
 @dataclass(frozen=True)
 class Kind:
-    """file: the one that is mutated, below the sandbox, or a function that lists some; use: who reads it;
-    named: words that an error may have instead of the file's name; reads_anywhere: `base:` may be any file"""
-    file: object
-    mutate: object
+    """files: patterns of those that are mutated, below the sandbox; change: strategy of a file's bytes; use: its reader
+
+    named: words that an error may have instead of the file's name; reads_anywhere: `base:` may be any file
+    """
+    files: str
+    change: object
     use: object
     named: str = None
     reads_anywhere: bool = False
 
 
+def change_list(data):
+    return make.changed_lines(data, make.list_line)
+
+
+def change_support(data):
+    return make.changed_image(data) if data[:1] != b"{" else (
+        make.changed_json(data) if b"shapes" in data else make.changed_annotations(data))
+
+
+LISTS, COCO = "minivspw/minivspw_lists/*_[01].txt", f"coco/{ANNOTATIONS['coco']}"
+JPEGS = "ytvis/JPEGImages/*_*/*.jpg coco/train2017/*.jpg minivspw/data/*/origin/*.jpg"
 KINDS = {
-    "train.json": Kind("ytvis/train.json", mutate_json, use_ytvis),
-    "rle": Kind("ytvis/train.json", mutate_rle, use_ytvis),
-    "coco": Kind("coco/" + files.ANNOTATIONS["coco"], mutate_coco, use_coco),
-    "jpeg": Kind(jpegs, any_jpeg, use_image),
-    "mask": Kind(masks, any_png, use_image),
-    "list": Kind(lists, mutations.any_list, use_minivspw),
-    "config": Kind(files.CONFIG, mutate_config, use_config, "config: ", reads_anywhere=True),
-    "override": Kind(files.OVERRIDE, mutate_override, use_override, "command line"),
-    "checkpoint": Kind(files.CHECKPOINT, any_checkpoint, use_checkpoint),
-    "resume": Kind(files.CHECKPOINT, any_checkpoint, use_resume),
-    "episodes": Kind(files.EPISODES, mutate_json, use_episodes),
-    "results": Kind(files.RESULTS, mutate_lines, use_results),
-    "check ytvis": Kind("ytvis/train.json", mutate_any_annotations, use_check),
-    "check coco": Kind("coco/" + files.ANNOTATIONS["coco"], mutate_coco, use_check),
-    "check vspw": Kind(lists, mutations.any_list, use_check),
-    "support": Kind(supports, mutate_support, use_support),
-    "cache": Kind(caches, mutations.any_bytes, use_cache),
+    "train.json": Kind("ytvis/train.json", make.changed_json, use_index),
+    "rle": Kind("ytvis/train.json", make.changed_masks, use_index),
+    "coco": Kind(COCO, make.changed_annotations, use_index),
+    "jpeg": Kind(JPEGS, make.changed_image, use_index),
+    "mask": Kind("minivspw/data/*/mask/*.png", make.changed_image, use_index),
+    "list": Kind(LISTS, change_list, use_index),
+    "config": Kind("config/fuzz.yaml", make.changed_yaml, use_config, "config: ", reads_anywhere=True),
+    "override": Kind("override.txt", make.override, use_override, "command line"),
+    "checkpoint": Kind("last.pth", make.changed_checkpoint, use_checkpoint),
+    "resume": Kind("last.pth", make.changed_checkpoint, use_resume),
+    "episodes": Kind("episodes.json", make.changed_json, use_episodes),
+    "results": Kind("results.jsonl", make.changed_lines, use_results),
+    "check ytvis": Kind("ytvis/train.json", make.changed_annotations, use_check),
+    "check coco": Kind(COCO, make.changed_annotations, use_check),
+    "check vspw": Kind(LISTS, change_list, use_check),
+    "support": Kind("support/*/*", change_support, use_support),
+    "cache": Kind("cache/*/*.npz", make.damaged, use_cache),
 }

@@ -1,0 +1,36 @@
+"""Config of the few-shot task: which episodes are drawn and tested. Defaults are the paper's (Section 5.1)."""
+from typing import Annotated, Literal
+
+from utils.config import BOTH, NOTHING, TEST, WEIGHTS, Count, Section, Share
+
+
+class Data(Section):
+    dataset: Annotated[Literal["ytvis", "minivspw", "coco20i", "coco20i_minivspw", "coco"], WEIGHTS] = "ytvis"
+    root: Annotated[str, NOTHING] = "data/Youtube-VOS/train"     # the same data may move
+    annotations: Annotated[str, BOTH] = "train.json"     # below root; minivspw: the folder with its lists
+    shots: Annotated[Count, WEIGHTS] = 5                 # K, support frames per episode
+    clip_length: Annotated[Count, WEIGHTS] = 5           # T_c, frames per clip
+    clips: Count = 3                                     # clips of one training sample
+    samples_per_class: Count = 100   # training episodes per class and epoch: 30 x 100 / 4 = 750 iterations
+    mask_resize: Annotated[Literal["nearest", "released"], WEIGHTS] = "nearest"    # released: bilinear and truncated
+    augmentation: Literal["paper", "released", "none"] = "paper"
+    first_frame_augmented: bool = True       # false: released slip, the first frame of a sequence keeps its place
+    portrait: Literal["letterbox", "transpose"] = "letterbox"    # transpose: released, in training only
+    support_from_query_video: bool = False   # true: released, in training only
+    short_video: Literal["distinct", "repeat"] = "distinct"      # repeat: released, the last window twice
+    few_videos: Annotated[Literal["error", "repeat"], BOTH] = "error"    # repeat: supports may share a video
+
+
+class Validate(Section):
+    classes: Literal["base_holdout", "novel", "none"] = "base_holdout"   # novel: released, selects on test classes
+    holdout: Share = 0.05                    # share of each base class's videos kept out of training
+
+
+class Test(Section):
+    protocol: Annotated[Literal["II", "I"], TEST] = "II"     # II: supports per query video | I: per class and run
+
+
+class Config:
+    data: Data
+    validate: Validate
+    test: Test

@@ -1,0 +1,54 @@
+"""Pretrained weights of the encoder: a file or torchvision's, checked name by name before they are loaded."""
+from pathlib import Path
+
+from utils.checkpoint import load_checkpoint
+
+GET_WEIGHTS = """The paper's encoder, a ResNet-50 with a deep stem trained on ImageNet, is linked from the released
+  README (github.com/nankepan/VIPMT) as resnet50_v2.pth; put it there (pretrain_model/README.md).
+  Without it: backbone.weights=torchvision backbone.stem=plain takes torchvision's ImageNet weights."""
+
+
+def load_backbone(backbone, cfg):
+    """ImageNet weights into the encoder: classifier and stages that we do not have are left out, the rest is strict."""
+    if cfg.name == "tiny":
+        raise ValueError(f"backbone.weights: {cfg.weights}: the tiny encoder has no weights; set backbone.weights=none")
+    if cfg.weights == "torchvision":
+        state, source = torchvision_weights(cfg), "torchvision"
+    else:
+        state, source = read_state_dict(Path(cfg.weights), "backbone.weights", GET_WEIGHTS), cfg.weights
+    state = {k.removeprefix("module."): v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    dropped = ("fc.",) if hasattr(backbone.body, "layer4") else ("fc.", "layer4.")
+    state = {k: v for k, v in state.items() if not k.startswith(dropped)}
+    check_backbone_keys(backbone.body.state_dict(), state, source, cfg)
+    backbone.body.load_state_dict(state)
+
+
+def torchvision_weights(cfg):
+    import torchvision
+    if cfg.stem != "plain":
+        raise ValueError("backbone.weights=torchvision: its ResNets have the plain stem; set backbone.stem=plain")
+    weights = torchvision.models.get_model_weights(cfg.name).IMAGENET1K_V1
+    return weights.get_state_dict(progress=True, check_hash=True)
+
+
+def check_backbone_keys(expected, state, source, cfg):
+    """ValueError with a readable difference and the likely fix."""
+    wrong = sorted(set(expected) ^ set(state)) + [
+        k for k in expected if k in state and expected[k].shape != state[k].shape]
+    if not wrong:
+        return
+    hint = "backbone.name and backbone.stem have to be those of the file"
+    if "conv3.weight" in wrong:
+        hint = f"backbone.stem={'plain' if cfg.stem == 'deep' else 'deep'} is this file's stem"
+    elif all(k.startswith("layer4.") for k in wrong):
+        hint = "the file ends before stage 4: set model.high_level=c4"
+    raise ValueError(f"backbone.weights: {source} does not fit {cfg.name} with the {cfg.stem} stem: "
+                     f"{len(wrong)} tensors differ, first {', '.join(wrong[:3])}.\n  {hint}")
+
+
+def read_state_dict(path, key, advice):
+    """Tensors by name; FileNotFoundError with the advice, ValueError where the file is something else."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{key}: no file {path}.\n  {advice}")
+    state = load_checkpoint(path)
+    return state.get("state_dict", state)

@@ -1,0 +1,204 @@
+"""results.jsonl: its one reader, what a test's numbers depend on (test.json), and how a test is continued.
+
+In: files that a test wrote, or anybody. Out: lines whose known keys have their types, each key once.
+"""
+import json
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from utils.config import Affects, affected, differences, flatten, to_dict
+from utils.distributed import is_main, rank, wait_for_all, world_size
+from utils.files import atomic_file, fingerprint
+from utils.logger import get_logger
+from utils.records import JsonLines, read_json_lines
+
+MAX_BYTES = 2 ** 30          # of a file; five runs of a fold of YouTube-VIS have some ten million
+Share = Annotated[float, msgspec.Meta(ge=-1e-6, le=1 + 1e-6)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+
+
+class Result(msgspec.Struct):
+    """What a line says: a video of one run, its scores per frame (J, F) and per window (VC). Methods may add keys."""
+    run: int
+    class_id: int
+    class_: Text = msgspec.field(name="class")
+    video: Text
+    j: Annotated[list[Share], msgspec.Meta(min_length=1)]
+    f: list[Share]
+    vc: list[Share | None]
+    vc_variant: Text
+    vc_window: Annotated[int, msgspec.Meta(ge=1)]
+    fold: int | None = None
+    frames: list[Text] | None = None
+    support_frames: list[Text] = []
+    supports_share_video: bool = False
+    true_iou: list[Share] | None = None
+    seconds: Seconds = 0
+    data_seconds: Seconds = 0
+
+    def __post_init__(self):
+        for key in ("f", "frames"):
+            values = getattr(self, key)
+            if values is not None and len(values) != len(self.j):
+                raise ValueError(f"{len(values)} values of {key} for {len(self.j)} of j")
+
+
+KNOWN = frozenset(Result.__struct_encode_fields__)
+
+
+def read_results(path, wanted=None):
+    """results.jsonl  ->  list of dict, each with the keys of a Result and those of its method; each video once a run
+
+    wanted: the keys (run, class id, video) that may be there, None: any. A line of another video, or a second one, is
+    left out with one warning for all. A last line that is cut off is no line. FileNotFoundError; ValueError for a line
+    that is no result.
+    """
+    lines, left_out = {}, []
+    wanted = None if wanted is None else frozenset(wanted)
+    for number, line in typed_lines(path, Result, "no result of a test", "the same test.py command measures its video "
+                                                                         "again"):
+        key = key_of(line)
+        if key in lines or wanted is not None and key not in wanted:
+            left_out.append(f"line {number} ({'a second' if key in lines else 'no'} result of this test: run {key[0]}, "
+                            f"class {key[1]}, video {key[2]!r})")
+        else:
+            lines[key] = line
+    if left_out:
+        get_logger().warning("%s: %d of %d lines are left out, the first is %s", path, len(left_out),
+                             len(lines) + len(left_out), left_out[0])
+    return list(lines.values())
+
+
+def typed_lines(path, kind, wrong, then):
+    """JSON lines  ->  yields (number, dict) of every whole one; the keys that the Struct `kind` has are checked
+
+    wrong, then: the words of the error for a line that is something else, and what happens once it is deleted
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}; it appears with the first line of a run")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path}: {path.stat().st_size} bytes, more than {MAX_BYTES}: {wrong}")
+    with open(path, "rb") as file:
+        for number, text in enumerate(file, 1):
+            if not text.endswith(b"\n"):
+                return
+            try:
+                line = msgspec.json.decode(text)
+                msgspec.convert(line, kind)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+                raise ValueError(f"{path}, line {number}: {wrong}: {error}.\n  Delete the line: {then}") from None
+            yield number, line
+
+
+def per_frame(line):
+    """What a method says of every frame beside its mask  ->  {key: one number, bool or None per frame}"""
+    return {key: values for key, values in line.items() if key not in KNOWN and isinstance(values, list)
+            and len(values) == len(line["j"]) and all(x is None or isinstance(x, int | float) for x in values)}
+
+
+def open_results(output, header):
+    """results.jsonl of a test, continued if it is of the same test  ->  (JsonLines, lines already there)
+
+    header: what the numbers depend on, from `describe_test`. It is kept in test.json beside them.
+    ValueError if the folder holds results of something else.
+    """
+    output = Path(output)
+    note, lines = output / "test.json", output / "results.jsonl"
+    if is_main():
+        _refuse_another_test(note, lines, header, output)
+        output.mkdir(parents=True, exist_ok=True)
+        with atomic_file(note, "w") as file:
+            json.dump(header, file, indent=1)
+        _collect(output)
+        JsonLines(lines).close()
+    wait_for_all()
+    done = read_json_lines(lines)
+    wait_for_all()
+    return JsonLines(lines if world_size() == 1 else output / f"results.rank{rank()}.jsonl"), done
+
+
+def collect_results(output, order):
+    """Once every process has written its lines: all of them, without a double one, also in results.jsonl
+
+    order: keys (run, class id, video) as one process would have come upon them
+    """
+    wait_for_all()
+    if is_main():
+        _collect(Path(output), {key: position for position, key in enumerate(order)})
+    wait_for_all()
+    return read_json_lines(Path(output) / "results.jsonl")
+
+
+def key_of(line):
+    """What identifies a line: (run, class id, video)"""
+    return line["run"], line["class_id"], line["video"]
+
+
+def _collect(output, order=None):
+    """The lines of all processes into results.jsonl, sorted where the order is known."""
+    parts, whole = sorted(output.glob("results.rank*.jsonl")), output / "results.jsonl"
+    if not parts:
+        return
+    lines = {key_of(line): line for file in ([whole] if whole.is_file() else []) + parts
+             for line in read_json_lines(file)}
+    if order:
+        lines = dict(sorted(lines.items(), key=lambda item: order.get(item[0], -1)))
+    with atomic_file(whole, "w") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines.values())
+    for part in parts:
+        part.unlink()
+
+
+def _refuse_another_test(note, lines, header, output):
+    if note.is_file() and lines.is_file():
+        try:
+            changed = _changed(json.loads(note.read_text()), header)
+        except (ValueError, RecursionError, AttributeError) as error:
+            raise ValueError(f"{note}: damaged, so nobody knows what {lines.name} was measured with ({error}).\n"
+                             f"  Choose another --output, or delete {output}") from None
+        if changed:
+            raise ValueError(f"{lines} belongs to another test: {'; '.join(changed)}.\n"
+                             f"  Choose another --output, or delete {output}")
+    elif lines.is_file():
+        raise ValueError(f"{lines} has no test.json beside it, so nobody knows what it was measured with.\n"
+                         f"  Choose another --output, or delete {output}")
+
+
+def describe_test(checkpoint, cfg, split, episodes=None):
+    """What the numbers of a test depend on, as plain values; episodes: the file of a list that is replayed.
+
+    Of the config these are the keys that affect a test; where one names a file, its content counts and not its place.
+    """
+    keys, flat = affected(cfg, Affects.TEST), flatten(to_dict(cfg))
+    config = {key: f"sha256 {fingerprint(value)}" if isinstance(value, str) and Path(value).is_file() else value
+              for key, value in flat.items() if key in keys}
+    return {"checkpoint": str(checkpoint), "sha256": fingerprint(checkpoint), "fold": split,
+            "episodes": fingerprint(episodes) if episodes else None, "config": config}
+
+
+def warn_of_other_config(trained, cfg, source):
+    """Log the keys in which a checkpoint's config differs so that the same weights compute something else."""
+    keys = affected(cfg, Affects.WEIGHTS)
+    for key, (then, now) in differences(trained, cfg).items():
+        if key in keys:
+            get_logger().warning("%s: trained with %s %s, tested with %s", source, key, then, now)
+
+
+def _changed(old, new):
+    """What differs between two headers, in words."""
+    changed = []
+    if old.get("sha256") != new["sha256"]:
+        changed.append(f"checkpoint {old.get('checkpoint')} (another content than {new['checkpoint']})")
+    if old.get("fold") != new["fold"]:
+        changed.append(f"fold {old.get('fold')}, not {new['fold']}")
+    if old.get("episodes") != new.get("episodes"):
+        lists = [f"a list (SHA-256 {x['episodes']:.12}...)" if x.get("episodes") else "drawn" for x in (old, new)]
+        changed.append(f"episodes were {lists[0]}, are {lists[1]}")
+    before, now = old.get("config", {}), new["config"]
+    keys = [key for key in before | now if before.get(key) != now.get(key)]
+    changed += [f"{key} was {before.get(key)}, is {now.get(key)}" for key in keys[:5]]
+    return changed + ([f"{len(keys) - 5} more keys"] if len(keys) > 5 else [])
