@@ -67,9 +67,9 @@ import torch
 from tqdm import tqdm
 
 from dataloaders.episode import Clip, SupportSet
+from dataloaders.images import as_mask, as_picture
 from dataloaders.own.supports import read_supports
 from dataloaders.own.video import Frame, as_frames, clips_of, open_video
-from dataloaders.picture import as_mask, as_picture
 from dataloaders.transforms import TestTransform, undo_letterbox
 from models import get_method
 from utils.checkpoint import load_checkpoint, load_weights

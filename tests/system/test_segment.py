@@ -17,8 +17,9 @@ from PIL import Image
 
 import segment
 import test as test_script
-from dataloaders import build_index, build_test_loader
+from dataloaders import build_index
 from dataloaders.datasets.folds import split_classes
+from dataloaders.fewshot.streaming import TestEpisodes
 from models import get_method
 from segment import Segmenter
 from tools.demo_data.clip import CATEGORY, write_demo_clip
@@ -108,7 +109,7 @@ def test_masks_are_those_of_test_py(monkeypatch, checkpoint, demo_root, tmp_path
     segmenter = Segmenter.from_checkpoint(checkpoint)
     cfg, sizes, values = segmenter.cfg, set(), []
     index = build_index(cfg)
-    episodes = build_test_loader(cfg, index, fold=1, run=0).episodes
+    episodes = TestEpisodes(index, index.side(1, "test")[1], cfg, run=0)
     for i in range(len(episodes)):
         plan, (class_id, name) = episodes.plan(i), episodes.key(i)
         supports = episodes.load(plan)[2]
