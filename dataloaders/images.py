@@ -39,7 +39,7 @@ def read_image(path, upright=False):
     """JPEG or PNG file  ->  (H, W, 3) uint8 RGB; upright: turned as its EXIF tag says, else as stored"""
     data = read_bytes(path)
     image = pixels(data, path)
-    turn = TURNS.get(_orientation(data)) if upright else None
+    turn = TURNS.get(orientation(data)) if upright else None
     return np.ascontiguousarray(turn(image)) if turn else image
 
 
@@ -167,7 +167,7 @@ def _check_size(rows, cols, path):
         raise bad_image(path, f"has {rows} x {cols} pixels, more than {MAX_PIXELS}")
 
 
-def _orientation(data):
+def orientation(data):
     """What EXIF says of how the camera was held, 1 to 8; 1 where it says nothing that can be read"""
     try:
         image = (PngImageFile if data.startswith(PNG_START) else JpegImageFile)(io.BytesIO(data))
