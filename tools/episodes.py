@@ -38,9 +38,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dataloaders import build_index
-from dataloaders.fewshot.episode_file import list_text, parse_episode_list
-from dataloaders.fewshot.episode_list import drawn_entries, list_header, replay, result_entries
-from dataloaders import build_index, fold_side
 from dataloaders.fewshot.episode_list import (
     drawn_entries,
     list_header,

@@ -27,7 +27,7 @@ from dataloaders.datasets.cache import read_cache, write_cache
 from dataloaders.datasets.minivspw import read_list
 from dataloaders.datasets.vspw_masks import read_image, read_labels
 from dataloaders.datasets.ytvis_json import compress, fills, read_tables, rle_counts
-from dataloaders.fewshot.episode_file import read_episode_list
+from dataloaders.fewshot.episode_list import read_episode_list
 from dataloaders.images import MAX_PIXELS
 from dataloaders.json_values import is_file_name, shown
 from tools.dataset_check.json_records import read_document

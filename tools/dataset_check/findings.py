@@ -7,7 +7,7 @@ import json
 from collections import Counter, defaultdict
 
 from dataloaders.json_values import read_json
-from utils.checkpoint import atomic_file
+from utils.files import atomic_file
 
 ERROR, WARNING = "error", "warning"
 CLEAN, PROBLEMS = 0, 1          # exit codes; 2, cannot be read at all, comes from utils.config.user_errors

@@ -14,9 +14,6 @@ from PIL import Image
 from torch import nn
 
 from dataloaders import build_index
-from dataloaders.fewshot.episode_file import list_text
-from dataloaders.fewshot.episode_list import drawn_entries, list_header
-from dataloaders import build_index, fold_side
 from dataloaders.fewshot.episode_list import drawn_entries, list_header, list_text
 from dataloaders.fewshot.streaming import TestEpisodes
 from tools.demo_data.coco import write_demo_coco

@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 
 from dataloaders import build_index, get_task
 from dataloaders.fewshot.episode_list import result_entries
-from dataloaders import build_index, build_listed_runs, fold_side
-from dataloaders.fewshot.episode_list import read_episode_list, result_entries
 from dataloaders.own.supports import read_supports
 from tools.workshop.fuzzing import strategies as make
 from tools.workshop.fuzzing.sandbox import ANNOTATIONS, cached_index, data_config, episode_config, network, training
