@@ -65,12 +65,13 @@ def caption(number, paper, rows, plan, compare):
     texts = [f"Table {number}. {paper.title}. {plan.preset['words'][0].upper()}{plan.preset['words'][1:]}; "
              f"{count('fold', plan.folds)}, {count('seed', plan.seeds)}."]
     cfg, runs = next(iter(plan.configs.values())), next(iter(plan.configs.values())).test.runs
+    of = f"{runs} test run{'s' * (runs > 1)}, {cfg.data.shots}-shot"
     if len(plan.seeds) > 1:
-        texts.append(f"± is the sample standard deviation over {len(plan.seeds)} trainings, each the mean of "
-                     f"{runs} test runs, on the same episodes ({cfg.data.shots}-shot).")
+        texts.append(f"± is the sample standard deviation over {len(plan.seeds)} trainings, each a mean ({of}).")
+    elif runs > 1:
+        texts.append(f"± is the sample deviation over the runs ({of}) of a training; trainings differ by more.")
     else:
-        texts.append(f"± is the sample standard deviation over the test runs ({runs}, {cfg.data.shots}-shot) of one "
-                     "training; trainings differ by more.")
+        texts.append(f"One training ({of}): no spread is known.")
     if len(plan.folds) < len(FOLDS):
         texts.append(f"Ours are over {count('fold', plan.folds)} alone, the paper's means over four.")
     texts += [] if compare else ["No difference is taken: not the paper's data, settings or folds."]

@@ -16,15 +16,15 @@ def check_lists(root):
                                 f"python -m tools.prepare_data explain minivspw")
     check_sides(lists, findings)
     rows = compare_published(list_sizes(lists), findings)
-    against = contradictions({name: by_video(lines) for name, lines in lists.items()})
+    against = contradictions({name: by_video(frames) for name, frames in lists.items()})
     print(f"{table(rows)}\n\n{findings.text()}\n{len(against)} contradictions to the rule of the lists")
     print("".join(f"    {line}\n" for line in against[:SHOWN]), end="")
     return 1 if against else findings.exit_code()
 
 
-def by_video(lines):
-    """[Line]  ->  {video: [frame numbers]}"""
+def by_video(frames):
+    """[(video, frame number)]  ->  {video: [frame numbers]}"""
     videos = {}
-    for line in lines:
-        videos.setdefault(line.video, []).append(line.frame)
+    for video, frame in frames:
+        videos.setdefault(video, []).append(frame)
     return videos
