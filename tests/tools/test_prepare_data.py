@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import random
 import shutil
 import stat
 import tarfile
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as rle
+from tqdm import tqdm
 
 from dataloaders.datasets.folds import YTVIS_CLASSES, split_classes
 from dataloaders.datasets.ytvis import YouTubeVISIndex
@@ -285,6 +287,26 @@ def test_a_link_where_a_part_is_written_is_not_written_through(files, tmp_path):
     part.symlink_to(outside)
     arrange(tmp_path, tmp_path.parent / f"{tmp_path.name}_out")
     assert outside.read_bytes() == b"mine" and part.with_suffix("").read_bytes() == files[name]
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar", "tar.gz", "tar.xz"])
+def test_whatever_is_damaged_is_read_or_named(ending, tmp_path):
+    """Bits turned, bytes lost and added: never another error, never a file elsewhere."""
+    members, rng = {f"JPEGImages/v/{i}.jpg": bytes(range(200)) for i in range(3)}, random.Random(1)
+    archive = tmp_path / "downloads" / f"x.{ending}"
+    archive.parent.mkdir()
+    zipped(archive, members) if ending == "zip" else tarred(archive, members, f"w:{ending[4:]}")
+    whole = archive.read_bytes()
+    for _ in range(150):
+        data, place = bytearray(whole), rng.randrange(len(whole))
+        data[place:place + rng.choice((0, 1, 1, 30))] = rng.randbytes(rng.choice((0, 1, 1, 30)))
+        archive.write_bytes(data)
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        try:
+            prepare_archives.arrange(archive.parent, tmp_path / "out", SOURCES["ytvis"].destination, tqdm(disable=True))
+        except ValueError as error:
+            assert archive.name in str(error)
+    assert {path.name for path in tmp_path.iterdir()} <= {"downloads", "out"}
 
 
 def test_a_file_of_another_size_is_never_replaced(files, tmp_path, capsys):

@@ -173,9 +173,9 @@ def reading(file):
     except BROKEN as error:
         raise bad_archive(file, f"cannot be read ({type(error).__name__}: {str(error)[:200]})") from None
     except OSError as error:
-        if error.errno is not None:                                              # the disk's
+        if error.errno not in (None, errno.EINVAL):      # of the disk; None: of gzip and bz2, EINVAL: before the file
             raise
-        raise bad_archive(file, f"cannot be read ({error})") from None           # of gzip or bz2: damaged data
+        raise bad_archive(file, f"cannot be read ({error})") from None
 
 
 def bad_archive(file, what):
