@@ -15,7 +15,6 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as mask_utils
-from tools.dataset_check.json_records import read_document
 
 from dataloaders import build_index
 from dataloaders.datasets import coco_json as coco_annotations
