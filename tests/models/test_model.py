@@ -42,8 +42,8 @@ def run(model, images, masks, spans):
     """One clip with memory  ->  Segmentation, predicted IoUs (or None)"""
     supports, memories, frames = spans
     features = model.encode(images)
-    support = model.guide(features.frames(supports), masks[:, supports])
-    memory = model.guide_memory(model.memory_features(features.frames(memories)), masks[:, memories])
+    support = model.encode_reference(features.frames(supports), masks[:, supports])
+    memory = model.encode_memory(model.memory_features(features.frames(memories)), masks[:, memories])
     clip = model.prepare(features.frames(frames))
     out = model(clip, support, memory, size=images.shape[-2:])
     return out, None if model.iou_net is None else model.predict_iou(out, clip, support, memory)
@@ -163,7 +163,7 @@ def test_initial_logits_are_made_in_training_only():
 def test_size_defaults_to_eight_times_the_features():
     model, (images, masks, spans) = built().double().eval(), inputs_of(size=(36, 44))
     features = model.encode(images)
-    support = model.guide(features.frames(spans[0]), masks[:, spans[0]])
+    support = model.encode_reference(features.frames(spans[0]), masks[:, spans[0]])
     assert model(model.prepare(features.frames(spans[2])), support).logits.shape[-2:] == (40, 48)
     assert model(model.prepare(features.frames(spans[2])), support, size=(36, 44)).logits.shape[-2:] == (36, 44)
 
@@ -238,7 +238,7 @@ def test_balanced_initialisation_keeps_positions_apart():
         masks = torch.zeros(1, 2, 64, 96, dtype=torch.bool)
         masks[:, :, 16:40, 16:56] = True
         with torch.no_grad():
-            support = model.guide(model.encode(torch.randn(1, 2, 3, 64, 96)), masks)
+            support = model.encode_reference(model.encode(torch.randn(1, 2, 3, 64, 96)), masks)
             clip = model.prepare(model.encode(torch.randn(1, 3, 3, 64, 96)))
             query = model(clip, support).layers[-1].query.flatten(3)
         shares[recipe] = float(query.std(-1).square().mean().sqrt() / query.square().mean().sqrt())

@@ -144,7 +144,7 @@ def test_frames_read_from_memory_are_named_right(keep):
     segmenter.bank.draw = draw
     for clip in episode.query_images.split(2):
         masks = segmenter(segmenter.prepare(Clip(clip)), Clip(clip)).masks
-        seen += model.guide_memory(model.memory_features(model.encode(clip[None])), masks).prototypes[0]
+        seen += model.encode_memory(model.memory_features(model.encode(clip[None])), masks).prototypes[0]
     view = captured(episode, length=3, keep=keep)
     assert view.memory == drawn and view.memory[0] == [] and len(view.memory[-1]) == 3
 
