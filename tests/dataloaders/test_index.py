@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from fake_index import FakeIndex
+from material import FakeIndex
 
 from dataloaders.datasets.coco20i import Coco20iIndex
 from dataloaders.datasets.index import Index
