@@ -7,7 +7,7 @@
 
 The support folder holds images and masks of the same name: dog.jpg with dog.png or dog_mask.png (palette, grey or
 transparent PNG), or with dog.json of LabelMe; or one COCO file. Into --output come masks/00000.png ... (palette, size
-of the video, numbered as its frames), overlay.mp4 (H.264; .webm or .gif where OpenCV has no such encoder), frames.csv
+of the video, numbered as its frames), overlay.mp4 (H.264; .webm where PyAV has no such encoder), frames.csv
 and summary.json. A result that lies there already is replaced.
 
 In Python, and in docs/segment_your_video.ipynb:
@@ -67,9 +67,9 @@ import torch
 from tqdm import tqdm
 
 from dataloaders.episode import Clip, SupportSet
+from dataloaders.images import as_mask, as_picture
 from dataloaders.own.supports import read_supports
 from dataloaders.own.video import Frame, as_frames, clips_of, open_video
-from dataloaders.picture import as_mask, as_picture
 from dataloaders.transforms import TestTransform, undo_letterbox
 from models import get_method
 from utils.checkpoint import load_checkpoint, load_weights
@@ -220,7 +220,7 @@ def run(args):
     supports = read_supports(args.support, args.shots, args.object, args.category)
     segmenter.set_support(*supports)
     video = open_video(args.video, args.every, args.start, args.end, args.fps)
-    failure, started, film_fps = None, time.perf_counter(), max(video.fps / args.every, 1)
+    failure, started, film_fps = None, time.perf_counter(), max(video.fps / args.every, 0.01)
     with ResultFolder(args.output, film_fps, args.soft, args.max_side, not args.no_film) as results:
         try:
             for prediction in tqdm(segmenter.predictions(video), Path(video.name).name, video.expected, unit="frame",
@@ -256,7 +256,7 @@ def sentence(summary, output):
     judged = "no IoUNet" if iou is None else f"mean predicted IoU {iou:.3f}, {summary['remembered']} remembered"
     files = ["masks/", "frames.csv", "summary.json"]
     if film:
-        files.insert(1, film if film.endswith(".mp4") else f"{film} (OpenCV here has no H.264 encoder)")
+        files.insert(1, film if film.endswith(".mp4") else f"{film} (PyAV here has no H.264 encoder)")
     return (f"{summary['frames']} frames of {rows} x {cols} in {summary['seconds']:.1f} s, {summary['fps']:.1f} "
             f"frames/s; {judged}. {output}: {', '.join(files)}")
 

@@ -39,7 +39,7 @@ def read_image(path, upright=False):
     """JPEG or PNG file  ->  (H, W, 3) uint8 RGB; upright: turned as its EXIF tag says, else as stored"""
     data = read_bytes(path)
     image = pixels(data, path)
-    turn = TURNS.get(_orientation(data)) if upright else None
+    turn = TURNS.get(orientation(data)) if upright else None
     return np.ascontiguousarray(turn(image)) if turn else image
 
 
@@ -97,6 +97,8 @@ def numbers(data, path):
     if image.mode in ("LA", "PA"):
         image = image.convert("RGBA")
     found, depth, kind = np.array(image), data[24], data[25]
+    if found.ndim == 3 and depth == 16:
+        raise bad_image(path, "has colours of 16 bits", "Save masks in grey or with a palette.")
     if found.dtype not in (np.uint8, np.uint16):                  # one bit, or 16 in an older Pillow
         return found.astype(np.uint8 if image.mode == "1" else np.uint16)
     return found // (255 // (2 ** depth - 1)) if kind == GREY and depth < 8 else found      # Pillow stretches them
@@ -165,7 +167,7 @@ def _check_size(rows, cols, path):
         raise bad_image(path, f"has {rows} x {cols} pixels, more than {MAX_PIXELS}")
 
 
-def _orientation(data):
+def orientation(data):
     """What EXIF says of how the camera was held, 1 to 8; 1 where it says nothing that can be read"""
     try:
         image = (PngImageFile if data.startswith(PNG_START) else JpegImageFile)(io.BytesIO(data))

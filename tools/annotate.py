@@ -1,4 +1,4 @@
-"""Mark supports in the browser: polygons or a brush on a few frames, saved as a support folder for segment.py.
+"""Mark supports in the browser: a brush on a few frames, saved as a support folder for segment.py.
 
     python -m tools.annotate photos/ --output output/annotate/birds
     python -m tools.annotate clip.mp4 --checkpoint output/demo/fold1/last.pth
@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tools.annotation.frames import open_source, safe_stem
+from tools.annotation.frames import open_source, stem_of
 from tools.annotation.run import Job
 from utils.command_line import Parser
 from utils.config import user_errors
@@ -63,13 +63,13 @@ def main(arguments):
     """Open the page and stay until Ctrl-C or SIGTERM."""
     args = parse_arguments(arguments)
     source = open_source(args.images)
-    folder = args.output or Path("output", "annotate", safe_stem(args.images.resolve().stem))
+    folder = args.output or Path("output", "annotate", stem_of(args.images.resolve().stem))
     job = Job((args.video or args.images).resolve(), args.checkpoint and args.checkpoint.resolve(), args.options)
     temporary = prepare_gradio()
     try:
         from tools.annotation.page import Page, serve  # here, since it needs Gradio and takes seconds to import
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        serve(Page(source, folder.resolve(), job), args.port)
+        serve(Page(source, folder.resolve(), job), temporary, args.port)
     except KeyboardInterrupt:
         print("The page is closed; what was saved stays.")
     finally:

@@ -90,7 +90,7 @@ def _regions(raws, images, categories, fault):
         if unknown:
             continue
         try:
-            region = _region(record.segmentation, images[key[0]])
+            region = region_of(record.segmentation, images[key[0]])
         except (ValueError, OverflowError) as error:
             fault("bad_segmentation", f"annotation {record.id}, image {key[0]}", str(error), drop)
             continue
@@ -101,7 +101,7 @@ def _regions(raws, images, categories, fault):
     return {key: parts for key, parts in regions.items() if key not in crowds}
 
 
-def _region(segmentation, image):
+def region_of(segmentation, image):
     """Polygons or a run-length mask  ->  compressed string; ValueError with what is wrong"""
     size = (image.height, image.width)
     if isinstance(segmentation, RunLengths):

@@ -27,7 +27,7 @@ def opened(path):
         try:
             film = av.open(file, options={"max_pixels": str(MAX_PIXELS)},
                            container_options={"format_whitelist": FORMATS, "protocol_whitelist": "file"})
-        except (av.FFmpegError, UnicodeDecodeError) as error:
+        except (av.FFmpegError, OSError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} cannot be read as a film: it is of another kind, or its beginning or end is "
                              f"missing ({getattr(error, 'strerror', error)}).\n  Films are {' '.join(FILMS)}. Copy it "
                              f"again. {CONVERT.format(path)}") from None
@@ -43,10 +43,11 @@ def pictures_of(film, path):
                          ".\n  Name a film")
     coded = streams[0].codec_context
     if coded is None:
-        raise ValueError(f"{path}: PyAV here lacks the codec of this film.\n  {CONVERT.format(path)}")
-    if coded.width * coded.height > MAX_PIXELS:
-        raise ValueError(f"{path} has frames of {coded.height} x {coded.width} pixels, more than {MAX_PIXELS}.\n"
-                         f"  Make them smaller, for example: ffmpeg -i {path} -vf scale=1920:-2 smaller.mp4")
+        raise ValueError(f"{path}: PyAV here lacks the codec of this film, or its index is cut off.\n  "
+                         + CONVERT.format(path))
+    if not 0 < coded.width * coded.height <= MAX_PIXELS:
+        raise ValueError(f"{path} has frames of more than {MAX_PIXELS} pixels, or damaged ones.\n  Make them smaller, "
+                         f"for example: ffmpeg -i {path} -vf scale=1920:-2 smaller.mp4")
     return streams[0]
 
 
@@ -76,7 +77,7 @@ def pictures(film, stream, damaged):
         try:
             packet = next(packets, None)
             found = packet.decode() if packet else []
-        except av.FFmpegError:
+        except (av.FFmpegError, OSError):
             damaged.append(count)
             continue
         for picture in found:
@@ -144,3 +145,22 @@ def size_of(start):
         size = int.from_bytes(start[4:4 + width]) - (1 << 7 * width)
         return 0 if size == (1 << 7 * width) - 1 else 4 + width + size          # all ones: a live recording
     return 8 + int.from_bytes(start[4:8], "little") if start[:4] == b"RIFF" else 0
+
+
+def picture_at(path, seconds):
+    """What players show at a moment, from the beginning of the film  ->  (H, W, 3) uint8 RGB"""
+    for jump in (True, False):                                 # some containers cannot jump, or land too late
+        with opened(path) as (film, stream):
+            begin, shown = (film.start_time or 0) / av.time_base, None
+            try:
+                if jump:
+                    film.seek(round((begin + seconds) * av.time_base))
+                for picture in pictures(film, stream, []):
+                    if shown and (picture.time or 0) - begin > seconds + 1e-3:
+                        break
+                    shown = picture
+            except (av.FFmpegError, OSError):
+                continue
+            if shown and (not jump or (shown.time or 0) - begin <= seconds + 1e-3):
+                return upright(shown)
+    raise ValueError(f"{path}: nothing can be read at {seconds:.2f} s.\n  Choose another moment")

@@ -8,19 +8,25 @@ In: a folder. Out: images and masks. Beside every image lies its mask, as one of
     anything.json                COCO: one file for all images, which it names
 """
 import io
+import logging
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
-from dataloaders.images import bad_image, check_size, read_bytes
+from dataloaders.images import TURNS, image_size, natural, numbers, orientation, read_bytes, read_image
+from dataloaders.own.folder import pictures_in
 from dataloaders.own.supports_json import is_coco, labelme_mask, read_coco, read_labelme
-from dataloaders.picture import PICTURES, has_end, natural, read_picture
+
+log = logging.getLogger(__name__)
 
 MOST_SUPPORTS = 100          # pictures that are held in memory together
 MOST_COLOURS = 256           # of a mask; a photograph has more
+SHADES = 16                  # more values than this in no sequence are greys, not numbers of objects
+PALETTE = 3                  # colour type of PNG
 LAYOUT = """Put images and masks of the same name into it: dog.jpg with dog.png or dog_mask.png (0 is background), or
   with dog.json of LabelMe; or one COCO file for all images."""
 
@@ -59,47 +65,38 @@ def read_supports(folder, shots=None, object_number=None, category=None):
         raise ValueError(f"{folder} has {len(found)} images with a mask.\n  Say how many to use, at most "
                          f"{MOST_SUPPORTS}: --shots 5")
     chosen = found[:shots]
-    images = [read_picture(path) for path, _ in chosen]
-    masks = [check_mask(mask(), image, path) for (path, mask), image in zip(chosen, images, strict=True)]
-    return Supports(images, masks, [str(path) for path, _ in chosen])
+    pairs = [upright(path, mask(), as_stored) for path, mask, as_stored in chosen]
+    return Supports([image for image, _ in pairs], [mask for _, mask in pairs], [str(path) for path, *_ in chosen])
 
 
 def find_supports(folder, object_number, category):
-    """[(path of the image, function that reads its mask)], sorted by name, whatever holds the masks"""
-    files = sorted((p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")), key=natural)
-    tables = [p for p in files if p.suffix.lower() == ".json"]
+    """[(path of the image, function that reads its mask, whether it is drawn on the pixels as stored)], by name"""
+    tables = sorted((p for p in folder.iterdir() if p.suffix.lower() == ".json" and p.is_file()
+                     and not p.name.startswith(".")), key=natural)
     coco = [p for p in tables if is_coco(p)]
     if coco:
         if len(tables) > 1:
             raise ValueError(f"{folder}: beside the COCO file {coco[0].name} lies {len(tables) - 1} more .json.\n"
                              "  Leave one COCO file in the folder, or LabelMe's files alone")
-        return read_coco(coco[0], category)
-    pairs = pair(folder, files)
+        return [(image, mask, True) for image, mask in read_coco(coco[0], category)]
+    pairs = pair(folder, tables)
     labelme = {mask: read_labelme(mask) for _, mask in pairs if mask.suffix.lower() == ".json"}
     category = the_category(folder, labelme, category)
     found = []
     for image, mask in pairs:
         if mask not in labelme:
-            found.append((image, partial(read_mask, mask, object_number)))
+            found.append((image, partial(read_mask, mask, object_number), False))
         elif category in labelme[mask].labels:
-            found.append((image, partial(labelme_mask, labelme[mask], category, mask)))
+            found.append((image, partial(labelme_mask, labelme[mask], category, mask), False))
     return found
 
 
-def pair(folder, files):
-    """Files of a folder  ->  [(image, its mask or .json)]; ValueError where one lacks the other"""
-    pictures = [p for p in files if p.suffix.lower() in PICTURES]
-    by_stem = {}
-    for path in pictures:
-        by_stem.setdefault(path.stem, []).append(path)
-    masks = [p for p in pictures if p.suffix.lower() == ".png" and (
-        any(other.suffix.lower() != ".png" for other in by_stem[p.stem])
-        or p.stem.endswith("_mask") and p.stem.removesuffix("_mask") in by_stem)]
-    images = [p for p in pictures if p not in masks]
+def pair(folder, tables):
+    """Folder, its .json  ->  [(image, its mask or .json)]; ValueError where one lacks the other"""
+    images, masks = pictures_in(folder)
     if not images:
         raise ValueError(f"{folder}: no image with a mask in this folder.\n  {LAYOUT}")
-    others = masks + [p for p in files if p.suffix.lower() == ".json"]
-    pairs = []
+    others, pairs = masks + tables, []
     for image in images:
         own = [m for m in others if m.stem in (image.stem, f"{image.stem}_mask")]
         if len(own) != 1:
@@ -129,37 +126,69 @@ def the_category(folder, labelme, category):
 def read_mask(path, object_number=None):
     """PNG  ->  (H, W) bool
 
-    With a palette or one channel, every number but 0 is object, or the given one; with transparency, what is opaque;
-    in colour, what is not black.
+    With a palette or one channel, every number but 0 is object, or the given one, where 255 may be void and soft edges
+    are cut at half (`is_object`); with transparency, what is opaque; in colour, what is not black.
     """
-    data = read_bytes(path)
-    if not check_size(data, path) or not has_end(data):
-        raise bad_image(path, "is no PNG, or a truncated one")
-    try:
-        image = Image.open(io.BytesIO(data), formats=["PNG"])
-        pixels = np.asarray(image.convert("RGBA") if image.mode in ("LA", "PA") else image)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise bad_image(path, f"cannot be read ({error})") from None
+    pixels = read_numbers(path)
     if pixels.ndim == 3 and (pixels[..., :3] == pixels[..., :1]).all() and (
             pixels.shape[2] == 3 or (pixels[..., 3] == 255).all()):
         pixels = pixels[..., 0]                            # grey, written as colours
     if pixels.ndim == 2:
-        return numbered(pixels, path, object_number)
+        return is_object(pixels, path) if object_number is None else numbered(pixels, path, object_number)
     if object_number is not None:
         raise ValueError(f"--object {object_number}: {path} is in colour or transparent and has no object numbers.\n"
                          "  Leave --object out, or save it with a palette")
     if pixels.shape[2] == 4 and (pixels[..., 3] < 255).any():
         return pixels[..., 3] > 127
-    if len(np.unique(pixels[..., :3].reshape(-1, 3), axis=0)) > MOST_COLOURS:
+    colours = len(np.unique(pixels[..., :3].reshape(-1, 3), axis=0))
+    if colours > MOST_COLOURS:
         raise ValueError(f"{path} looks like a photograph, not like a mask: it has more than {MOST_COLOURS} colours.\n"
                          f"  {LAYOUT}")
-    return pixels[..., :3].any(axis=2)
+    brightness = pixels[..., :3].max(axis=2)
+    return brightness > (brightness.max() // 2 if colours > SHADES else 0)
+
+
+def is_object(pixels, path):
+    """(H, W) numbers or greys  ->  (H, W) bool, as people mean them
+
+    All but 0, with two exceptions. Many greys are soft edges: the object is what is more than half. White (255) beside
+    other numbers is the void border of PASCAL VOC where it is thin, and where the others are thin, it is the object and
+    they are its edge.
+    """
+    values, full = np.unique(pixels[pixels > 0]), np.iinfo(pixels.dtype).max
+    in_a_row = len(values) > 0 and values[-1] == len(values)                           # 1, 2, 3, ... are objects
+    if len(values) > SHADES and values[-1] > full // 2 and not in_a_row:
+        return pixels > full // 2
+    if len(values) < 2 or values[-1] != 255:
+        return pixels > 0
+    others, white = (thickness(part) for part in ((pixels > 0) & (pixels < 255), pixels == 255))
+    if max(others, white) < 1.5 * min(others, white):
+        raise ValueError(f"{path}: is 255 the object, and {', '.join(map(str, values[:-1][:5]))} its soft edge, or is "
+                         "it void around objects of these numbers?\n  Save it in black and white, or name the object's "
+                         "number: --object 255")
+    return pixels > 127 if white > others else (pixels > 0) & (pixels < 255)
+
+
+def thickness(mask):
+    """(H, W) bool  ->  how far its innermost pixel lies from its border"""
+    return float(cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5).max())
+
+
+def read_numbers(path):
+    """PNG  ->  its numbers, or colours, as images.read_mask; a palette of greys stands for these greys"""
+    data = read_bytes(path)
+    pixels = numbers(data, path)
+    if pixels.ndim == 2 and data[25] == PALETTE:
+        with Image.open(io.BytesIO(data)) as image:
+            colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        used = colours[np.unique(pixels).clip(0, len(colours) - 1)]
+        if (used == used[:, :1]).all() and used.any():
+            return colours[pixels.clip(0, len(colours) - 1), 0]
+    return pixels
 
 
 def numbered(pixels, path, object_number):
     """(H, W) numbers  ->  (H, W) bool"""
-    if object_number is None:
-        return pixels != 0
     mask = pixels == object_number
     if not mask.any():
         there = [str(n) for n in np.unique(pixels).tolist() if n]
@@ -168,14 +197,24 @@ def numbered(pixels, path, object_number):
     return mask
 
 
-def check_mask(mask, image, path):
-    """The mask, if it fits its image and shows something"""
+def upright(path, mask, as_stored):
+    """An image's path, its mask  ->  image (H, W, 3) and mask (H, W), both as people see the photograph
+
+    A camera notes in the file how it was held. A mask is drawn on the picture as it is seen or as it is stored, which
+    sizes tell after a quarter turn; where they do not, as_stored says what is usual: COCO's pixels are those stored.
+    """
+    image, turn = read_image(path, upright=True), TURNS.get(orientation(read_bytes(path)))
+    stored = image_size(path)
+    if turn and mask.shape == stored and (as_stored or image.shape[:2] != stored):
+        mask = turn(mask)
+    if turn and image.shape[:2] == stored:
+        log.warning("%s is turned by its EXIF data; its mask is taken as drawn on the picture %s. Where that is wrong, "
+                    "save both upright", path, "as it is stored" if as_stored else "as it is seen")
     if mask.shape != image.shape[:2]:
-        turned = mask.shape == image.shape[1::-1]
         sizes = [f"{rows} x {cols}" for rows, cols in (image.shape[:2], mask.shape)]
         raise ValueError(f"{path}: the image has {sizes[0]} pixels, its mask {sizes[1]}.\n  " + (
-            "One of them is turned: the image is used as its EXIF data say; save it upright"
-            if turned else "Save the mask at the size of the image"))
+            "One of them is turned: save both upright" if mask.shape == image.shape[1::-1] else
+            "Save the mask at the size of the image"))
     if not mask.any():
         raise ValueError(f"{path}: its mask is empty.\n  Mark the object in it, or remove image and mask")
-    return mask
+    return image, np.ascontiguousarray(mask)

@@ -4,6 +4,7 @@ import io
 import json
 import re
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -80,6 +81,86 @@ def test_a_palette_mask_gives_all_objects_or_the_one_that_is_named(tmp_path):
     assert "has no object numbers" in refused(tmp_path, object_number=1)
 
 
+def soft(mask, width):
+    return cv2.GaussianBlur(mask * np.uint8(255), (width, width), 0)
+
+
+DISC = np.hypot(*(np.mgrid[:60, :80] - np.array([30, 40])[:, None, None])) < 20
+BORDER = cv2.dilate(DISC.astype(np.uint8), np.ones((7, 7))).astype(bool) & ~DISC
+NEARLY = {
+    "blurred": soft(DISC, 5), "very soft": soft(DISC, 21), "matting": soft(DISC, 9) // 8 * 7, "16 bits": None,
+    "few greys": ((cv2.blur(DISC * np.uint8(255), (3, 3)).astype(int) + 42) // 85 * 85).astype(np.uint8),
+    "one dark grey": DISC * np.uint8(255) + BORDER * np.uint8(90), "VOC": DISC * np.uint8(1) + BORDER * np.uint8(255),
+    "VOC of many": (DISC * (1 + np.mgrid[:60, :80][1] // 4) + BORDER * 255).astype(np.uint8),
+    "many objects": (DISC * (1 + np.mgrid[:60, :80][1] // 4)).astype(np.uint8),
+    "soft colour": np.dstack([soft(DISC, 9), soft(DISC, 9) // 3, soft(DISC, 9) // 5])}
+NEARLY["16 bits"] = soft(DISC, 9).astype(np.uint16) * 257
+
+
+@pytest.mark.parametrize(("kind", "palette_of_greys"), [(kind, False) for kind in NEARLY] + [
+    (kind, True) for kind, values in NEARLY.items() if values.dtype == np.uint8 and values.ndim == 2])
+def test_soft_edges_are_cut_at_half_and_a_void_border_is_no_object(tmp_path, kind, palette_of_greys):
+    write_image(tmp_path / "a.jpg", DISC.shape)
+    image = Image.fromarray(NEARLY[kind])
+    image = image.convert("P") if palette_of_greys else image
+    image.save(tmp_path / "a.png")
+    mask = read_supports(tmp_path).masks[0]
+    assert (mask & DISC).sum() / (mask | DISC).sum() > 0.93
+
+
+def test_a_void_border_of_a_palette_mask_is_no_object(tmp_path):
+    write_image(tmp_path / "a.jpg", DISC.shape)
+    save_palette_mask(tmp_path / "a.png", NEARLY["VOC"])
+    assert np.array_equal(read_supports(tmp_path).masks[0], DISC)
+    assert np.array_equal(read_supports(tmp_path, object_number=255).masks[0], BORDER)
+
+
+def test_what_may_be_object_or_void_is_asked_for(tmp_path):
+    write_image(tmp_path / "a.jpg")
+    Image.fromarray(box(2, 14) * np.uint8(1) + box(16, 28) * np.uint8(255)).save(tmp_path / "a.png")
+    assert "is 255 the object, and 1 its soft edge, or is it void" in refused(tmp_path)
+    assert np.array_equal(read_supports(tmp_path, object_number=1).masks[0], box(2, 14))
+
+
+KINDS = ("png", "labelme", "coco")
+
+
+@pytest.mark.parametrize("square", [False, True])
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("drawn_on", ["stored", "seen"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_masks_follow_a_photograph_that_its_camera_turned(tmp_path, caplog, kind, drawn_on, orientation, square):
+    """A red box in a grey picture: red must lie under the mask, or somebody is warned."""
+    size = (40, 40) if square else SIZE
+    seen = box(size=size)
+    exif, picture = Image.Exif(), Image.fromarray(np.where(seen[..., None], (220, 20, 20), 90).astype(np.uint8))
+    exif[0x0112] = orientation
+    turn = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}.get(orientation)    # from what is seen to what is stored
+    stored = picture if turn is None else picture.transpose(Image.Transpose(turn))
+    stored.save(tmp_path / "a.jpg", quality=95, exif=exif)
+    mask = np.asarray(stored if drawn_on == "stored" else picture)[..., 0] > 150
+    y, x = (n.tolist() for n in np.nonzero(mask))
+    left, top, right, bottom = min(x), min(y), max(x) + 1, max(y) + 1
+    corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
+    if kind == "png":
+        Image.fromarray(mask).save(tmp_path / "a.png")
+    elif kind == "labelme":
+        content = {"imageHeight": mask.shape[0], "imageWidth": mask.shape[1], "shapes": [shape("x", corners)]}
+        (tmp_path / "a.json").write_text(json.dumps(content))
+    else:
+        record = {"id": 1, "file_name": "a.jpg", "height": mask.shape[0], "width": mask.shape[1]}
+        (tmp_path / "all.json").write_text(json.dumps({
+            "images": [record], "categories": [{"id": 1, "name": "x"}],
+            "annotations": [{"image_id": 1, "category_id": 1, "segmentation": [np.ravel(corners).tolist()]}]}))
+    found = read_supports(tmp_path)
+    assert found.images[0].shape[:2] == found.masks[0].shape == size    # upright, as people see it
+    told = orientation in (2, 3, 4) or square and orientation > 1       # where sizes do not tell
+    assert ("turned by its EXIF data" in caplog.text) == told
+    usual = drawn_on == ("stored" if kind == "coco" else "seen")
+    if usual or not told:
+        assert np.array_equal(found.masks[0], seen)
+
+
 def test_supports_come_in_the_order_of_their_names_and_may_differ_in_size(tmp_path):
     for number, size in ((10, (30, 40)), (2, (50, 20)), (1, (25, 25))):
         write_image(tmp_path / f"s{number}.jpg", size)
@@ -108,7 +189,7 @@ def test_what_does_not_fit_together_is_named(tmp_path):
         "alone": (lambda f: (add_pair(f, MASKS["binary"]), (f / "b.json").write_text('{"shapes": []}')),
                   r"b\.json: no image lies beside"),
         "nothing": (lambda f: f.mkdir(), "no image with a mask in this folder"),
-        "broken": (lambda f: (write_image(f / "a.jpg"), (f / "a.png").write_bytes(b"\x89PNG")), r"a\.png is no PNG")}
+        "broken": (lambda f: (write_image(f / "a.jpg"), (f / "a.png").write_bytes(b"\x89PNG")), r"a\.png is no JPEG")}
     for name, (make, reason) in cases.items():
         make(tmp_path / name)
         assert re.search(reason, refused(tmp_path / name)), name
@@ -140,6 +221,7 @@ def test_labelmes_shapes_cover_what_they_enclose(tmp_path):
     rows, cols = np.mgrid[:SIZE[0], :SIZE[1]] + 0.5
     triangle = (cols > 3) & (rows < 26) & (rows - 2 > (cols - 3) * 24 / 33)
     cases = [(shape("x", CORNERS), box(), 0), (shape("x", [[30, 20], [8, 5]], "rectangle"), box(), 0),
+             (shape("x", CORNERS, "rectangle"), box(), 0), (shape("x", CORNERS, "rotation"), box(), 0),
              (shape("x", [[3, 2], [36, 26], [3, 26]]), triangle, 60),
              (shape("x", [[20, 15], [29, 15]], "circle"), np.hypot(rows - 15, cols - 20) < 9, 60),
              (shape("x", [[8, 5], [30, 20]], "mask", mask=png_in_base64(np.ones((15, 22), bool))), box(), 0),
@@ -167,7 +249,7 @@ def test_one_label_of_several_is_chosen_and_images_without_it_are_left_out(tmp_p
 def coco(folder, annotations, images=None, categories=((1, "dog"), (2, "cat"))):
     images = images or [{"id": n, "file_name": f"i{n}.jpg", "height": SIZE[0], "width": SIZE[1]} for n in (1, 2, 3)]
     for record in images:
-        if "/" not in record["file_name"]:
+        if not {"/", "\\"} & set(record["file_name"]):
             write_image(folder / "images" / record["file_name"])
     content = {"images": images, "categories": [{"id": n, "name": name} for n, name in categories],
                "annotations": [{"id": n, "iscrowd": 0, **record} for n, record in enumerate(annotations)]}
@@ -202,6 +284,46 @@ def test_coco_gives_polygons_and_run_lengths_of_one_category_together(tmp_path):
     assert len(read_supports(tmp_path).masks) == 1                # one category is annotated: no need to name it
 
 
+def test_categories_of_one_name_are_one(tmp_path):
+    """As exports that were merged give them; ids may be text."""
+    polygons = [[[x, 5, x + 6, 5, x + 6, 20, x, 20]] for x in (8, 24)]
+    coco(tmp_path, [{"image_id": 1, "category_id": n, "segmentation": polygon}
+                    for n, polygon in zip(("1", "2"), polygons, strict=True)], categories=(("1", "dog"), ("2", "dog")))
+    assert np.array_equal(read_supports(tmp_path).masks[0], box(5, 20, 8, 14) | box(5, 20, 24, 30))
+
+
+def test_boxes_without_a_mask_are_left_out_with_a_word(tmp_path, caplog):
+    polygon = [[8, 5, 30, 5, 30, 20, 8, 20]]
+    boxes = [{"image_id": n, "category_id": 1, **more} for n, more in (
+        (1, {"segmentation": []}), (2, {}), (2, {"segmentation": None}), (2, {"segmentation": [[]]}))]
+    coco(tmp_path, [*boxes, {"image_id": 1, "category_id": 1, "segmentation": polygon}])
+    found = read_supports(tmp_path)
+    assert len(found.masks) == 1 and np.array_equal(found.masks[0], box())
+    assert "4 objects are boxes without a mask (annotation 0 and so on)" in caplog.text
+    coco(tmp_path, boxes)
+    assert "annotation 0 is a box without a mask, as are all" in refused(tmp_path)
+
+
+def test_files_that_come_from_windows_are_read(tmp_path):
+    """Backslashes in file names, and a mark at the beginning of the file."""
+    corners = [[8, 5, 30, 5, 30, 20, 8, 20]]
+    write_image(tmp_path / "a" / "sub" / "i1.jpg")
+    coco(tmp_path / "a", [{"image_id": 1, "category_id": 1, "segmentation": corners}],
+         [{"id": 1, "file_name": "sub\\i1.jpg", "height": SIZE[0], "width": SIZE[1]}])
+    labelme(tmp_path / "b", "i1", [shape("dog", CORNERS)])
+    for name in ("a/labels.json", "b/i1.json"):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + (tmp_path / name).read_bytes())
+        assert np.array_equal(read_supports((tmp_path / name).parent).masks[0], box())
+
+
+@pytest.mark.parametrize("name", ["dog.jpg", "dog.webp"])
+def test_another_kind_of_picture_is_named(tmp_path, name):
+    Image.fromarray(MASKS["binary"]).save(tmp_path / name, "WEBP")
+    Image.fromarray(MASKS["binary"]).save(tmp_path / "dog.png")
+    said = refused(tmp_path)
+    assert f"{name} is WebP" in said and "Save it as one of them" in said
+
+
 def test_absurd_annotations_are_refused(tmp_path):
     """Files from anybody: names that lead out, absurd sizes and outlines, what is no number, no file and no JSON."""
     def image(name="i1.jpg", size=SIZE):
@@ -211,23 +333,24 @@ def test_absurd_annotations_are_refused(tmp_path):
         return [{"image_id": 1, "category_id": 1, "segmentation": segmentation}]
     good = [[8.0, 5.0, 30.0, 5.0, 30.0, 20.0]]
     cases = [
-        (lambda f: coco(f, annotation(good), image("../../secret.jpg")), "is none below the folder"),
+        (lambda f: coco(f, annotation(good), image("../../secret.jpg")), "is not a name below the images"),
         (lambda f: coco(f, annotation(good), image("sub/none.jpg")), "no such image"),
-        (lambda f: coco(f, annotation(good), image(size=(10 ** 6, 10 ** 6))), "height and width"),
+        (lambda f: coco(f, annotation(good), image(size=(60_000, 60_000))), "more than 33554432 pixels"),
         (lambda f: coco(f, annotation([[1, 2, 3]])), "at least three points"),
-        (lambda f: coco(f, annotation([[0, 0, float("nan"), 4, 5, 5]])), "not a finite number"),
-        (lambda f: coco(f, annotation([[0, 0, 10 ** 400, 4, 5, 5]])), "not a finite number"),
+        (lambda f: coco(f, annotation([[0, 0, float("nan"), 4, 5, 5]])), "NaN and Infinity are not JSON"),
+        (lambda f: coco(f, annotation([[0, 0, 10 ** 400, 4, 5, 5]])), "out of range"),
         (lambda f: coco(f, annotation([[0, 0, 40, 30] * 20_000])), "outlines of more than"),
-        (lambda f: coco(f, annotation({"size": [3, 3], "counts": [9]})), "does not fill"),
+        (lambda f: coco(f, annotation({"size": [3, 3], "counts": [9]})), "RLE of size (3, 3)"),
         (lambda f: coco(f, annotation({"size": list(SIZE), "counts": "\u00ff"})), "RLE"),
-        (lambda f: coco(f, annotation(None)), "neither polygons nor an RLE"),
+        (lambda f: coco(f, annotation(None)), "is a box without a mask"),
+        (lambda f: coco(f, annotation("text")), "annotation 0: it is text, expected"),
         (lambda f: coco(f, [{"image_id": 9, "category_id": 1}]), "no image has the id 9"),
         (lambda f: coco(f, []), "no annotation"),
-        (lambda f: labelme(f, "a", [shape("x", "points")]), "no list of"),
+        (lambda f: labelme(f, "a", [shape("x", "points")]), "shapes[0].points is text"),
         (lambda f: labelme(f, "a", [shape("x", CORNERS, "mask", mask="????")]), "no PNG in base64"),
-        (lambda f: labelme(f, "a", [{"points": CORNERS}]), "shape 0 has no label"),
+        (lambda f: labelme(f, "a", [{"points": CORNERS}]), "shapes[0] has no 'label'"),
         (lambda f: labelme(f, "a", []), "0 labels"),
-        (lambda f: (write_image(f / "a.jpg"), (f / "a.json").write_text("[1, 2]")), "neither LabelMe nor COCO"),
+        (lambda f: (write_image(f / "a.jpg"), (f / "a.json").write_text("[1, 2]")), "expected an object"),
         (lambda f: (write_image(f / "a.jpg"), (f / "a.json").write_text('{"a": 1}')), "neither LabelMe"),
         (lambda f: (write_image(f / "a.jpg"), (f / "a.json").write_text("{")), "no valid JSON")]
     for number, (make, reason) in enumerate(cases):

@@ -1,9 +1,13 @@
-"""Films, folders and cameras: which frames come, upright and in their colours, and what is said of broken ones."""
+"""Films, folders and cameras: the frames that players show, with their times, and what is said of broken ones."""
 import gc
 import logging
+import os
+import re
 import struct
-import weakref
+from fractions import Fraction
+from types import SimpleNamespace
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -11,9 +15,9 @@ import torch
 from PIL import Image
 
 from dataloaders import images as image_file
-from dataloaders.own import video as video_file
+from dataloaders.own import film as film_file
 from dataloaders.own.video import Frame, as_frames, clips_of, open_video, parse_moment
-from dataloaders.picture import read_picture
+from utils.pictures.film import Film
 
 FILMS = [("film.mp4", "mp4v"), ("film.avi", "MJPG"), ("film.webm", "VP80")]
 SIZE, FPS = (48, 64), 10
@@ -94,48 +98,116 @@ def test_frames_of_a_folder_may_differ_in_size(tmp_path):
     assert [frame.image.shape for frame in open_video(folder)] == [(*SIZE, 3), (*SIZE, 3), (10, 20, 3)]
 
 
-def turned(path, quarter):
-    """The same .mp4 with the note of a phone that was held turned, in the matrix of its track header."""
-    data = bytearray(path.read_bytes())
+def test_masks_beside_the_frames_are_no_frames(tmp_path, caplog):
+    folder = write_folder(tmp_path / "frames", pictures(4), "{}.jpg")
+    for name in ("0.png", "1.png", "2_mask.png"):
+        Image.fromarray(np.eye(*SIZE, dtype=np.uint8)).save(folder / name)
+    assert numbers(open_video(folder)) == [(t, t) for t in range(4)]
+    assert "3 masks beside the frames, 0.png" in caplog.text
+
+
+def test_two_frames_of_one_name_and_other_kinds_of_picture_are_named(tmp_path):
+    folder = write_folder(tmp_path / "frames", pictures(2), "{}.jpg")
+    Image.fromarray(pictures(1)[0]).save(folder / "1.jpeg")
+    with pytest.raises(ValueError, match="1.jpe?g: 1.jpe?g has the same name"):
+        open_video(folder)
+    (tmp_path / "web").mkdir()
+    Image.fromarray(pictures(1)[0]).save(tmp_path / "web" / "0.webp")
+    with pytest.raises(ValueError, match=r"no frames in this folder \(.jpg.*\n[^$]*\.webp"):
+        open_video(tmp_path / "web")
+    (tmp_path / "web" / "0.webp").rename(tmp_path / "web" / "0.jpg")
+    with pytest.raises(ValueError, match=r"0.jpg is WebP.*\(frame 0\)"):
+        list(open_video(tmp_path / "web"))
+
+
+def test_raised_digits_in_names_are_no_numbers(tmp_path):
+    folder = write_folder(tmp_path / "frames", pictures(3), "1\u00b2{}.png")
+    assert [p.name for p in open_video(folder).files] == [f"1\u00b2{t}.png" for t in range(3)]
+
+
+TURNS = {(1, 0, 0, 1): lambda a: a, (0, 1, -1, 0): lambda a: np.rot90(a, -1), (-1, 0, 0, -1): lambda a: np.rot90(a, 2),
+         (0, -1, 1, 0): np.rot90, (-1, 0, 0, 1): np.fliplr, (1, 0, 0, -1): np.flipud,
+         (0, 1, 1, 0): lambda a: a.swapaxes(0, 1), (0, -1, -1, 0): lambda a: np.rot90(a.swapaxes(0, 1), 2)}
+
+
+@pytest.mark.parametrize("matrix", TURNS)
+def test_films_of_turned_phones_stand_upright(tmp_path, matrix):
+    """The note of a phone that was held turned, or of a camera that mirrors: the matrix of the track header."""
+    path = write_film(tmp_path / "film.mp4", "mp4v", pictures(3))
+    plain, data = next(iter(open_video(path))).image, bytearray(path.read_bytes())
     place = data.index(b"tkhd") + 44
-    a, b, c, d = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[quarter]
-    data[place:place + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    a, b, c, d = (n << 16 for n in matrix)
+    data[place:place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
     path.write_bytes(data)
-    return path
+    assert np.array_equal(next(iter(open_video(path))).image, TURNS[matrix](plain))
 
 
-@pytest.mark.parametrize(("quarter", "red"), [(90, (0, -1)), (180, (-1, -1)), (270, (-1, 0))])
-def test_films_of_turned_phones_stand_upright(tmp_path, quarter, red):
-    """red: the corner to which the clockwise turn brings the left upper one"""
-    video = open_video(turned(write_film(tmp_path / "film.mp4", "mp4v", pictures(3)), quarter))
-    image = next(iter(video)).image
-    assert image.shape == ((*SIZE, 3) if quarter == 180 else (*SIZE[::-1], 3))
-    corners = {(y, x): image[y, x, 0] > 150 for y in (0, -1) for x in (0, -1)}
-    assert corners == {corner: corner == red for corner in corners}
+def test_frames_have_their_own_times(tmp_path):
+    """A slide show; --start and --end go by them, and a film whose clock is wrong follows --fps."""
+    with Film(tmp_path / "slides", fps=2) as film:
+        film.add(pictures(4), [0, 2, 4, 4.5])
+    assert [round(frame.time, 3) for frame in open_video(film.path)] == [0, 2, 4, 4.5]
+    assert [frame.index for frame in open_video(film.path, start=1.5, end="4.2s")] == [1, 2]
+    assert [frame.time for frame in open_video(film.path, fps=10)] == [0, 0.1, 0.2, 0.3]
 
 
-def test_phones_pictures_are_turned_and_may_have_more_behind_their_end(tmp_path):
-    """EXIF says how the phone was held; a film may follow the picture; a small JPEG may lie in its header."""
-    image, path = Image.fromarray(pictures(1)[0]), tmp_path / "a.jpg"
-    exif = Image.Exif()
-    exif[274] = 6                                                 # to be turned clockwise by 90 degrees
-    image.save(path, quality=95, exif=exif)
-    assert read_picture(path).shape == (*SIZE[::-1], 3) and read_picture(path)[0, -1, 0] > 150
-    path.write_bytes(path.read_bytes() + b"ftypmp42" * 500)
-    assert read_picture(path).shape == (*SIZE[::-1], 3)
+def test_what_an_edit_list_hides_is_not_shown(tmp_path, caplog):
+    """Films that were trimmed without coding them again start before their first frame; that is no damage."""
+    with Film(tmp_path / "whole", fps=10) as film:
+        film.add(pictures())
+    data = bytearray(film.path.read_bytes())
+    place = data.index(b"elst") + 12
+    length, begin = struct.unpack_from(">Ii", data, place)
+    ticks = struct.unpack_from(">I", data, data.index(b"mdhd") + 16)[0]
+    struct.pack_into(">Ii", data, place, length * 8 // 12, begin + ticks * 4 // 10)
+    (tmp_path / "trimmed.mp4").write_bytes(data)
+    frames = list(open_video(tmp_path / "trimmed.mp4"))
+    assert [(f.index, round(f.time, 3), number_of(f.image)) for f in frames] == [(t, t / 10, t + 4) for t in range(8)]
+    assert not caplog.text
 
 
-@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
-def test_a_truncated_picture_is_refused_even_with_a_whole_one_in_its_header(tmp_path, name):
-    rng, small, path = np.random.default_rng(0), tmp_path / "small.jpg", tmp_path / name
-    Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8)).save(small)
-    Image.fromarray(rng.integers(0, 255, (60, 80, 3), np.uint8)).save(path)
-    whole, inner = path.read_bytes(), small.read_bytes()
-    if name == "a.jpg":
-        whole = whole[:2] + b"\xff\xe1" + struct.pack(">H", 2 + len(inner)) + inner + whole[2:]
-    path.write_bytes(whole[:-500])
-    with pytest.raises(ValueError, match=r"a\.(jpg|png) is truncated"):
-        read_picture(path)
+def test_sound_may_last_longer_than_the_pictures(tmp_path):
+    with av.open(str(tmp_path / "long.mkv"), "w") as file:
+        film, sound = file.add_stream("mpeg4", rate=FPS), file.add_stream("pcm_s16le", rate=8000)
+        film.height, film.width, film.pix_fmt = *SIZE, "yuv420p"
+        for picture in pictures():
+            file.mux(film.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 8000 * 9), np.int16), format="s16", layout="mono")
+        silence.rate = 8000
+        for coded in (sound.encode(silence), film.encode(), sound.encode()):
+            file.mux(coded)
+    with av.open(str(tmp_path / "long.mkv")) as file:
+        assert file.duration / av.time_base == pytest.approx(9, abs=0.1)
+    assert numbers(open_video(tmp_path / "long.mkv")) == [(t, t) for t in range(12)]
+
+
+def test_interlaced_films_are_shown_in_whole_pictures(tmp_path):
+    """Every other line shows a bar one moment later: in the picture of one moment its sides are straight."""
+    with av.open(str(tmp_path / "camcorder.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=25, options={"x264-params": "tff=1", "crf": "5", "preset": "fast"})
+        stream.height, stream.width, stream.pix_fmt = 96, 160, "yuv420p"
+        for t in range(6):
+            picture = np.zeros((96, 160, 3), np.uint8)
+            for field in (0, 1):
+                left = 20 + 12 * t + 6 * field
+                picture[field::2, left:left + 40] = 220
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        file.mux(stream.encode())
+    frames = list(open_video(tmp_path / "camcorder.mp4"))
+    assert [frame.index for frame in frames] == list(range(6))
+    for t, frame in enumerate(frames):
+        rows = frame.image[8:-8, :, 0].astype(int)
+        assert np.abs(np.diff(rows, axis=0)).mean() < 2                # 16 with the lines of two moments
+        sides = (rows.mean(axis=0) > 110).nonzero()[0][[0, -1]] - (20 + 12 * t, 59 + 12 * t)
+        assert min(np.abs(sides - moment).max() for moment in (0, 6)) <= 1
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.avi", b"run:1.avi", "\u72d7.avi".encode(), b"%03d.avi"])
+def test_any_name_that_a_disk_takes_can_be_read(tmp_path, monkeypatch, name):
+    """Not UTF-8, a colon, a pattern: no letter means anything to FFmpeg."""
+    monkeypatch.chdir(tmp_path)
+    write_film(tmp_path / "film.avi", "MJPG", pictures(3)).rename(os.fsdecode(name))
+    assert numbers(open_video(os.fsdecode(name))) == [(t, t) for t in range(3)]
 
 
 def test_a_broken_frame_of_a_folder_is_named_and_those_before_it_come(tmp_path):
@@ -149,90 +221,109 @@ def test_a_broken_frame_of_a_folder_is_named_and_those_before_it_come(tmp_path):
     assert numbers(open_video(folder, end="5f")) == [(t, t) for t in range(5)]
 
 
-@pytest.mark.parametrize(("name", "codec"), FILMS[1:])
-def test_a_film_that_breaks_off_says_where_and_prints_nothing_else(tmp_path, capfd, name, codec):
-    path = write_film(tmp_path / name, codec, np.concatenate([pictures()] * 3))
-    path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+@pytest.mark.parametrize("damage", ["cut", "zeros"])
+@pytest.mark.parametrize(("name", "codec"), [*FILMS[1:], ("film.mp4", None)])
+def test_a_film_that_breaks_off_says_where_and_prints_nothing_else(tmp_path, capfd, name, codec, damage):
+    """Cut off, or filled with zeros as interrupted downloads leave it"""
+    frames, path = np.concatenate([pictures()] * 3), tmp_path / name
+    if codec:
+        write_film(path, codec, frames)
+    else:
+        with Film(path, FPS) as film:
+            film.add(frames)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:len(whole) * 5 // 8] + bytes(len(whole) * 3 // 8 if damage == "zeros" else 0))
     capfd.readouterr()                                            # what OpenCV said when it wrote
     seen = []
-    with pytest.raises(ValueError, match=r"breaks off after frame .* of its 36 frames .*\n.*--end") as error:
+    with pytest.raises(ValueError, match=r"breaks off after frame .*\n.*--end") as error:
         for frame in open_video(path):
             seen.append(frame)
     last = len(seen) - 1
-    assert 5 < last < 30 and f"after frame {last} " in str(error.value) and f"--end {last + 1}f" in str(error.value)
+    assert 1 < last < 30 and f"after frame {last} " in str(error.value) and f"--end {last + 1}f" in str(error.value)
     assert len(list(open_video(path, end=f"{last + 1}f"))) == last + 1
     assert capfd.readouterr() == ("", "")
 
 
-def test_frames_missing_in_the_middle_of_a_film_are_reported(tmp_path, monkeypatch, caplog):
-    """A pause in which frames are missing: the decoder went on behind the damage."""
-    times = [t / 10 for t in (*range(20), *range(23, 40))]
-    monkeypatch.setattr(video_file.FilmFile, "open", lambda self: FakeFilm(times, total=40))
-    path = tmp_path / "film.webm"
-    path.write_bytes(b"\x1aE\xdf\xa3" + bytes(20))
+def test_damage_in_the_middle_of_a_film_is_reported(tmp_path, caplog):
+    """The decoder goes on behind it."""
+    frames = np.random.default_rng(0).integers(0, 255, (40, *SIZE, 3), np.uint8)
+    with Film(tmp_path / "film", FPS) as film:
+        film.add(frames)
+    data = bytearray(film.path.read_bytes())
+    data[len(data) // 2:len(data) // 2 + 4000] = bytes(4000)
+    film.path.write_bytes(data)
     with caplog.at_level(logging.WARNING):
-        assert [frame.index for frame in open_video(path)] == list(range(37))
-    assert "3 of 40 frames could not be read" in caplog.text and "before frame 20 (0.40 s)" in caplog.text
+        found = list(open_video(film.path))
+    assert 30 < len(found) <= 40 and found[-1].time == pytest.approx(3.9)
+    [first] = re.findall(r"damaged at \d+ places, first at frame (\d+)", caplog.text)
+    assert 15 <= int(first) <= 25
 
 
-class FakeFilm:
-    """OpenCV's reader: frames at the given times, those in `broken` cannot be decoded."""
-    live, most = weakref.WeakSet(), 0
+def test_a_film_without_a_length_is_read_to_its_end(tmp_path):
+    """As browsers record them, which cannot go back to write it into the beginning."""
+    with av.open(str(tmp_path / "live.mkv"), "w", options={"live": "1"}) as file:
+        stream = file.add_stream("mpeg4", rate=FPS)
+        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
+        for picture in pictures(4):
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        file.mux(stream.encode())
+    video = open_video(tmp_path / "live.mkv", start=0.15)
+    assert video.total is None and video.expected is None
+    assert [(f.index, number_of(f.image)) for f in video] == [(2, 2), (3, 3)]
 
-    def __init__(self, times, total=0, fps=10.0, size=SIZE, broken=(), opened=True):
-        self.times, self.position, self.broken, self.opened = times, -1, broken, opened
-        self.values = {cv2.CAP_PROP_FPS: fps, cv2.CAP_PROP_FRAME_COUNT: total, cv2.CAP_PROP_FRAME_HEIGHT: size[0],
-                       cv2.CAP_PROP_FRAME_WIDTH: size[1]}
-        self.size, self.released = size, False
+
+def test_a_clock_without_sense_is_not_taken_for_frames_per_second():
+    def said(*rates):
+        return film_file.fps_of(SimpleNamespace(average_rate=rates[0], guessed_rate=rates[1]))
+    assert said(Fraction(1000), None) == said(None, Fraction(0)) == 25 and said(Fraction(1000), Fraction(24)) == 24
+    assert said(Fraction(30000, 1001), Fraction(30)) == pytest.approx(29.97, abs=0.001)
+
+
+def test_a_missing_codec_is_named(tmp_path):
+    path = write_film(tmp_path / "film.mp4", "mp4v", pictures(3))
+    path.write_bytes(path.read_bytes().replace(b"mp4v", b"zz99").replace(b"esds", b"free"))
+    with pytest.raises(ValueError, match="lacks the codec.*\n.*ffmpeg -i .*film.mp4"):
+        open_video(path)
+
+
+class FakeCamera:
+    """OpenCV's reader of a camera that gives so many pictures."""
+
+    def __init__(self, count, opened=True, size=SIZE):
+        self.count, self.position, self.opened, self.size, self.released = count, -1, opened, size, False
 
     def isOpened(self):
         return self.opened
 
     def get(self, key):
-        return 1000 * self.times[self.position] if key == cv2.CAP_PROP_POS_MSEC else self.values[key]
+        return self.size[key != cv2.CAP_PROP_FRAME_HEIGHT]
 
     def grab(self):
         self.position += 1
-        return self.position < len(self.times)
+        return self.position < self.count
 
     def retrieve(self):
-        return self.position not in self.broken, np.full((*self.size, 3), self.position % 256, np.uint8)
+        return True, np.full((*self.size, 3), self.position % 256, np.uint8)
 
     def release(self):
         self.released = True
 
 
-def test_a_frame_that_cannot_be_decoded_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(video_file.FilmFile, "open", lambda self: FakeFilm([0, 0.1, 0.2], total=3, broken=(2,)))
-    (tmp_path / "film.avi").write_bytes(b"RIFF0000AVI ")
-    with pytest.raises(ValueError, match="film.avi, frame 2 cannot be decoded"):
-        list(open_video(tmp_path / "film.avi"))
-    assert len(list(open_video(tmp_path / "film.avi", every=3))) == 1       # what nobody asks for is not decoded
-
-
-def test_a_film_that_does_not_know_its_speed_or_length_is_read_to_its_end(tmp_path, monkeypatch):
-    """As browsers record them: the ticks of a clock instead of frames per second, and no length."""
-    reader = FakeFilm([0, 0.03, 0.07, 0.1], total=-9e15, fps=1000.0)
-    monkeypatch.setattr(video_file.FilmFile, "open", lambda self: reader)
-    path = tmp_path / "film.webm"
-    path.write_bytes(b"\x1aE\xdf\xa3" + bytes(20))
-    video = open_video(path, start=0.05)
-    assert video.fps == 25 and video.total is None and video.expected is None
-    assert [(frame.index, frame.time) for frame in video] == [(2, 0.07), (3, 0.1)] and reader.released
-
-
 def test_a_camera_goes_on_until_its_end_time(monkeypatch):
-    reader = FakeFilm([0.0] * 500)
+    reader = FakeCamera(500)
     monkeypatch.setattr(cv2, "VideoCapture", lambda number: reader if number == 3 else None)
     video = open_video("3", every=2, end="9f")
     assert [frame.index for frame in video] == [0, 2, 4, 6, 8] and video.endless and video.expected is None
     gc.collect()
     assert reader.released
-    monkeypatch.setattr(cv2, "VideoCapture", lambda number: FakeFilm([], opened=False))
+    monkeypatch.setattr(cv2, "VideoCapture", lambda number: FakeCamera(0, opened=False))
     with pytest.raises(ValueError, match="camera 3 cannot be opened.\n  Check"):
         list(open_video("3"))
-    monkeypatch.setattr(cv2, "VideoCapture", lambda number: FakeFilm([0.0] * 4))
+    monkeypatch.setattr(cv2, "VideoCapture", lambda number: FakeCamera(4))
     with pytest.raises(ValueError, match="camera 3: no picture after frame 3"):
+        list(open_video(3))
+    monkeypatch.setattr(cv2, "VideoCapture", lambda number: FakeCamera(4, size=(10_000, 10_000)))
+    with pytest.raises(ValueError, match="camera 3 has frames of 10000 x 10000"):
         list(open_video(3))
 
 
@@ -242,7 +333,8 @@ def test_videos_without_a_frame_are_errors(tmp_path):
     film = write_film(tmp_path / "film.avi", "MJPG", pictures(4))
     none = write_film(tmp_path / "none.avi", "MJPG", pictures(1)[:0])
     for source, settings, reason in (
-            ("empty", {}, "no frames in this folder"), ("empty.mp4", {}, "is empty"), (none.name, {}, "none.avi"),
+            ("empty", {}, "no frames in this folder"), ("empty.mp4", {}, "empty.mp4 cannot be read as a film"),
+            (none.name, {}, "none.avi"),
             (film.name, {"start": 5}, r"between --start and --end: it has 4"),
             (film.name, {"start": "3f", "end": "2f"}, r"no frame between"), ("gone.mp4", {}, "no file or folder"),
             (film.name, {"every": 0}, "--every 0"), (film.name, {"end": "-3"}, "--end: cannot read '-3'"),
@@ -251,14 +343,14 @@ def test_videos_without_a_frame_are_errors(tmp_path):
             list(open_video(tmp_path / source, **settings))
 
 
-def test_files_that_are_no_films_are_refused_before_ffmpeg_sees_them(tmp_path, capfd):
+def test_files_that_are_no_films_are_refused(tmp_path, capfd):
     """A play list names other files, and FFmpeg would follow it."""
     write_film(tmp_path / "other.avi", "MJPG", pictures(2))
     (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:1,\nother.avi\n")
     Image.fromarray(pictures(1)[0]).save(tmp_path / "a.png")
     (tmp_path / "cut.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(50))
     capfd.readouterr()
-    for name, reason in (("list.mp4", "does not begin as a film"), ("a.png", "is a picture"),
+    for name, reason in (("list.mp4", "cannot be read as a film"), ("a.png", "is a picture"),
                          ("cut.mp4", "cannot be read as a film")):
         with pytest.raises(ValueError, match=reason):
             open_video(tmp_path / name)
@@ -267,9 +359,10 @@ def test_files_that_are_no_films_are_refused_before_ffmpeg_sees_them(tmp_path, c
 
 def test_absurdly_large_frames_are_refused_before_they_are_decoded(tmp_path, monkeypatch):
     film = write_film(tmp_path / "film.avi", "MJPG", pictures(2))
-    monkeypatch.setattr(video_file, "MAX_PIXELS", SIZE[0] * SIZE[1] - 1)
-    with pytest.raises(ValueError, match="frames of 48 x 64 pixels"):
-        open_video(film)
+    monkeypatch.setattr(film_file, "MAX_PIXELS", SIZE[0] * SIZE[1] - 1)
+    for path in (film, write_film(tmp_path / "film.mp4", "mp4v", pictures(2))):
+        with pytest.raises(ValueError, match="frames of more than 3071 pixels"):
+            open_video(path)
     folder = write_folder(tmp_path / "frames", pictures(1))
     monkeypatch.setattr(image_file, "MAX_PIXELS", SIZE[0] * SIZE[1] - 1)
     with pytest.raises(ValueError, match="has 48 x 64 pixels"):
@@ -292,3 +385,10 @@ def test_images_of_any_kind_are_frames(how):
     found = list(as_frames(given))
     assert [frame.index for frame in found] == [0, 1, 2]
     assert all(np.array_equal(frame.image, picture) for frame, picture in zip(found, frames, strict=True))
+
+
+@pytest.mark.parametrize("picture", [
+    pictures(1)[0], torch.zeros(3, *SIZE), np.zeros(SIZE), Image.fromarray(pictures(1)[0])], ids=type)
+def test_one_picture_is_no_video(picture):
+    with pytest.raises(ValueError, match=r"not the frames of a video.\n .* \[picture\]"):
+        as_frames(picture)

@@ -1,5 +1,6 @@
 """segment.py: the masks of test.py, at any size, in bounded memory; what it writes, and what it keeps if it stops."""
 import csv
+import io
 import json
 import shutil
 import sys
@@ -7,6 +8,7 @@ import weakref
 from functools import partial
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -15,8 +17,9 @@ from PIL import Image
 
 import segment
 import test as test_script
-from dataloaders import build_index, build_test_loader
+from dataloaders import build_index
 from dataloaders.datasets.folds import split_classes
+from dataloaders.fewshot.streaming import TestEpisodes
 from models import get_method
 from segment import Segmenter
 from tools.demo_data.clip import CATEGORY, write_demo_clip
@@ -106,7 +109,7 @@ def test_masks_are_those_of_test_py(monkeypatch, checkpoint, demo_root, tmp_path
     segmenter = Segmenter.from_checkpoint(checkpoint)
     cfg, sizes, values = segmenter.cfg, set(), []
     index = build_index(cfg)
-    episodes = build_test_loader(cfg, index, fold=1, run=0).episodes
+    episodes = TestEpisodes(index, index.side(1, "test")[1], cfg, run=0)
     for i in range(len(episodes)):
         plan, (class_id, name) = episodes.plan(i), episodes.key(i)
         supports = episodes.load(plan)[2]
@@ -316,6 +319,25 @@ def test_a_film_is_segmented_like_its_frames(call, clip):
     assert all(np.array_equal(a, b) for a, b in zip(*(masks_in(o / "masks").values() for o in (film, folder)),
                                                     strict=True))
     assert [row["time"] for row in rows_of(film)] == [f"{t / 8:.3f}" for t in range(8)]
+
+
+def test_the_film_lasts_as_long_as_the_video(call, tmp_path):
+    """A slide show, whose frames are shown for two seconds each; and only every other frame of it."""
+    with Film(tmp_path / "slides", fps=0.5) as film:
+        film.add(np.random.default_rng(0).integers(0, 255, (4, 96, 160, 3), np.uint8), [0, 2, 4, 6])
+    for every, seconds in ((1, 8), (2, 8)):
+        output, _ = call("--every", every, video=film.path)
+        with av.open(str(output / "overlay.mp4")) as result:
+            assert [round(f.time, 3) for f in result.decode(video=0)] == [0, 2, 4, 6][::every]
+            assert result.duration / av.time_base == pytest.approx(seconds, abs=0.01)
+
+
+def test_a_terminal_that_lacks_a_letter_is_no_error(call, monkeypatch):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", terminal)
+    call("--no-film", output="\u72d7")
+    terminal.flush()
+    assert b"\\u72d7: masks/" in terminal.buffer.getvalue()
 
 
 def test_the_film_may_be_smaller_than_the_masks(call, clip, tmp_path):

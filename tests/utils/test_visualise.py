@@ -70,13 +70,13 @@ def test_normalisation_is_that_of_the_data():
 
 
 def video(original, frames=7):
-    """An episode and its only clip; frames are as large as the masks that are measured, or half of it."""
+    """A video, its reference, its only clip; frames are as large as the masks that are measured, or half of it."""
     generator, small, large = torch.Generator().manual_seed(0), (24, 32), (48, 64)
-    episode = SimpleNamespace(run=2, class_name="cat", video="v1", original_size=large,
-                              frames=[f"v1/{5 * t:05d}.jpg" for t in range(frames)])
-    truth = torch.rand(frames, *large, generator=generator) > 0.5
-    clip = Clip(torch.rand(frames, 3, *small, generator=generator), truth[:, ::2, ::2], truth if original else None)
-    masks = np.stack([np.roll(disc(large if original else small), 2 * t, axis=1) for t in range(frames)])
+    episode = (SimpleNamespace(original_size=large, frames=[f"v1/{5 * t:05d}.jpg" for t in range(frames)]),
+               SimpleNamespace(folder=("run2", "cat", "v1")))
+    truth = torch.rand(1, frames, *large, generator=generator) > 0.5
+    clip = Clip(torch.rand(frames, 3, *small, generator=generator), truth[..., ::2, ::2], truth if original else None)
+    masks = np.stack([np.roll(disc(large if original else small), 2 * t, axis=1) for t in range(frames)])[None]
     return episode, clip, masks
 
 
@@ -94,14 +94,14 @@ def read_film(path):
 @pytest.mark.parametrize("original", [False, True])
 def test_a_video_is_recorded_frame_by_frame_and_as_a_film(tmp_path, original):
     episode, clip, masks = video(original)
-    with recording(episode, tmp_path / "masks", tmp_path / "films", restore) as write:
+    with recording(*episode, tmp_path / "masks", tmp_path / "films", restore) as write:
         write(clip, masks)
     folder = tmp_path / "masks" / "run2" / "cat" / "v1"
     assert sorted(p.name for p in folder.iterdir()) == [f"{5 * t:05d}.png" for t in range(7)]
-    assert (np.array(Image.open(folder / "00015.png")) == masks[3]).all()
+    assert (np.array(Image.open(folder / "00015.png")) == masks[0, 3]).all()
     [film] = (tmp_path / "films" / "run2" / "cat").iterdir()
-    assert film.stem == "v1" and read_film(film).shape == (7, *masks.shape[1:], 3)
-    with recording(episode) as write:      # no folders: nothing to do
+    assert film.stem == "v1" and read_film(film).shape == (7, *masks.shape[2:], 3)
+    with recording(*episode) as write:      # no folders: nothing to do
         write(clip, masks)
 
 
@@ -110,10 +110,10 @@ def test_a_video_is_recorded_frame_by_frame_and_as_a_film(tmp_path, original):
 def test_clips_give_the_pictures_and_the_film_of_the_whole_video(tmp_path, original, length):
     episode, clip, masks = video(original)
     for name, step in (("whole", 7), ("clips", length)):
-        with recording(episode, tmp_path / name / "masks", tmp_path / name / "films", restore) as write:
+        with recording(*episode, tmp_path / name / "masks", tmp_path / name / "films", restore) as write:
             for part in (slice(first, first + step) for first in range(0, 7, step)):
-                truth = clip.original_masks[part] if original else None
-                write(Clip(clip.images[part], clip.masks[part], truth), masks[part])
+                truth = clip.original_masks[:, part] if original else None
+                write(Clip(clip.images[part], clip.masks[:, part], truth), masks[:, part])
     whole, clips = (tmp_path / "whole", tmp_path / "clips")
     names = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())
     assert names == sorted(p.relative_to(clips) for p in clips.rglob("*") if p.is_file()) and len(names) == 7 + 1
@@ -125,7 +125,19 @@ def test_clips_give_the_pictures_and_the_film_of_the_whole_video(tmp_path, origi
 
 def test_an_unfinished_video_leaves_no_film(tmp_path):
     episode, clip, masks = video(False)
-    with pytest.raises(KeyboardInterrupt), recording(episode, None, tmp_path, restore) as write:
+    with pytest.raises(KeyboardInterrupt), recording(*episode, None, tmp_path, restore) as write:
         write(clip, masks)
         raise KeyboardInterrupt
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+def test_no_name_out_of_data_leads_out_of_the_folder(tmp_path):
+    """Of a category or a video; and two names never share a file."""
+    episode, clip, masks = video(False)
+    for name in ("../../escaped", "/escaped", "a/b", "a%2Fb", "a.mp4", "a"):
+        episode[1].folder = ("run2", name, name)
+        with recording(*episode, tmp_path / "masks", tmp_path / "films", restore) as write:
+            write(clip, masks)
+    assert len(list((tmp_path / "masks" / "run2").glob("*/*/*.png"))) == 6 * 7
+    assert len(list((tmp_path / "films" / "run2").glob("*/*.mp4"))) == 6
+    assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 6 * 8

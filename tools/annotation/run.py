@@ -1,6 +1,6 @@
 """segment.py run for the page: started, watched, stopped, and what it left read. Part of tools/annotate.py.
 
-In: the support folder and what the command line named. Out: how far it is, the film, pictures of some of its frames.
+In: the support folder and what the command line named. Out: how far it is, and the film.
 """
 import shlex
 import subprocess
@@ -9,12 +9,8 @@ from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 
-import cv2
-import numpy as np
-from PIL import Image
-
 ROOT = Path(__file__).resolve().parents[2]
-FILMS = ("overlay.mp4", "overlay.webm", "overlay.gif")
+FILMS = ("overlay.mp4", "overlay.webm")
 PATIENCE = 10                # seconds that a stopped run has to finish writing
 LOG_LINES = 12               # of its log, in the page
 
@@ -95,35 +91,4 @@ class Run:
 
 def film_of(output):
     """The film that segment.py left in a folder, or None"""
-    return next((f for f in (Path(output) / name for name in FILMS) if f.is_file()), None)
-
-
-def film_pictures(film, most=6):
-    """A film  ->  up to `most` pictures over its length, [(number, (H, W, 3) uint8 RGB)]"""
-    if Path(film).suffix == ".gif":
-        return _gif_pictures(film, most)
-    video, out = cv2.VideoCapture(str(film)), []
-    total = max(1, int(video.get(cv2.CAP_PROP_FRAME_COUNT)))
-    wanted = set(_spread(total, most))
-    for number in range(total):                          # in order: jumps are inexact in some containers
-        if not video.grab():
-            break
-        if number in wanted:
-            readable, frame = video.retrieve()
-            out += [(number, np.ascontiguousarray(frame[..., ::-1]))] if readable else []
-    video.release()
-    return out
-
-
-def _gif_pictures(film, most):
-    out = []
-    with Image.open(film) as gif:
-        for number in _spread(gif.n_frames, most):
-            gif.seek(number)
-            out.append((number, np.asarray(gif.convert("RGB"))))
-    return out
-
-
-def _spread(total, most):
-    """Up to `most` numbers from 0 to total - 1, evenly, both ends among them"""
-    return sorted(set(np.linspace(0, total - 1, min(total, most)).round().astype(int).tolist()))
+    return next((f for f in (Path(output, name) for name in FILMS) if f.is_file()), None)

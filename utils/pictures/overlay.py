@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from utils.evaluation.metrics import boundary
+from utils.files import safe_name
 from utils.pictures.film import Film
 
 IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -65,8 +66,9 @@ def recording(video, reference, masks_folder=None, films_folder=None, restore=No
     brought to the masks' size by restore(values (T, H, W), original_size) where that is the original one. The film
     appears once the video is complete; if it stops before its end there is none.
     """
-    below, names = Path(*reference.folder), iter(video.frames)
-    with Film(Path(films_folder) / below) if films_folder else nullcontext() as film:
+    below, names = Path(*map(safe_name, reference.folder)), iter(video.frames)
+    film_path = films_folder and Path(films_folder, below.with_name(f"{below.name}.mp4"))
+    with Film(film_path) if films_folder else nullcontext() as film:
         def write(clip, masks):
             if masks_folder:
                 for mask, name in zip(masks.any(axis=0), names, strict=False):

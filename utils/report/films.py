@@ -10,6 +10,7 @@ from statistics import mean
 
 import numpy as np
 
+from utils.files import safe_name
 from utils.pictures.film import Film
 from utils.pictures.images import data_uri, letterboxed, read_picture, segmentation, within
 
@@ -54,7 +55,7 @@ def chosen(results):
 
 def film_of(line, kept):
     """A line of results.jsonl  ->  data URI of its film, or None; and why there is none"""
-    below = Path(f"run{line['run']}", line["class"], line["video"])
+    below = Path(f"run{line['run']}", safe_name(line["class"]), safe_name(line["video"]))
     for folder in kept.films:
         for suffix in STARTS:
             found = within(folder, below.with_name(below.name + suffix))

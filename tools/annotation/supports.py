@@ -1,0 +1,78 @@
+"""The support folder of the page, and what a brush did to a mask. Part of tools/annotate.py.
+
+Masks are (H, W) bool at the image's own size; layers are those of an image editor, (h, w, 4) uint8 RGBA.
+"""
+import cv2
+import numpy as np
+from PIL import Image
+
+from dataloaders.images import read_mask
+from utils.files import atomic_file
+from utils.pictures.overlay import MASK_COLOUR, palette
+
+VIEW_SIDE = 1280             # pixels of the longer side in the page; larger images are shown smaller
+OPACITY = 128                # of the brush; what covers less than half as much is the soft rim of a stroke
+
+
+def shrink(image):
+    """(H, W, 3) uint8 or (H, W) bool  ->  the same, at most VIEW_SIDE long"""
+    size = tuple(max(1, round(n * min(1, VIEW_SIDE / max(image.shape[:2])))) for n in image.shape[:2])
+    return resized(image, size) if image.dtype == bool else cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+
+
+def resized(mask, size):
+    """(h, w) bool  ->  (H, W) bool, nearest neighbour"""
+    return cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST_EXACT).astype(bool)
+
+
+def editor_value(image, mask):
+    """What an image editor shows: the picture below, the mask as a stroke above it."""
+    small = shrink(mask)
+    layer = np.zeros((*small.shape, 4), np.uint8)
+    layer[small] = (*MASK_COLOUR, OPACITY)
+    return {"background": shrink(image), "layers": [layer], "composite": None}
+
+
+def painted(mask, layers):
+    """A mask and the layers that the editor has now  ->  the mask, changed only where its picture was changed"""
+    before, after = shrink(mask), np.zeros(shrink(mask).shape, bool)
+    for layer in layers:
+        if layer is not None and layer.ndim == 3 and layer.shape[-1] == 4:
+            after |= resized(layer[..., 3] >= OPACITY / 2, after.shape)
+    return np.where(resized(before != after, mask.shape), resized(after, mask.shape), mask)
+
+
+def save_support(folder, name, image, mask):
+    """Write name.jpg and name.png, image and mask; ValueError if the mask is empty, which would be refused later"""
+    if not mask.any():
+        raise ValueError(f"{name}: nothing is marked yet; brush over the object, then save")
+    grey = Image.fromarray(mask.astype(np.uint8))
+    grey.putpalette(palette().tobytes())
+    with atomic_file(folder / f"{name}.jpg") as file:
+        Image.fromarray(image).save(file, "JPEG", quality=97, subsampling=0)
+    with atomic_file(folder / f"{name}.png") as file:
+        grey.save(file, "PNG")
+
+
+def load_mask(folder, name, size):
+    """The mask (H, W) bool that was saved for this frame, else an empty one; ValueError for one of another size"""
+    path = folder / f"{name}.png"
+    mask = read_mask(path) > 0 if path.is_file() else np.zeros(size, bool)
+    if mask.shape != tuple(size):
+        raise ValueError(f"{path}: its mask does not fit an image of {size[0]} x {size[1]} pixels.\n"
+                         "  This folder holds supports of something else: give another --output")
+    return mask
+
+
+def saved_names(folder):
+    """Names of the supports in a folder, sorted: those with both files"""
+    return sorted(f.stem for f in folder.glob("*.png") if folder.joinpath(f"{f.stem}.jpg").is_file()
+                  and not f.name.startswith("."))
+
+
+def remove_support(folder, name):
+    """Take the two files of one support away; name must be one of `saved_names`."""
+    if name not in saved_names(folder):
+        raise ValueError(f"{name}: no such support in {folder}")
+    for suffix in (".png", ".jpg"):
+        (folder / f"{name}{suffix}").unlink()
