@@ -16,11 +16,11 @@ demo: $(BIN)/ready
 	$(BIN)/python -m tools.make_demo_data --output output/demo_data
 	test -f $(DEMO)/done || $(BIN)/python train.py --config config/demo/ytvis.yaml --fold 1 --resume
 	touch $(DEMO)/done
-	$(BIN)/python test.py --config config/demo/ytvis.yaml --fold 1 --save-masks $(DEMO)/masks --save-overlays $(DEMO)/overlays
-	$(BIN)/python -m tools.workshop.baselines --config config/demo/ytvis.yaml --fold 1 --checkpoint $(DEMO)/last.pth
 	$(BIN)/python -m tools.make_demo_data --layout clip --output output/demo_clip
 	$(BIN)/python segment.py --support output/demo_clip/support --video output/demo_clip/video.* \
 		--checkpoint $(DEMO)/last.pth --output output/demo_clip/result
+	$(BIN)/python test.py --config config/demo/ytvis.yaml --fold 1 --save-masks $(DEMO)/masks --save-overlays $(DEMO)/overlays
+	$(BIN)/python -m tools.workshop.baselines --config config/demo/ytvis.yaml --fold 1
 	@echo "Overlays to look at: $(DEMO)/overlays; curves: $(DEMO)/curves.png; masks: $(DEMO)/masks"
 
 test: $(BIN)/ready

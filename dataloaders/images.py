@@ -97,6 +97,8 @@ def numbers(data, path):
     if image.mode in ("LA", "PA"):
         image = image.convert("RGBA")
     found, depth, kind = np.array(image), data[24], data[25]
+    if found.ndim == 3 and depth == 16:
+        raise bad_image(path, "has colours of 16 bits", "Save masks in grey or with a palette.")
     if found.dtype not in (np.uint8, np.uint16):                  # one bit, or 16 in an older Pillow
         return found.astype(np.uint8 if image.mode == "1" else np.uint16)
     return found // (255 // (2 ** depth - 1)) if kind == GREY and depth < 8 else found      # Pillow stretches them

@@ -9,9 +9,7 @@ GET_WEIGHTS = """The paper's encoder, a ResNet-50 with a deep stem trained on Im
 
 
 def load_backbone(backbone, cfg):
-    """ImageNet weights into the encoder: classifier and stages that we do not have are left out, the rest is strict."""
-    if cfg.name == "tiny":
-        raise ValueError(f"backbone.weights: {cfg.weights}: the tiny encoder has no weights; set backbone.weights=none")
+    """Pretrained weights into the encoder: a classifier and stages that we lack are left out, the rest is strict."""
     if cfg.weights == "torchvision":
         state, source = torchvision_weights(cfg), "torchvision"
     else:
@@ -25,6 +23,9 @@ def load_backbone(backbone, cfg):
 
 def torchvision_weights(cfg):
     import torchvision
+    if cfg.name == "tiny":
+        raise ValueError("backbone.weights=torchvision: it has no tiny encoder.\n"
+                         "  Name a file (pretrain_model/README.md), or set backbone.weights=none")
     if cfg.stem != "plain":
         raise ValueError("backbone.weights=torchvision: its ResNets have the plain stem; set backbone.stem=plain")
     weights = torchvision.models.get_model_weights(cfg.name).IMAGENET1K_V1
@@ -37,7 +38,7 @@ def check_backbone_keys(expected, state, source, cfg):
         k for k in expected if k in state and expected[k].shape != state[k].shape]
     if not wrong:
         return
-    hint = "backbone.name and backbone.stem have to be those of the file"
+    hint = "backbone.name, stem and width have to be those of the file"
     if "conv3.weight" in wrong:
         hint = f"backbone.stem={'plain' if cfg.stem == 'deep' else 'deep'} is this file's stem"
     elif all(k.startswith("layer4.") for k in wrong):

@@ -1,11 +1,8 @@
-"""The project root on the path, one thread, no display: what every test needs."""
+"""The project root as folder, one thread, no display: what every test needs; and what many of them share."""
 import os
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-os.chdir(ROOT)      # paths in config files are relative to the root
+os.chdir(Path(__file__).resolve().parents[1])      # paths in config files are relative to the root
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")     # two processes of one thread each: waiting threads would spin
 
@@ -30,6 +27,15 @@ def exact(double):
         yield
 
 
+@pytest.fixture
+def no_pages(monkeypatch):
+    """train.py and test.py without curves and report.html, which are half of a tiny run; demo_run has them."""
+    import test
+    import train
+    for script, name in ((train, "plot_curves"), (train, "refresh_report"), (test, "refresh_report")):
+        monkeypatch.setattr(script, name, lambda *_, **__: None)
+
+
 @pytest.fixture(scope="session")
 def demo_root(tmp_path_factory):
     """A small synthetic data set: 16 categories, 2 videos made for each, 8 frames of 48 x 80."""
@@ -37,3 +43,15 @@ def demo_root(tmp_path_factory):
     root = tmp_path_factory.mktemp("demo") / "data"
     write_demo_data(root, videos_per_category=2, size=(48, 80), frames=(8, 8))
     return root
+
+
+@pytest.fixture(scope="session")
+def demo_run(demo_root, tmp_path_factory):
+    """The folder of train.py after two short epochs on fold 1 of demo_root, with material.TINY; to be read only."""
+    from material import TINY, command
+
+    import train
+    output = tmp_path_factory.mktemp("demo_run") / "fold1"
+    with pytest.MonkeyPatch.context() as patch:
+        command(patch, train, "--fold", 1, "--output", output, f"data.root={demo_root}", *TINY)
+    return output

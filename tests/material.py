@@ -1,6 +1,7 @@
 """What many tests build: a data set that lies on no disk, tiny models and videos, and commands as a user runs them."""
 import copy
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,6 +46,31 @@ def results_of(folder):
 def same_weights(a, b):
     """Two state dicts: the same names, the same bits"""
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+class Parsed(HTMLParser):
+    """Images, links, ids and tags of a page; tags that do not close are an error."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.images, self.links, self.ids, self.tags, self.open = [], [], [], set(), []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.add(tag)
+        self.images += [attributes] if tag == "img" else []
+        self.links += [attributes["href"]] if "href" in attributes else []
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        if tag not in ("img", "meta"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.tags.add(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
 
 
 # Models and videos

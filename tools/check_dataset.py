@@ -14,6 +14,7 @@ import os
 import sys
 from pathlib import Path
 
+from dataloaders.images import real_path
 from tools.dataset_check import coco, vspw, ytvis
 from tools.dataset_check.findings import ERRORS, WARNINGS, Findings, table
 from utils.command_line import Parser
@@ -54,11 +55,11 @@ def check_outputs(args):
         raise ValueError("--write-clean: MiniVSPW has lists.\n  Make them again: tools/make_minivspw_lists.py")
     if args.write_clean and args.write_clean.exists():
         raise ValueError(f"--write-clean {args.write_clean}: this file exists.\n  Nothing was changed. Name a new one.")
-    folders = (args.root.resolve(), (args.root / args.annotations).resolve())
+    folders = (real_path(args.root), real_path(args.root / args.annotations))
     for path in filter(None, (args.report, args.fix_list, args.write_clean)):
         if not path.absolute().parent.is_dir() or path.is_dir():
             raise ValueError(f"{path}: no file can be written there.\n  Name a file in an existing folder.")
-        if path.exists() and any(path.resolve().is_relative_to(folder) for folder in folders):
+        if path.exists() and any(real_path(path).is_relative_to(folder) for folder in folders):
             raise ValueError(f"{path} exists within the data set.\n  Nothing was changed. Name another file.")
 
 

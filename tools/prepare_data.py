@@ -14,6 +14,7 @@ Exit code: 0 complete, 1 something is wrong with the data, 2 with the command or
 """
 import sys
 from argparse import RawDescriptionHelpFormatter
+from itertools import groupby
 from pathlib import Path
 
 from tqdm import tqdm
@@ -34,15 +35,14 @@ CHECKS = {                       # what tools/check_dataset.py calls them
     "ytvis": ["ytvis"], "vspw": ["vspw"],
     "coco2014": ["coco", "--annotations", "annotations/instances_train2014.json"],
     "coco2017": ["coco", "--annotations", "annotations/instances_train2017.json"]}
-ABOUT_THE_PUBLISHED = ("published_counts", "category_name")    # warnings that say nothing about videos of your own
+ELSEWHERE = ("published_counts", "category_name", "few_videos_shared")   # not of videos of one's own, or in `advice`
 
 
 def explain(args):
-    """What to download, from where, and what it becomes."""
+    """What to download, from where, and what to do with it."""
     source = SOURCES[args.dataset]
-    print(f"{source.title}\nPage: {source.page}\n\n{source.about}\n\nThen:")
-    if source.rules:
-        print(f"    python -m tools.prepare_data arrange {args.dataset} --archives DOWNLOADS --output {source.root}")
+    print(f"{source.title}: {source.page}\nDownload {source.files}\nWhat it becomes: docs/data.md. Then:")
+    print(f"    python -m tools.prepare_data arrange {args.dataset} --archives DOWNLOADS --output {source.root}")
     print(f"    python -m tools.prepare_data check {args.dataset} {source.root}")
     return COMPLETE
 
@@ -56,7 +56,7 @@ def check(args):
     options = check_dataset.parse([*CHECKS[args.dataset], str(args.root)])
     if not (args.root / options.annotations).exists() and args.dataset != "vspw":
         raise FileNotFoundError(f"{SOURCES[args.dataset].title}: no {options.annotations} in {args.root}.\n  What to "
-                                f"download, and where it belongs: python -m tools.prepare_data explain {args.dataset}")
+                                f"download: python -m tools.prepare_data explain {args.dataset}")
     deep = ["--deep", *(["--workers", str(args.workers)] if args.workers else [])] if args.deep else []
     return check_dataset.main([*CHECKS[args.dataset], str(args.root), *deep])
 
@@ -73,7 +73,7 @@ def check_weight_files(args):
 def arrange_archives(args):
     """Unpack what was downloaded, then check it  ->  exit code"""
     source = SOURCES[args.dataset]
-    with tqdm(unit="B", unit_scale=True, desc=args.dataset, disable=None) as bar:
+    with tqdm(unit=" files", desc=args.dataset, disable=None) as bar:
         done = arrange(args.archives, args.output, source.destination, bar)
     unused = sum(done.unused.values())
     print(f"{args.output}: {done.written} files written, {done.kept} were there already, {unused} of the archives not "
@@ -107,6 +107,10 @@ def convert(args, videos, others):
     for video in tqdm(videos, desc="masks", unit="video", disable=None):
         video.category = args.category or video.category
         scan(video)
+    for note, some in groupby(sorted((video for video in videos if video.note), key=lambda video: video.note),
+                              lambda video: video.note):
+        names = [video.name for video in some]
+        print(f"{len(names)} videos ({', '.join(names[:3])}{', ...' * (len(names) > 3)}): {note}")
     if args.write_table:
         write_table(videos, args.write_table)
         print(f"{args.write_table}: {sum(len(video.tracks) for video in videos)} objects; write their categories, then "
@@ -137,31 +141,35 @@ def check_own(args):
     findings = Findings()
     options = check_dataset.parse(["ytvis", str(args.output), "--few-videos", "repeat", "--shots", str(args.shots)])
     rows = [row for row in check_dataset.CHECKS["ytvis"](options, findings)["classes"] if row["videos"]]
-    for kind in ABOUT_THE_PUBLISHED:
+    for kind in ELSEWHERE:
         findings.counts.pop(kind, None)
     print(f"\n{args.output}\n{table(rows)}\n\n{findings.text()}\n\n{advice(rows, args)}")
     return findings.exit_code()
 
 
 def advice(rows, args):
-    """Rows of classes  ->  which commands can be given now, and which keys they need"""
-    folds = sorted({tested_in(row["id"]) for row in rows})
-    few = " data.few_videos=repeat" if min(row["videos"] for row in rows) <= args.shots else ""
-    few += f" data.shots={args.shots}" if args.shots != PAPER_SHOTS else ""
+    """Rows of classes  ->  which commands can be given now, or what keeps train.py and test.py from working"""
+    folds, fewest = sorted({tested_in(row["id"]) for row in rows}), min(rows, key=lambda row: row["videos"])
     lines = []
     if len(folds) == 1:
         lines.append(f"All categories are tested in fold {folds[0]}, none is left to train on: train.py and test.py "
-                     f"refuse.\nAdd videos of other categories, give ids of several folds (column id, --novel), or "
-                     f"use segment.py, which needs no fold.")
-    for fold in folds if len(folds) > 1 else ():
+                     "refuse.\nAdd videos of other categories, give ids of several folds (column id, --novel), or use "
+                     "segment.py, which needs no fold.")
+    if fewest["videos"] <= args.shots and args.few_videos == "error":
+        lines.append(f"{args.shots} supports and a query need {args.shots + 1} videos of a category; {fewest['class']} "
+                     f"has {fewest['videos']}: train.py and test.py refuse. Add videos, ask for --shots "
+                     f"{max(1, fewest['videos'] - 1)}, or for --few-videos repeat: supports may then come from the "
+                     "query's own video, and scores are no longer those of few-shot segmentation.")
+    if lines:
+        return "\n".join(lines)
+    keys = f"data.root={args.output}" + (f" data.shots={args.shots}" if args.shots != PAPER_SHOTS else "")
+    keys += " data.few_videos=repeat" if args.few_videos == "repeat" else ""
+    command = "python {}.py --config config/vipmt/ytvis.yaml --fold {} --output output/own/fold{} {}"
+    for fold in folds:
         tested = ", ".join(row["class"] for row in rows if tested_in(row["id"]) == fold)
-        lines.append(f"fold {fold} tests {tested}:\n    python test.py --config config/vipmt/ytvis.yaml --fold {fold} "
-                     f"--output output/own/fold{fold} data.root={args.output}{few}")
-    if len(folds) > 1:
-        lines.append(f"train on the others (here fold {folds[0]}):\n    python train.py --config "
-                     f"config/vipmt/ytvis.yaml --fold {folds[0]} --output output/own/fold{folds[0]} "
-                     f"data.root={args.output}{few}")
-    return "\n".join(lines)
+        lines.append(f"fold {fold} tests {tested}:\n    {command.format('test', fold, fold, keys)}")
+    return "\n".join([*lines, f"train on the others (here fold {folds[0]}):\n    "
+                      f"{command.format('train', folds[0], folds[0], keys)}"])
 
 
 def add_own_options(parser):
@@ -175,7 +183,8 @@ def add_own_options(parser):
     what.add_argument("--category", metavar="NAME", help="of all objects of all videos")
     parser.add_argument("--novel", nargs="+", default=[], metavar="NAME", help="categories that fold 1 is to test; it "
                         "trains on all others. Default: published ids where YouTube-VIS has the name, else from 41 on")
-    parser.add_argument("--shots", type=int, default=PAPER_SHOTS, metavar="K", help="for the check and the advice (5)")
+    parser.add_argument("--shots", type=int, default=PAPER_SHOTS, metavar="K", help="for the advice (5)")
+    parser.add_argument("--few-videos", choices=("error", "repeat"), default="error", help="data.few_videos (error)")
 
 
 def command(commands, name, run, words, example):

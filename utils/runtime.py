@@ -26,7 +26,7 @@ def prepare_runtime(speed, device):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")      # cuBLAS asks for it
     torch.use_deterministic_algorithms(speed.deterministic)
     if device.type == "cpu":
-        keep_freed_memory()
+        tune_malloc()
     if speed.amp == "fp16" and device.type == "cpu":
         raise ValueError("speed.amp: fp16 is for GPUs.\n  Set speed.amp=bf16 or speed.amp=off.")
     if speed.amp == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
@@ -34,7 +34,7 @@ def prepare_runtime(speed, device):
     return AMP[speed.amp]
 
 
-def keep_freed_memory():
+def tune_malloc():
     """Let glibc keep large blocks that were freed, instead of giving them back and faulting every page in again.
 
     Feature maps are tens of megabytes and come and go with every layer: a clip takes about half the time with this

@@ -38,12 +38,11 @@ def test_videos(cfg, index, split, part=(0, 1), done=frozenset(), listed=None, p
     cfg.test.runs runs, drawn. part: (rank, processes): which of the videos that are left; none comes twice, none is
     made up to fill a share.
     """
-    index, novel = index.side(split, "test")
-    if listed is None:
-        runs = [TestEpisodes(index, novel, cfg, run) for run in range(cfg.test.runs)]
-    else:
+    if listed is not None:
         check_header(listed, cfg, split)
-        runs = replay(listed, cfg, index, novel)
+    index, novel = index.side(split, "test")
+    runs = ([TestEpisodes(index, novel, cfg, run) for run in range(cfg.test.runs)] if listed is None else
+            replay(listed, cfg, index, novel))
     episodes = RunsTogether(runs, done)
     return EpisodeStream(episodes, share(range(len(episodes)), part), cfg.data.workers, pin_memory)
 

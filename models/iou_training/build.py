@@ -1,4 +1,4 @@
-"""From the config to the part of a VIPMT that judges masks: its encoder, its similarity maps and an IoUNet to train."""
+"""From the config to the part of VIPMT that predicts IoUs: its encoder, its similarity maps and an IoUNet to train."""
 from pathlib import Path
 
 from easydict import EasyDict
@@ -51,7 +51,7 @@ def load_encoder(model, state, source):
     load_weights(model.backbone, own, source)
 
 
-def load_judge(model, path):
+def load_encoder_and_iou_net(model, path):
     """Encoder and IoUNet of any checkpoint of ours, trained jointly or on its own, for measuring it."""
     state = load_checkpoint(path)
     if "model" not in state:

@@ -5,9 +5,9 @@ import torch
 from models.iou_training.mask_noise import noisy_masks
 from models.vipmt import losses
 from models.vipmt import train_step as vipmt
-from models.vipmt.guidance import at_feature_size
 from models.vipmt.model import Segmentation
 from models.vipmt.prototype_activation import Activation
+from models.vipmt.reference_frames import at_feature_size
 
 
 class TrainStep(vipmt.TrainStep):
@@ -33,7 +33,7 @@ class TrainStep(vipmt.TrainStep):
         """Nothing reads a memory here."""
         return []
 
-    def believed(self, masks):
+    def initial_memory_masks(self, masks):
         """What stands for the predictions: (B, T, H, W) bool  ->  noisy masks of the same shape, for all clips
 
         Where the noise needs another object, it is that of the next episode of the batch, which shows another class.
@@ -46,19 +46,19 @@ class TrainStep(vipmt.TrainStep):
 
     def forward(self, encoded, number):
         """Clip `number` of every episode  ->  ({"iou_net": weighted loss}, {name: statistic, a scalar})"""
-        logits, true_iou = self.judge(encoded, number)
+        logits, true_iou = self.predict(encoded, number)
         error = (logits.detach().sigmoid() - true_iou).abs().mean()
         loss = self.cfg.loss.iou_weight * self.iou_loss(logits, true_iou)
         return {"iou_net": loss}, {"iou": true_iou.mean(), "iou_error": error}
 
-    def judge(self, encoded, number):
+    def predict(self, encoded, number):
         """IoUNet on the noisy masks of a clip  ->  logits, true IoUs, both (B, T)"""
         span = self.span(encoded, number)
         truth, masks = encoded.query_masks[:, span], encoded.memory_masks[:, span]
-        support = self.model.guide(encoded.support, encoded.support_masks, encoded.keys)
+        support = self.model.encode_reference(encoded.support, encoded.support_masks, encoded.keys)
         clip = self.model.prepare(encoded.query.frames(span))
-        said = self.as_segmentation(masks, clip, support)
-        return self.model.iou_logits(said, clip, support), losses.mask_iou(masks, truth)
+        prediction = self.as_segmentation(masks, clip, support)
+        return self.model.iou_logits(prediction, clip, support), losses.mask_iou(masks, truth)
 
     def as_segmentation(self, masks, clip, support):
         """Given masks (B, T, H, W) as if the network had said so: what similarity_maps reads of a Segmentation."""

@@ -37,7 +37,7 @@ class Segmenter(vipmt.Segmenter):
             frames = self.propagator.encode(images[0], features)
             if self.begun:
                 return PreparedClip(frames, None)
-            return PreparedClip(frames, self.model.prepare(features().frames(slice(0, 1)), judge=False))
+            return PreparedClip(frames, self.model.prepare(features().frames(slice(0, 1)), with_iou=False))
 
     @torch.inference_mode()
     def __call__(self, prepared, clip):

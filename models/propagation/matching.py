@@ -10,7 +10,7 @@ from collections import deque
 import torch
 import torch.nn.functional as F
 
-from models.vipmt.guidance import STRIDE
+from models.vipmt.reference_frames import STRIDE
 
 SCORES = 2 ** 24      # at most this many cosines at a time, 64 MB of float32
 

@@ -10,7 +10,7 @@ NEEDS_TRUTH = ("oracle", "ground_truth")      # values of memory.select; with th
 
 
 class Backbone(Section):
-    name: Annotated[Literal["resnet50", "resnet101", "tiny"], WEIGHTS] = "resnet50"    # tiny: trained from scratch
+    name: Annotated[Literal["resnet50", "resnet101", "tiny"], WEIGHTS] = "resnet50"    # tiny: ours, for demos
     stem: Annotated[Literal["deep", "plain"], WEIGHTS] = "deep"      # deep: three 3x3 (the paper's) | plain: one 7x7
     weights: str = "pretrain_model/resnet50_v2.pth"      # file | torchvision: its ImageNet weights | none
     stride_in_1x1: Annotated[bool, WEIGHTS] = False      # true: original ResNet, stride on the first 1x1 of a stage

@@ -20,16 +20,16 @@ class Segmenter:
         memory = cfg.memory
         self.model, self.select, self.min_iou, self.amp = model, memory.select, memory.min_iou, amp
         self.bank = MemoryBank(memory.length, memory.keep, rng)
-        self.support = self.guide(reference.images, reference.masks)
+        self.support = self.encode_reference(reference.images, reference.masks)
 
     def arithmetic(self):
         return torch.autocast(self.model.device.type, dtype=self.amp, enabled=self.amp is not None)
 
     @torch.inference_mode()
-    def guide(self, images, masks):
+    def encode_reference(self, images, masks):
         """The supports, encoded once per video."""
         with self.arithmetic():
-            return self.model.guide(self.model.encode(self.batch_of_one(images)), self.batch_of_one(masks))
+            return self.model.encode_reference(self.model.encode(self.batch_of_one(images)), self.batch_of_one(masks))
 
     def batch_of_one(self, x):
         return x[None].to(self.model.device, non_blocking=True)
@@ -61,5 +61,5 @@ class Segmenter:
         truth = None if truth is None else truth.to(masks.device, non_blocking=True)
         chosen, known = select_frames(self.select, masks, iou, self.min_iou, truth)
         kept = self.model.memory_features(features.levels)
-        self.bank.remember(chosen, lambda t: self.model.guide_memory(kept.frames(t), known[None, t]))
+        self.bank.remember(chosen, lambda t: self.model.encode_memory(kept.frames(t), known[None, t]))
         return chosen

@@ -165,7 +165,7 @@ class VIPMTLayer(nn.Module):
         self.query_activation = QueryActivation(dim, heads, ffn_dim, dropout)
 
     def forward(self, prototype, query, mask, support, memory, heads, position):
-        """prototype (B, C), query (B, T, C, h, w), mask (B, T, h, w); support, memory: Guidance, the latter or None
+        """prototype (B, C), query (B, T, C, h, w), mask (B, T, h, w); support, memory: ReferenceFrames, or None
 
         heads: the two MaskGeneration; position: (h, w, C)  ->  LayerOutput
         """
@@ -176,8 +176,8 @@ class VIPMTLayer(nn.Module):
             clip_inter = clip_inter + memory_proto
         clip_inter = heads.clip(clip_inter)
         clip_logits = mask_logits(clip_inter, query)
-        guides = [support] if memory is None else [support, memory]
-        support_logits = torch.cat([mask_logits(clip_inter, g.features) for g in guides], dim=1)
+        references = [support] if memory is None else [support, memory]
+        support_logits = torch.cat([mask_logits(clip_inter, g.features) for g in references], dim=1)
 
         mask, frame_inter, frame_logits = clip_logits.detach() >= 0, None, None
         prototypes = clip_inter[:, None].expand(-1, query.shape[1], -1)
@@ -193,8 +193,8 @@ class VIPMTLayer(nn.Module):
 
     def read_guidance(self, prototype, support, memory):
         """Eqs. 2 and 13: the support and the memory prototype, (B, C) each; the latter None without memory."""
-        guides = [support] if memory is None else [support, memory]
-        sources = [(g.features, g.attention_masks) for g in guides]
+        references = [support] if memory is None else [support, memory]
+        sources = [(g.features, g.attention_masks) for g in references]
         if self.joint:
             messages = self.support_attention.joint(prototype, sources)
         else:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from models.vipmt.config import NEEDS_TRUTH
-from models.vipmt.guidance import join
 from models.vipmt.losses import mask_iou
+from models.vipmt.reference_frames import join
 
 
 def reliable_frames(iou, min_iou):
@@ -91,7 +91,7 @@ class MemoryBank:
 
     def __init__(self, length, keep, rng):
         self.length, self.keep, self.rng = length, max(keep, length), rng      # T_m, frames, numpy Generator
-        self.frames = []           # Guidance of one frame each, in their order
+        self.frames = []           # ReferenceFrames of one frame each, in their order
         self.seen = 0              # reliable frames so far
         self.count = 0             # frames of the video so far
         self.numbers, self.drawn = [], []      # of the frames in the bank, and of those drawn last, in the video
@@ -99,8 +99,8 @@ class MemoryBank:
     def __len__(self):
         return len(self.frames)
 
-    def remember(self, reliable, guide):
-        """reliable (T,) bool, of a clip; guide(positions): Guidance of these frames, computed only for those kept"""
+    def remember(self, reliable, encode):
+        """reliable (T,) bool, of a clip; encode(positions): ReferenceFrames, computed only for those kept"""
         old, new, numbers = list(self.frames), [], list(self.numbers)
         for t in reliable.nonzero().flatten().tolist():
             self.seen += 1
@@ -113,12 +113,12 @@ class MemoryBank:
                 else:
                     del new[slot - len(old)]
             new.append(t)
-        self.frames = old + (guide(new).split() if new else [])
+        self.frames = old + (encode(new).split() if new else [])
         self.numbers = numbers + [self.count + t for t in new]
         self.count += len(reliable)
 
     def draw(self):
-        """T_m random frames in their order, all if there are no more  ->  Guidance, None if there are none"""
+        """T_m random frames in their order, all if there are no more  ->  ReferenceFrames, None if there are none"""
         self.drawn = []
         if not self.frames or not self.length:
             return None

@@ -5,12 +5,12 @@ import torch
 from torch import nn
 
 from models.backbone import Features
-from models.vipmt.guidance import at_feature_size
 from models.vipmt.initialisation import initialise
 from models.vipmt.iou_net import structural_similarity_maps
 from models.vipmt.layer import MaskGeneration, VIPMTLayer, positions
 from models.vipmt.layers import LearnedUpsample, ResidualConvs, mask_classifier
 from models.vipmt.prototype_activation import Activation, PrototypeActivation
+from models.vipmt.reference_frames import at_feature_size
 from models.vipmt.similarity import max_similarity
 
 
@@ -19,12 +19,12 @@ class ClipFeatures:
     """A query clip as far as no support matters: computed once, whatever it is compared with.
 
     levels: Features; reduced (B, T, C, h, w): X_2 and X_3 reduced, CCDS reads them too; pooled (B, T, P, h, w): the
-    high level with pooled channels, for the prior; judged (B T, dim, h, w): what IoUNet makes of the levels, or None
+    high level with pooled channels, for the prior; iou_features (B T, dim, h, w): IoUNet's of the levels, or None
     """
     levels: Features
     reduced: torch.Tensor
     pooled: torch.Tensor
-    judged: torch.Tensor | None
+    iou_features: torch.Tensor | None
 
 
 @dataclass
@@ -96,35 +96,35 @@ class VIPMT(nn.Module):
         """images (B, T, 3, H, W)  ->  Features. Once per frame."""
         return self.backbone(images)
 
-    def guide(self, features, masks, keys=None):
-        """Support frames: Features, masks (B, K, H, W)  ->  Guidance. Once per episode.
+    def encode_reference(self, features, masks, keys=None):
+        """Support frames: Features, masks (B, K, H, W)  ->  ReferenceFrames. Once per episode.
 
         keys: what search_keys returned for them; training computes them once for all clips of a sample
         """
-        return self.activation.guide(features, keys or self.search_keys(features, masks), masks)
+        return self.activation.encode_reference(features, keys or self.search_keys(features, masks), masks)
 
     def search_keys(self, features, masks):
-        """What the prior and the similarity maps compare with, as it is in Guidance; no gradient passes here."""
+        """What the prior and the similarity maps compare with, as it is in ReferenceFrames; no gradient passes here."""
         return self.activation.search_keys(high_level(features), at_feature_size(masks))
 
-    def guide_memory(self, features, masks):
-        """Memory frames: what memory_features kept of them, masks (B, M, H, W)  ->  Guidance"""
+    def encode_memory(self, features, masks):
+        """Memory frames: what memory_features kept of them, masks (B, M, H, W)  ->  ReferenceFrames"""
         keys = self.search_keys(features, masks) if self.memory_in_prior else (None, None)
-        return self.activation.guide(features, keys, masks)
+        return self.activation.encode_reference(features, keys, masks)
 
     def memory_features(self, features):
         """The levels that a remembered frame is read from again; the others are None."""
         return Features(None, features.c3, features.c4, features.c5 if self.memory_in_prior else None)
 
-    def prepare(self, features, judge=True):
-        """A query clip: Features  ->  ClipFeatures. Once per clip; judge: its IoU will be asked for."""
+    def prepare(self, features, with_iou=True):
+        """A query clip: Features  ->  ClipFeatures. Once per clip; with_iou: its IoU will be asked for."""
         reduced, pooled = self.activation.prepare(features, high_level(features))
         levels = [level.detach() for level in features.levels() if level is not None]
-        judged = self.iou_net.fuse(levels) if judge and self.iou_net is not None else None
-        return ClipFeatures(features, reduced, pooled, judged)
+        iou_features = self.iou_net.fuse(levels) if with_iou and self.iou_net is not None else None
+        return ClipFeatures(features, reduced, pooled, iou_features)
 
     def forward(self, clip, support, memory=None, size=None):
-        """clip: ClipFeatures; support, memory: Guidance; size: (H, W) of the input, else 8 h x 8 w
+        """clip: ClipFeatures; support, memory: ReferenceFrames; size: (H, W) of the input, else 8 h x 8 w
 
         ->  Segmentation
         """
@@ -157,7 +157,7 @@ class VIPMT(nn.Module):
             return structural_similarity_maps(clip.pooled, mask, out.activation.similarity.amax(2), cosine=True)
         high = high_level(clip.levels).detach()
         sources = self.sources(support, memory)
-        to_support = torch.cat([max_similarity(high, s.high_foreground, cosine=False) for s in sources], dim=2).amax(2)
+        to_support = torch.cat([max_similarity(high, s.ssm_keys, cosine=False) for s in sources], dim=2).amax(2)
         return structural_similarity_maps(high, mask, to_support, cosine=False)
 
     def predict_iou(self, out, clip, support, memory=None):
@@ -166,7 +166,7 @@ class VIPMT(nn.Module):
 
     def iou_logits(self, out, clip, support, memory=None):
         """The same before the sigmoid; gradients reach IoUNet alone."""
-        return self.iou_net(clip.judged, self.similarity_maps(out, clip, support, memory))
+        return self.iou_net(clip.iou_features, self.similarity_maps(out, clip, support, memory))
 
 
 def high_level(features):

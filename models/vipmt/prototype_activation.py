@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.vipmt.guidance import Guidance, at_feature_size, patch_degenerate
 from models.vipmt.layers import Fuse, ResidualConvs, convolve_together, mask_classifier
+from models.vipmt.reference_frames import ReferenceFrames, at_feature_size, patch_degenerate
 from models.vipmt.similarity import gather_foreground, max_similarity, min_max
 
 
@@ -58,8 +58,8 @@ class PrototypeActivation(nn.Module):
         x = convolve_together(conv, [features.c3.flatten(0, 1), features.c4.flatten(0, 1)])
         return self.feature_dropout(x.relu()).unflatten(0, features.c3.shape[:2])
 
-    def guide(self, features, keys, masks):
-        """Support or memory frames: Features, keys as from search_keys, masks (B, S, H, W)  ->  Guidance
+    def encode_reference(self, features, keys, masks):
+        """Support or memory frames: Features, keys as from search_keys, masks (B, S, H, W)  ->  ReferenceFrames
 
         keys (None, None): frames that take no part in prior and similarity maps
         """
@@ -67,19 +67,19 @@ class PrototypeActivation(nn.Module):
         reduced = self.reduce(self.reduce_support, features)
         prototypes = masked_average(reduced, masks)
         merged = self.merge_support(reduced.flatten(0, 1), prototypes.flatten(0, 1)).unflatten(0, masks.shape[:2])
-        return Guidance(
+        return ReferenceFrames(
             features=merged, masks=masks, attention_masks=patch_degenerate(masks) if self.patch_masks else masks,
-            prototypes=prototypes, foreground=keys[0], high_foreground=keys[1])
+            prototypes=prototypes, prior_keys=keys[0], ssm_keys=keys[1])
 
     def search_keys(self, high, masks):
-        """high (B, S, P, h, w), masks (B, S, h, w) bool  ->  foreground, high_foreground of Guidance"""
+        """high (B, S, P, h, w), masks (B, S, h, w) bool  ->  prior_keys, ssm_keys of ReferenceFrames"""
         return (gather_foreground(pool_channels(high, self.dim), masks),
                 gather_foreground(high, masks) if self.keep_high else None)
 
-    def forward(self, reduced, pooled, guides):
-        """The query clip: reduced (B, T, C, h, w), pooled (B, T, P, h, w), guides: list of Guidance  ->  Activation"""
-        prototype = torch.cat([g.prototypes for g in guides], dim=1).mean(dim=1)      # over all frames
-        prior, similarity = self.prior(pooled, guides)
+    def forward(self, reduced, pooled, references):
+        """The query clip: reduced (B, T, C, h, w), pooled (B, T, P, h, w), list of ReferenceFrames  ->  Activation"""
+        prototype = torch.cat([g.prototypes for g in references], dim=1).mean(dim=1)      # over all frames
+        prior, similarity = self.prior(pooled, references)
         b, t = reduced.shape[:2]
         query = self.merge_query(reduced.flatten(0, 1), prototype.repeat_interleave(t, dim=0),
                                  prior.flatten(0, 1)[:, None].to(reduced.dtype))
@@ -87,9 +87,9 @@ class PrototypeActivation(nn.Module):
         return Activation(query=query.unflatten(0, (b, t)), prior=prior,
                           initial_logits=initial_logits.unflatten(0, (b, t)), similarity=similarity)
 
-    def prior(self, pooled, guides):
+    def prior(self, pooled, references):
         """How much each position looks like the support: (B, T, P, h, w)  ->  prior (B, T, h, w), similarity"""
-        similarity = torch.cat([max_similarity(pooled, g.foreground, cosine=True) for g in guides], dim=2)
+        similarity = torch.cat([max_similarity(pooled, g.prior_keys, cosine=True) for g in references], dim=2)
         prior = min_max(similarity).mean(dim=2)
         if self.cumulative_prior:      # Official code averages frames 0..t here; see model.prior.
             count = torch.arange(1, prior.shape[1] + 1, device=prior.device, dtype=prior.dtype)

@@ -6,8 +6,8 @@ from torch import nn
 
 from models.backbone import Features
 from models.vipmt import losses
-from models.vipmt.guidance import at_feature_size
 from models.vipmt.memory import draw_memory, noisy_masks
+from models.vipmt.reference_frames import at_feature_size
 from utils.distributed import gather_with_gradient, mean_over_ranks, rank
 from utils.seeds import rng_for
 
@@ -65,7 +65,8 @@ class TrainStep(nn.Module):
         support, query = features.frames(slice(0, shots)), features.frames(slice(shots, None))
         return EncodedBatch(
             support, query, self.model.search_keys(support, batch.support_masks), batch.support_masks,
-            batch.query_masks, self.believed(batch.query_masks), self.memory_index(batch), batch.clip_length)
+            batch.query_masks, self.initial_memory_masks(batch.query_masks), self.memory_index(batch),
+            batch.clip_length)
 
     def memory_index(self, batch):
         """What each clip after the first remembers  ->  one (B, M) long tensor per such clip, [] without memory
@@ -80,17 +81,17 @@ class TrainStep(nn.Module):
             drawn.append(draw_memory(windows, length, self.cfg.data.short_video, rng))
         return [torch.tensor(clip).to(batch.query_masks.device, non_blocking=True) for clip in zip(*drawn, strict=True)]
 
-    def believed(self, masks):
+    def initial_memory_masks(self, masks):
         """The masks that memory starts with; `predicted` overwrites them clip by clip."""
         return noisy_masks(masks) if self.cfg.train.memory_masks == "noisy" else masks.clone()
 
     def forward(self, encoded, number):
         """Clip `number` of every episode  ->  ({name: weighted loss, a scalar}, {name: statistic, a scalar})"""
-        clip, truth, support, memory, guide_truth = self.parts(encoded, number)
+        clip, truth, support, memory, reference_truth = self.parts(encoded, number)
         out = self.model(clip, support, memory, size=truth.shape[-2:])
         if self.cfg.train.memory_masks == "predicted":
             encoded.memory_masks[:, self.span(encoded, number)] = out.masks
-        named = self.losses(out, clip, truth, guide_truth)
+        named = self.losses(out, clip, truth, reference_truth)
         true_iou = losses.mask_iou(out.masks, truth)
         statistics = {"iou": true_iou.mean()}
         if self.joint_iou:
@@ -106,12 +107,12 @@ class TrainStep(nn.Module):
         return losses.iou_regression_loss(logits.sigmoid(), true_iou, per_batch=kind == "sum_per_batch")
 
     def parts(self, encoded, number):
-        """Its ClipFeatures, truth (B, T, H, W), support and memory Guidance, and the true masks of both (B, S, h, w)"""
+        """Its ClipFeatures, truth (B, T, H, W), support and memory ReferenceFrames, true masks of both (B, S, h, w)"""
         span = self.span(encoded, number)
-        support = self.model.guide(encoded.support, encoded.support_masks, encoded.keys)
+        support = self.model.encode_reference(encoded.support, encoded.support_masks, encoded.keys)
         memory, truth = self.remember(encoded, number)
         truths = [support.masks] if memory is None else [support.masks, truth]
-        clip = self.model.prepare(encoded.query.frames(span), judge=self.joint_iou)
+        clip = self.model.prepare(encoded.query.frames(span), with_iou=self.joint_iou)
         return clip, encoded.query_masks[:, span], support, memory, torch.cat(truths, dim=1)
 
     @staticmethod
@@ -119,25 +120,25 @@ class TrainStep(nn.Module):
         return slice(number * encoded.clip_length, (number + 1) * encoded.clip_length)
 
     def remember(self, encoded, number):
-        """The frames that the sampler drew for clip `number`  ->  Guidance, their true masks; None for the first"""
+        """The frames that were drawn for clip `number`  ->  ReferenceFrames, their true masks; None for the first"""
         if number == 0 or not encoded.memory_index:
             return None, None
         index = encoded.memory_index[number - 1]                                      # (B, M)
         episode = torch.arange(len(index), device=index.device)[:, None]
         features = self.model.memory_features(encoded.query).map(lambda x: x[episode, index].detach())
-        guidance = self.model.guide_memory(features, encoded.memory_masks[episode, index])
-        return guidance, at_feature_size(encoded.query_masks[episode, index])
+        memory = self.model.encode_memory(features, encoded.memory_masks[episode, index])
+        return memory, at_feature_size(encoded.query_masks[episode, index])
 
-    def losses(self, out, clip, truth, guide_truth):
+    def losses(self, out, clip, truth, reference_truth):
         """Segmentation, ClipFeatures, truth (B, T, H, W), that of support and memory (B, S, h, w)  ->  {name: loss}"""
         weight, masks = self.cfg.loss, at_feature_size(truth)
         query_logits = [x for layer in out.layers for x in (layer.clip_logits, layer.frame_logits) if x is not None]
-        guide_logits = [layer.support_logits for layer in out.layers]
+        reference_logits = [layer.support_logits for layer in out.layers]
         named = {
             "final": weight.final * losses.segmentation_loss(out.logits, truth),
             "initial": weight.initial * losses.segmentation_loss(out.initial_logits, truth),
             "aux_query": weight.aux_query * losses.auxiliary_loss(query_logits, masks),
-            "aux_support": weight.aux_support * losses.auxiliary_loss(guide_logits, guide_truth),
+            "aux_support": weight.aux_support * losses.auxiliary_loss(reference_logits, reference_truth),
         }
         if weight.cross_entropy:
             outputs = (out.logits, out.initial_logits)

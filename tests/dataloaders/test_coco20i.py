@@ -9,8 +9,9 @@ import pytest
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 
-from dataloaders import build_index, build_train_loader
+from dataloaders import build_index
 from dataloaders.datasets.coco20i import MINIVSPW_OVERLAP, REMOVED, YTVIS_OVERLAP, Coco20iIndex
+from dataloaders.fewshot import train_batches
 from dataloaders.images import MAX_PIXELS
 from utils.config import load_config
 
@@ -174,7 +175,7 @@ def test_every_fold_trains_on_all_classes_and_supports_are_other_images(tmp_path
         "data.size=[48, 64]"])
     index, seen = build_index(cfg), {}
     for fold in (1, 2, 3, 4):
-        batches = list(build_train_loader(cfg, index, fold, epoch=0))
+        batches = list(train_batches(cfg, index, fold, epoch=0))
         seen[fold] = {c for batch in batches for c in batch.class_ids}
         assert batches[0].query_images.shape == (2, 1, 3, 48, 64) and batches[0].support_masks.shape == (2, 1, 48, 64)
     assert seen[1] == seen[2] == seen[3] == seen[4] == set(index.class_ids)

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from fake_index import FakeIndex, small_config, with_few_videos
+from material import FakeIndex, small_config, with_few_videos
 
 import test as test_script
-from dataloaders import build_index, build_listed_runs, build_runs_loader
+from dataloaders import build_index
 from dataloaders.datasets.minivspw import MiniVSPWIndex, write_list
 from dataloaders.fewshot.episode_list import (
     annotation_record,
@@ -25,6 +25,7 @@ from dataloaders.fewshot.episode_list import (
     replay,
     result_entries,
 )
+from dataloaders.fewshot.loaders import test_videos
 from dataloaders.fewshot.streaming import EpisodeStream, RunsTogether, TestEpisodes
 from models import get_method
 from tools import episodes as tool
@@ -62,13 +63,12 @@ def replayed(content, cfg, index):
 
 
 def all_of(runs):
-    """Every field of every episode and clip that a stream gives, in its order; tensors as lists."""
+    """Every run of every video and its clips that a stream gives, in its order: facts, size, sums of tensors, masks."""
     together, found = RunsTogether(runs), []
-    for episode in EpisodeStream(together, range(len(together))):
-        clips = [(clip.images.sum().item(), clip.masks.tolist()) for clip in episode.clips]
-        found += [(e.run, e.class_id, e.class_name, e.video, e.frames, e.support_frames, e.original_size,
-                   e.supports_share_video, e.support_images.sum().item(), e.support_masks.tolist(), clips)
-                  for e in episode.runs]
+    for video in EpisodeStream(together, range(len(together))):
+        clips = [(clip.images.sum().item(), clip.masks.tolist()) for clip in video.clips]
+        found += [(*one.facts, video.original_size, one.images.sum().item(), one.masks.tolist(), clips)
+                  for one in video.references]
     return found
 
 
@@ -138,12 +138,12 @@ def test_fewer_episodes_other_supports_and_frames_work(cfg, index):
     kept[3]["frames"] = ["v100/00000.jpg", *kept[3]["frames"]]      # one without the class
     runs = replayed(content | {"episodes": kept, "protocol": None}, cfg, index)
     assert [episodes.run for episodes in runs] == [0, 1, 3]
-    found = {(run, video): (frames, supports, clips) for run, _, _, video, frames, supports, *_, clips in all_of(runs)}
+    found = {(f["run"], f["video"]): (f["frames"], f["support_frames"], clips) for f, *_, clips in all_of(runs)}
     assert found.keys() == {(e["run"], e["video"]) for e in kept}
     for entry in kept:
         frames, supports, clips = found[entry["run"], entry["video"]]
         assert frames == entry["frames"] and supports == [s["frame"] for s in entry["supports"]]
-        shown = [np.any(mask) for _, masks in clips for mask in masks]
+        shown = [np.any(mask) for _, (masks,) in clips for mask in masks]
         assert shown == [frame[-9:] not in ("00000.jpg", "00001.jpg") for frame in frames]
 
 
@@ -172,7 +172,7 @@ def test_query_video_gives_supports_only_where_the_list_says_so(cfg, index):
     with pytest.raises(ValueError, match=r'episodes\[0\]: a support comes from the query video.*"supports_share_vid'):
         replayed(content, cfg, index)
     entry["supports_share_video"] = True
-    assert RunsTogether(replayed(content, cfg, index)).episode(0).supports_share_video
+    assert RunsTogether(replayed(content, cfg, index)).video(0).references[0].facts[0]["supports_share_video"]
 
 
 def test_other_annotations_are_reported_once(cfg, index, tmp_path, caplog):
@@ -188,10 +188,7 @@ def test_other_annotations_are_reported_once(cfg, index, tmp_path, caplog):
 
 
 def test_results_give_the_list_of_their_test(cfg, index):
-    runs = runs_of(cfg, index)
-    lines = [{"fold": 1, "run": run, "class_id": class_id, "class": name, "video": video, "frames": frames,
-              "support_frames": supports, "supports_share_video": share, "j": [0.5]}
-             for run, class_id, name, video, frames, supports, _, share, *_ in all_of(runs)]
+    lines = [{"fold": 1, **facts, "j": [0.5]} for facts, *_ in all_of(runs_of(cfg, index))]
     assert result_entries(lines, index, [1, 5], "results.jsonl") == content_of(cfg, index)["episodes"]
     for change, message in (({"support_frames": ["v900/00002.jpg"]}, "line 2: no video of test class 1 .* 'v900/00002"),
                             ({"class_id": 7}, "line 2: no video of test class 7"),
@@ -407,7 +404,7 @@ def test_results_that_give_no_list_are_named(cfg, tmp_path, lines, note, message
     (["--episodes", "{list}", "--fold", 2, "--checkpoint", "{fold2}"], "have --fold 1, the test has 2"),
     (["--episodes", "{list}", "{list}", "--checkpoint", "{fold1}", "{fold1}"], "name one per fold"),
     (["--episodes", "{list}", "--runs", 1], "--runs: with --episodes"),
-    (["--episodes", "{list}", "--checkpoint", "{fold1}", "data.shots=3"], "Give data.shots=2"),
+    (["--episodes", "{list}", "--checkpoint", "{fold1}", "test.protocol=I"], "Give test.protocol=II"),
     (["--episodes", "nowhere.json"], "no file nowhere.json"),
 ])
 def test_arguments_that_do_not_fit_a_list_are_refused(monkeypatch, demo_root, tmp_path, arguments, message):
@@ -466,10 +463,10 @@ def test_no_list_of_stills_and_none_for_another_fold(cfg, vspw):
     assert annotation_record(index)["bytes"] == (vspw / "minivspw_lists" / "test_1.txt").stat().st_size
     content = list_header(cfg, index, 2) | {"episodes": list(drawn_entries(TestEpisodes(index, classes, cfg, 0)))}
     listed = parse_episode_list(content, "list.json")
-    stream = build_runs_loader(cfg, index, 2, runs=build_listed_runs(cfg, index, 2, listed))
+    stream = test_videos(cfg, index, 2, listed=listed)
     assert stream.results == 8
     with pytest.raises(ValueError, match="Give --fold 2"):
-        build_listed_runs(cfg, index, 3, listed)
+        test_videos(cfg, index, 3, listed=listed)
     cfg.data.dataset = "coco20i"
     with pytest.raises(ValueError, match="stills have no test episodes"):
         list_header(cfg, index, 1)

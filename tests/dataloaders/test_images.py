@@ -206,9 +206,11 @@ def test_pipes_folders_and_files_of_a_terabyte_are_refused_by_every_reader(tmp_p
             read(tmp_path / "none.jpg")
 
 
-def test_a_jpeg_is_no_mask():
+def test_what_does_not_keep_the_numbers_of_a_mask_is_refused():
     with pytest.raises(ValueError, match="is a JPEG, which blurs"):
         numbers(saved(NOISE), "a")
+    with pytest.raises(ValueError, match="colours of 16 bits"):
+        numbers(cv2.imencode(".png", NOISE.astype(np.uint16) * 257)[1].tobytes(), "a")
 
 
 # -- a caller's own

@@ -5,7 +5,6 @@ import itertools
 import json
 import sys
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -16,11 +15,13 @@ from PIL import Image
 
 import test as test_script
 import train
-from dataloaders import build_index, build_test_loader, build_train_loader, build_validation_loader
+from dataloaders import build_index
 from dataloaders.datasets.folds import minivspw_classes, split_classes
 from dataloaders.datasets.minivspw import MiniVSPWIndex, read_list, write_list
 from dataloaders.datasets.minivspw_lists import NAMES, compare, contradictions, make_lists, write_lists
 from dataloaders.datasets.vspw_masks import count_labels, read_labels
+from dataloaders.fewshot import test_videos, train_batches, validation_videos
+from models.method import Prediction
 from tools import make_minivspw_lists
 from tools.make_minivspw_lists import check_lists
 from utils.config import load_config
@@ -102,7 +103,7 @@ def damaged(vspw, tmp_path):
 def config(root, *overrides):
     return load_config(["config/vipmt/minivspw.yaml"], [
         f"data.root={root}", "data.size=[32, 48]", "data.workers=0", "data.few_videos=repeat", "data.shots=2",
-        "data.samples_per_class=1", "train.batch_size=2", *overrides])
+        "data.samples_per_class=1", "train.batch_size=2", "test.runs=1", *overrides])
 
 
 # -- the rule
@@ -407,77 +408,80 @@ def test_a_test_reads_nothing_of_the_training_side(damaged):
     for file in damaged.glob("data/t*/mask/*"):
         file.unlink()
     cfg = config(damaged)
-    assert len(build_test_loader(cfg, build_index(cfg), 2, run=0)) == 5
+    assert len(list(references_of(cfg))) == 5
     with pytest.raises(FileNotFoundError, match="no list .*train_1.txt .*\n.*python -m tools.make_minivspw_lists"):
-        build_train_loader(cfg, build_index(cfg), 2, epoch=0)
+        train_batches(cfg, build_index(cfg), 2, epoch=0)
 
 
 def test_fold_without_a_shown_class_is_refused(vspw):
-    cfg = config(vspw)
     with pytest.raises(ValueError, match="test_0.txt: its 0 videos show no test class of fold 1"):
-        build_test_loader(cfg, build_index(cfg), 1, run=0)
+        list(references_of(config(vspw), fold=1))
 
 
 # -- episodes
 
+def references_of(cfg, fold=2):
+    """The facts and the SupportSet of every reference of a test"""
+    for video in test_videos(cfg, build_index(cfg), fold):
+        for reference in video.references:
+            yield reference.facts[0], reference
+
+
 def test_every_class_and_video_pair_is_tested_with_all_its_listed_frames(vspw):
-    cfg = config(vspw)
-    episodes = list(build_test_loader(cfg, build_index(cfg), 2, run=0))
-    pairs = {(e.class_name, e.video): [int(Path(name).stem) for name in e.frames] for e in episodes}
+    pairs = [((facts["class"], facts["video"]), [int(Path(name).stem) for name in facts["frames"]])
+             for facts, _ in references_of(config(vspw))]
     frames = {"v0": [3, 4, 5, 6], "v1": [3, 4, 5], "v2": list(range(3, 11))}
-    assert pairs == {(c, v): frames[v] for c, v in [("car", "v0"), ("car", "v2"), ("bus", "v0"), ("bus", "v1"),
-                                                    ("bus", "v2")]} and len(episodes) == 5
+    assert dict(pairs) == {(c, v): frames[v] for c, v in [("car", "v0"), ("car", "v2"), ("bus", "v0"), ("bus", "v1"),
+                                                          ("bus", "v2")]} and len(pairs) == 5
 
 
 @pytest.mark.parametrize("protocol", ["I", "II"])
 def test_supports_always_show_the_class(vspw, protocol):
-    cfg = config(vspw, f"test.protocol={protocol}")
-    for run in range(5):
-        for episode in build_test_loader(cfg, build_index(cfg), 2, run=run):
-            assert episode.support_masks.flatten(1).any(1).all()
-            assert {name[:2] for name in episode.support_frames} <= {CAR: {"v0"}, BUS: {"v1", "v2"}}[episode.class_id]
+    for facts, supports in references_of(config(vspw, f"test.protocol={protocol}", "test.runs=5")):
+        assert supports.masks.flatten(1).any(1).all()
+        assert {name[:2] for name in facts["support_frames"]} <= {"car": {"v0"}, "bus": {"v1", "v2"}}[facts["class"]]
 
 
-@dataclass
-class Nothing:
+class SeesNothing:
     """A method that sees no object anywhere."""
-    margins: torch.Tensor
-    ious: torch.Tensor | None
-    remembered: torch.Tensor
+    def __init__(self, reference):
+        pass
 
+    def prepare(self, clip):
+        return None
 
-def sees_nothing(episode):
-    return lambda clip: Nothing(-torch.ones(clip.masks.shape), None, torch.zeros(len(clip.masks), dtype=torch.bool))
+    def __call__(self, prepared, clip):
+        return Prediction(-torch.ones(clip.masks.shape))
 
 
 def test_frames_without_the_object_are_scored(vspw):
     """Nothing where there is nothing is right, J = F = 1, and counts."""
     cfg = config(vspw)
-    lines = evaluate(sees_nothing, build_test_loader(cfg, build_index(cfg), 2, run=0), cfg, 2, lambda line: None)
+    lines = evaluate(SeesNothing, test_videos(cfg, build_index(cfg), 2), cfg, lambda line: None)
     bus, = (line for line in lines if line["class"] == "bus" and line["video"] == "v0")
     assert bus["j"] == [1, 1, 0, 0] and bus["f"][:2] == [1, 1]
 
 
 def test_workers_change_nothing(vspw):
-    cfg, tested = config(vspw), []
+    cfg, found = config(vspw), []
     for cfg.data.workers in (0, 2):
-        episodes = build_test_loader(cfg, build_index(cfg), 2, run=0)
-        tested.append([(e.id, e.frames, e.support_frames, [clip.images.sum().item() for clip in e.clips])
-                       for e in episodes])
-    assert tested[0] == tested[1]
+        found.append([(video.id, video.frames, [one.facts for one in video.references],
+                       [clip.images.sum().item() for clip in video.clips])
+                      for video in test_videos(cfg, build_index(cfg), 2)])
+    assert found[0] == found[1]
 
 
 def test_training_shows_base_classes_in_training_videos(vspw):
     cfg = config(vspw)
-    for batch in build_train_loader(cfg, build_index(cfg), 2, epoch=0):
+    for batch in train_batches(cfg, build_index(cfg), 2, epoch=0):
         assert sorted(batch.class_ids) == [PERSON, DOG] and batch.query_masks.flatten(2).any(2).all()
 
 
 @pytest.mark.parametrize("classes, videos", [("base_holdout", "t"), ("novel", "v")])
 def test_validation_takes_its_videos_from_the_right_list(vspw, classes, videos):
     cfg = config(vspw, f"validate.classes={classes}", "data.shots=1", "validate.holdout=0.3")
-    episodes = list(build_validation_loader(cfg, build_index(cfg), 2))
-    assert episodes and {episode.video[0] for episode in episodes} == {videos}
+    names = [video.references[0].facts[0]["video"] for video in validation_videos(cfg, build_index(cfg), 2)]
+    assert names and {name[0] for name in names} == {videos}
 
 
 def test_results_are_set_beside_table_2():

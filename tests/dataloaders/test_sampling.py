@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from material import SHARED, FakeIndex, numbers_of, small_config, video_of, with_few_videos
+from material import DEMO, SHARED, TINY, FakeIndex, numbers_of, small_config, video_of, with_few_videos
 
 from dataloaders import build_index
 from dataloaders.datasets.folds import split_classes
@@ -21,13 +21,12 @@ from dataloaders.fewshot.sampling import (
     training_windows,
 )
 from dataloaders.fewshot.streaming import TestEpisodes
+from utils.config import load_config
 from utils.seeds import rng_for
 
-MINI = SHARED / "data" / "mini_ytvis" / "train"
 GOLDEN = SHARED / "parity" / "preprocess_golden.json"
 
-needs_mini = pytest.mark.skipif(not MINI.is_dir(), reason="needs the mini data set in ../shared/data/mini_ytvis")
-needs_golden = pytest.mark.skipif(not GOLDEN.is_file(), reason="needs the golden numbers in ../shared/parity")
+needs_golden = pytest.mark.skipif(not GOLDEN.is_file(), reason="needs the golden numbers")
 
 
 @pytest.fixture
@@ -36,9 +35,9 @@ def cfg():
 
 
 @pytest.fixture
-def mini_cfg(cfg):
-    cfg.data.update(root=str(MINI), annotations="train_merged.json", few_videos="repeat", samples_per_class=2)
-    return cfg
+def demo_cfg(demo_root):
+    """Real files: 12 base classes of 2 samples each per epoch, test classes 1, 5, 9 and 13"""
+    return load_config([DEMO], [*TINY, f"data.root={demo_root}", "validate.classes=base_holdout"])
 
 
 def query_of(episode):
@@ -354,71 +353,65 @@ def summary(batch):
     return batch.ids, batch.class_ids, batch.query_images.sum().item(), batch.query_frames, batch.keys
 
 
-@needs_mini
-def test_workers_change_nothing(mini_cfg):
+def test_workers_change_nothing(demo_cfg):
     def seen(workers):
-        mini_cfg.data.workers = workers
-        tested = itertools.islice(test_videos(mini_cfg, index, 1), 2)
-        return ([summary(batch) for batch in train_batches(mini_cfg, index, 1, epoch=3)],
+        demo_cfg.data.workers = workers
+        tested = itertools.islice(test_videos(demo_cfg, index, 1), 2)
+        return ([summary(batch) for batch in train_batches(demo_cfg, index, 1, epoch=3)],
                 [[run.facts[0]["support_frames"] for run in video.references] for video in tested])
 
-    index = build_index(mini_cfg)
+    index = build_index(demo_cfg)
     alone = seen(0)
-    assert seen(2) == alone and len(alone[0]) == 3
+    assert seen(2) == alone and len(alone[0]) == 6
 
 
-@needs_mini
-def test_resumed_epoch_continues_where_it_stopped(mini_cfg):
-    index = build_index(mini_cfg)
-    whole = [summary(b) for b in train_batches(mini_cfg, index, 2, epoch=0)]
-    assert [summary(b) for b in train_batches(mini_cfg, index, 2, epoch=0, start=1)] == whole[1:] and len(whole) == 3
+def test_resumed_epoch_continues_where_it_stopped(demo_cfg):
+    index = build_index(demo_cfg)
+    whole = [summary(b) for b in train_batches(demo_cfg, index, 2, epoch=0)]
+    assert [summary(b) for b in train_batches(demo_cfg, index, 2, epoch=0, start=1)] == whole[1:] and len(whole) == 6
 
 
-@needs_mini
-def test_train_batches_show_base_classes_and_fit_together(mini_cfg):
-    for batch in train_batches(mini_cfg, build_index(mini_cfg), 1, epoch=0):
-        assert len(set(batch.class_ids)) == 4 and not {1, 5} & set(batch.class_ids)
-        assert batch.query_images.shape == (4, 15, 3, 24, 32) and batch.support_masks.shape == (4, 5, 24, 32)
-        assert [len(shown) for shown in batch.query_frames] == [15] * 4 and len(set(batch.keys)) == 4
+def test_train_batches_show_base_classes_and_fit_together(demo_cfg):
+    for batch in train_batches(demo_cfg, build_index(demo_cfg), 1, epoch=0):
+        assert len(set(batch.class_ids)) == 4 and not {1, 5, 9, 13} & set(batch.class_ids)
+        assert batch.query_images.shape == (4, 6, 3, 48, 80) and batch.support_masks.shape == (4, 2, 48, 80)
+        assert [len(shown) for shown in batch.query_frames] == [6] * 4 and len(set(batch.keys)) == 4
         assert torch.isfinite(batch.query_images).all() and batch.support_masks.flatten(2).any(2).all()
 
 
-@needs_mini
-def test_what_is_done_already_is_not_tested_again(mini_cfg):
-    mini_cfg.test.runs = 1
-    index = build_index(mini_cfg)
-    stream = test_videos(mini_cfg, index, 1)
+def test_what_is_done_already_is_not_tested_again(demo_cfg):
+    index = build_index(demo_cfg)
+    stream = test_videos(demo_cfg, index, 1)
     keys = list(stream.episodes.keys())
-    rest = [video.references[0] for video in test_videos(mini_cfg, index, 1, done=frozenset(keys[:19]))]
-    assert len(stream) == 21 and [one.key for one in rest] == keys[19:]
-    assert rest[0].facts == stream.episodes.video(19).references[0].facts
+    rest = [video.references[0] for video in test_videos(demo_cfg, index, 1, done=frozenset(keys[:-2]))]
+    assert len(stream) == len(keys) > 8 and [one.key for one in rest] == keys[-2:]
+    assert rest[0].facts == stream.episodes.video(len(keys) - 2).references[0].facts
 
 
-@needs_mini
-def test_validation_uses_held_out_videos_only_as_queries(mini_cfg):
-    index = build_index(mini_cfg)
-    held = {index.video_name(v) for v in held_out(mini_cfg, index, split_classes(index.class_ids, 1)[0])}
-    facts = [video.references[0].facts[0] for video in validation_videos(mini_cfg, index, 1)]
+def test_validation_uses_held_out_videos_only_as_queries(demo_cfg):
+    index = build_index(demo_cfg)
+    held = {index.video_name(v) for v in held_out(demo_cfg, index, split_classes(index.class_ids, 1)[0])}
+    facts = [video.references[0].facts[0] for video in validation_videos(demo_cfg, index, 1)]
     assert {one["video"] for one in facts} == held and len(held) > 0
     assert not held & {video_of(f) for one in facts for f in one["support_frames"]}
-    trained = train_batches(mini_cfg, index, 1, 0).dataset.videos.values()
+    trained = train_batches(demo_cfg, index, 1, 0).dataset.videos.values()
     assert not held & {index.video_name(v) for videos in trained for v in videos}
 
 
-@needs_mini
-def test_validation_on_novel_classes_is_spread_evenly(mini_cfg):
-    mini_cfg.validate.update(classes="novel", episodes=5)
-    index = build_index(mini_cfg)
-    stream = validation_videos(mini_cfg, index, 1)
-    assert stream.order == [0, 5, 10, 15, 20] and {c for c, _ in stream.episodes.pairs} == {1, 5}
-    assert held_out(mini_cfg, index, [2, 3]) == frozenset()
+def test_validation_on_novel_classes_is_spread_evenly(demo_cfg):
+    demo_cfg.validate.update(classes="novel", episodes=5)
+    index = build_index(demo_cfg)
+    stream = validation_videos(demo_cfg, index, 1)
+    last = len(stream.episodes) - 1
+    assert stream.order == [round(last * share) for share in (0, 0.25, 0.5, 0.75, 1)] and last > 8
+    assert {c for c, _ in stream.episodes.pairs} == {1, 5, 9, 13}
+    assert held_out(demo_cfg, index, [2, 3]) == frozenset()
 
 
-@needs_mini
-def test_no_validation_where_none_is_wanted_or_possible(mini_cfg, caplog):
-    index = build_index(mini_cfg)
-    mini_cfg.validate.classes = "none"
-    assert validation_videos(mini_cfg, index, 1) is None
-    mini_cfg.validate.update(classes="base_holdout", holdout=0)
-    assert validation_videos(mini_cfg, index, 1) is None
+def test_no_validation_where_none_is_wanted_or_possible(demo_cfg, caplog):
+    index = build_index(demo_cfg)
+    demo_cfg.validate.classes = "none"
+    assert validation_videos(demo_cfg, index, 1) is None
+    demo_cfg.validate.update(classes="base_holdout", holdout=0)
+    assert validation_videos(demo_cfg, index, 1) is None
     assert "no validation" in caplog.text

@@ -1,12 +1,12 @@
 """Transforms: golden inputs of the official code, OpenCV as second opinion on geometry, slow loops for masks."""
 import json
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from material import SHARED
 
 from dataloaders.transforms import (
     MEAN,
@@ -21,12 +21,11 @@ from dataloaders.transforms import (
     undo_letterbox,
 )
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
 PARITY = SHARED / "parity"
 SIZE = (240, 424)
 SOURCES = ["720x1280", "1280x720", "480x854", "360x480", "1080x1920", "100x200"]
 
-needs_parity = pytest.mark.skipif(not PARITY.is_dir(), reason="needs the golden numbers in ../shared/parity")
+needs_parity = pytest.mark.skipif(not PARITY.is_dir(), reason="needs the golden numbers")
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,17 @@
 """Backbone: the dilated ResNet of Section 5.1 against torchvision and against plain functional calls."""
 import copy
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from material import MODEL, RELEASED, SHARED
 
 from models.backbone import Backbone, FrameCache
 from models.vipmt import build
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.config import load_config
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
 REAL_WEIGHTS = SHARED / "data" / "weights" / "resnet50_imagenet_keras_to_layer3.pth"
 BLOCKS = (3, 4, 6, 3)
 DILATIONS = ((1, 1, 1), (1, 1, 1, 1), (1, 2, 2, 2, 2, 2), (2, 4, 4))     # of every block's 3x3 convolution
@@ -27,9 +26,8 @@ def randomise_norms(module):
 
 
 def small_config(*overrides):
-    return load_config(["config/vipmt/released.yaml"], [
-        "model.dim=16", "model.layers=1", "model.heads=2", "model.ffn_dim=16", "iou_net.dim=2", "iou_net.hidden=2",
-        *overrides])
+    """The released encoder and little behind it"""
+    return load_config([RELEASED], [*MODEL, "backbone.name=resnet50", *overrides])
 
 
 def norm(state, x, name):
@@ -229,7 +227,7 @@ def file_of_zeros(path, **arguments):
     return path
 
 
-@pytest.mark.skipif(not REAL_WEIGHTS.is_file(), reason="../shared/data/weights is not beside the project")
+@pytest.mark.skipif(not REAL_WEIGHTS.is_file(), reason="needs ImageNet weights")
 def test_real_weights_load_strictly():
     cfg = small_config(f"backbone.weights={REAL_WEIGHTS}", "backbone.stem=plain", "backbone.stride_in_1x1=true",
                        "model.high_level=c4")

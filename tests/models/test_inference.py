@@ -34,8 +34,8 @@ def slow(model, episode, length, min_iou, clip_length, seed, select="predicted")
             few = len(known) <= length
             chosen = range(len(known)) if few else sorted(rng.choice(len(known), length, replace=False))
             frames, masks = zip(*(known[i] for i in chosen), strict=True)
-            memory = model.guide_memory(model.encode(images[list(frames)][None]), torch.stack(masks)[None])
-        support = model.guide(model.encode(episode.support_images[None]), episode.support_masks[None])
+            memory = model.encode_memory(model.encode(images[list(frames)][None]), torch.stack(masks)[None])
+        support = model.encode_reference(model.encode(episode.support_images[None]), episode.support_masks[None])
         encoded = model.prepare(model.encode(clip[None]))
         out = model(encoded, support, memory, size=SIZE)
         iou = model.predict_iou(out, encoded, support, memory)[0]

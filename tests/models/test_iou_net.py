@@ -79,8 +79,9 @@ def test_model_compares_with_the_supports_and_as_released_with_memory(cosine, in
     images, masks = torch.randn(1, 6, 3, 32, 40), torch.rand(1, 4, 32, 40) > 0.5
     with torch.no_grad():
         features = model.encode(images)
-        support, clip = model.guide(features.frames([0, 1]), masks[:, :2]), model.prepare(features.frames([4, 5]))
-        memory = model.guide_memory(model.memory_features(features.frames([2, 3])), masks[:, 2:])
+        support = model.encode_reference(features.frames([0, 1]), masks[:, :2])
+        clip = model.prepare(features.frames([4, 5]))
+        memory = model.encode_memory(model.memory_features(features.frames([2, 3])), masks[:, 2:])
         out = model(clip, support, memory)
         found = model.similarity_maps(out, clip, support, memory)
     high = features.c5[0]
@@ -149,7 +150,7 @@ def test_gradients_reach_only_the_iou_net(trained):
     model = VIPMT(backbone, IoUNet(channels=backbone.channels, maps=5, dim=4, hidden=4), dim=16, num_layers=1, heads=2,
                   ffn_dim=16)
     features = model.encode(torch.randn(1, 4, 3, 32, 40))
-    support = model.guide(features.frames([0, 1]), torch.rand(1, 2, 32, 40) > 0.5)
+    support = model.encode_reference(features.frames([0, 1]), torch.rand(1, 2, 32, 40) > 0.5)
     clip = model.prepare(features.frames([2, 3]))
     iou = model.predict_iou(model(clip, support), clip, support)
     assert (iou > 0).all() and (iou < 1).all()
@@ -164,7 +165,7 @@ def test_without_maps_the_mask_alone_is_read():
                   ffn_dim=16, use_maps=False).eval()
     with torch.no_grad():
         features = model.encode(torch.randn(1, 4, 3, 32, 40))
-        support = model.guide(features.frames([0, 1]), torch.rand(1, 2, 32, 40) > 0.5)
+        support = model.encode_reference(features.frames([0, 1]), torch.rand(1, 2, 32, 40) > 0.5)
         clip = model.prepare(features.frames([2, 3]))
         out = model(clip, support)
         assert torch.equal(model.similarity_maps(out, clip, support)[:, :, 0] > 0, out.low_logits.argmax(2) > 0)

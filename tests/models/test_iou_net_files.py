@@ -143,7 +143,7 @@ def run(monkeypatch, demo_root, output, file, *arguments):
     return results_of(output)
 
 
-def test_the_test_is_that_of_a_checkpoint_with_this_iounet(monkeypatch, demo_root, tmp_path):
+def test_the_test_is_that_of_a_checkpoint_with_this_iounet(monkeypatch, demo_root, tmp_path, no_pages):
     """Put together by hand: all of one file, IoUNet of the other. The run says nothing of iou_net's keys."""
     main, other = checkpoint(tmp_path / "main.pth"), checkpoint(tmp_path / "other.pth", *PLAIN, seed=2)
     weights = {k: v for k, v in load_checkpoint(main)["model"].items() if not k.startswith("iou_net.")}

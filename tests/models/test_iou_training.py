@@ -9,7 +9,7 @@ from dataloaders import build_index
 from dataloaders.fewshot.loaders import train_batches
 from models import get_method
 from models.iou_training import TrainStep, build
-from models.iou_training.build import load_judge
+from models.iou_training.build import load_encoder_and_iou_net
 from models.vipmt import TrainStep as JointStep
 from models.vipmt import build as build_vipmt
 from models.vipmt.iou_net import IoUNet, structural_similarity_maps
@@ -50,7 +50,7 @@ def test_maps_are_those_of_the_noisy_masks_against_the_supports(similarity, monk
     step, batch, seen = step_of(f"iou_net.similarity={similarity}"), boxes(), []
     monkeypatch.setattr(step.model.iou_net, "forward", lambda fused, maps: seen.append(maps) or maps[:, :, 0, 0, 0])
     encoded = step.encode(batch)
-    step.judge(encoded, 1)
+    step.predict(encoded, 1)
     query = step.model.encode(batch.query_images[:, LENGTH:]).c5
     support = step.model.encode(batch.support_images).c5
     cosine = similarity == "pooled_cosine"
@@ -74,7 +74,7 @@ def test_loss_is_the_error_against_the_true_iou_of_the_noise(loss):
     step = step_of(f"iou_net.loss={loss}", "loss.iou_weight=3.0")
     encoded = step.encode(boxes())
     named, statistics = step(encoded, 1)
-    logits, true = step.judge(encoded, 1)
+    logits, true = step.predict(encoded, 1)
     masks = (x[:, LENGTH:].flatten(0, 1) for x in (encoded.memory_masks, encoded.query_masks))
     by_hand = torch.tensor([float((a & b).sum() / (a | b).sum()) for a, b in zip(*masks, strict=True)])
     torch.testing.assert_close(true.flatten().float(), by_hand)
@@ -143,9 +143,9 @@ def measured(step, encoded):
     """L1 error on noise that is drawn for the measurement, and that of the best constant."""
     torch.manual_seed(99)
     for one in encoded:
-        one.memory_masks = step.believed(one.query_masks)
+        one.memory_masks = step.initial_memory_masks(one.query_masks)
     with torch.no_grad():
-        pairs = [step.judge(one, 0) for one in encoded]
+        pairs = [step.predict(one, 0) for one in encoded]
     predicted, true = (torch.cat([pair[i].flatten() for pair in pairs]).double() for i in (0, 1))
     return float((predicted.sigmoid() - true).abs().mean()), float((true - true.median()).abs().mean())
 
@@ -159,7 +159,7 @@ def test_training_lowers_the_error_on_held_out_noise(loss):
     optimizer = torch.optim.Adam(step.model.iou_net.parameters(), lr=1e-3)
     for number in range(150):
         encoded = seen[number % 16]
-        encoded.memory_masks = step.believed(encoded.query_masks)
+        encoded.memory_masks = step.initial_memory_masks(encoded.query_masks)
         optimizer.zero_grad()
         step(encoded, 0)[0]["iou_net"].backward()
         optimizer.step()
@@ -195,7 +195,7 @@ def run(monkeypatch, root, output, *arguments):
     return load_checkpoint(output / "last.pth")
 
 
-def test_resume_draws_the_same_noise_and_the_checkpoint_serves_as_iou_net_weights(monkeypatch, demo_root, tmp_path):
+def test_resume_draws_the_same_noise_and_its_file_serves_as_iou_net_weights(monkeypatch, demo_root, tmp_path, no_pages):
     whole = run(monkeypatch, demo_root, tmp_path / "whole")
     run(monkeypatch, demo_root, tmp_path / "halves", "train.epochs=1")
     halves = run(monkeypatch, demo_root, tmp_path / "halves", "--resume")
@@ -231,7 +231,7 @@ def test_a_jointly_trained_iounet_can_be_measured_too(tmp_path):
     file = tmp_path / "vipmt.pth"
     save_checkpoint(file, {"model": vipmt.state_dict()})
     model = build(config())
-    load_judge(model, file)
+    load_encoder_and_iou_net(model, file)
     for part in ("backbone", "iou_net"):
         expected = getattr(vipmt, part).state_dict()
         assert all(torch.equal(value, expected[name]) for name, value in getattr(model, part).state_dict().items())
@@ -241,6 +241,6 @@ def test_noise_of_a_batch_covers_good_and_bad_masks(demo_root):
     cfg = config(f"data.root={demo_root}", "data.samples_per_class=4", "train.batch_size=4", "data.clips=3")
     step, values = step_of(), []
     for batch in train_batches(cfg, build_index(cfg), 1, epoch=0):
-        values.append(mask_iou(step.believed(batch.query_masks), batch.query_masks).flatten())
+        values.append(mask_iou(step.initial_memory_masks(batch.query_masks), batch.query_masks).flatten())
     counts = torch.histc(torch.cat(values).float(), 5, 0, 1)
     assert len(torch.cat(values)) > 250 and (counts / counts.sum()).sub(0.2).abs().max() < 0.06

@@ -15,9 +15,9 @@ from dataloaders import build_index
 from dataloaders.episode import SupportSet
 from dataloaders.fewshot.loaders import train_batches
 from models import get_method
-from models.vipmt.guidance import Guidance
 from models.vipmt.layer import VIPMTLayer, positions
 from models.vipmt.model import VIPMT, MaskHeads
+from models.vipmt.reference_frames import ReferenceFrames
 from utils.config import differences, load_config
 from utils.seeds import rng_for
 
@@ -78,7 +78,7 @@ def stack(frames, shots, layers=LAYERS):
     return layers, SimpleNamespace(
         heads=heads, prototype=torch.randn(frames, C), query=torch.randn(frames, 1, C, H, W),
         mask=torch.rand(frames, 1, H, W) > 0.6, position=torch.randn(H, W, C),
-        support=Guidance(torch.randn(frames, shots, C, H, W), masks, masks, None, None, None))
+        support=ReferenceFrames(torch.randn(frames, shots, C, H, W), masks, masks, None, None, None))
 
 
 def run(layers, x):
@@ -172,7 +172,7 @@ def test_a_video_is_segmented_frame_by_frame_by_equations_1_to_7():
     said = segmented(segmenter_of(cfg, model, images, masks), images[2:], clip_length=cfg.data.clip_length)
     assert len(said.margins) == len(outs) == 3 and said.ious is None and not said.remembered.any()
 
-    support = model.guide(model.encode(images[None, :2]), masks[None])
+    support = model.encode_reference(model.encode(images[None, :2]), masks[None])
     for frame, out in enumerate(outs):
         query, initial = out.activation.query[0], out.activation.initial_logits[0]
         mask = initial[:, 1] > initial[:, 0]
@@ -192,7 +192,7 @@ def segmenter_of(cfg, model, images, masks):
 
 def middle_of_initial_mask(model, images, masks):
     """Shifts the initial classifier, so that O_0 is neither empty nor full."""
-    support = model.guide(model.encode(images[None, :2]), masks[None])
+    support = model.encode_reference(model.encode(images[None, :2]), masks[None])
     initial = model(model.prepare(model.encode(images[None, 2:])), support).activation.initial_logits[0]
     model.activation.initial_classifier[-1].bias[1] -= (initial[:, 1] - initial[:, 0]).median()
 

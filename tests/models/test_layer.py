@@ -7,9 +7,9 @@ import pytest
 import torch
 from slow_layer import activated, close, mask_filter, positions_of, randomise, read, refined, scored
 
-from models.vipmt.guidance import Guidance
 from models.vipmt.layer import PrototypeAttention, VIPMTLayer, masked_attention
 from models.vipmt.model import MaskHeads
+from models.vipmt.reference_frames import ReferenceFrames
 
 C, H, W = 16, 5, 6
 
@@ -58,7 +58,7 @@ def iteration(layer, heads, prototype, query, mask, support, memory, position):
 
 def guidance(episodes, frames):
     masks = torch.rand(episodes, frames, H, W) > 0.5
-    return Guidance(torch.randn(episodes, frames, C, H, W), masks, masks, None, None, None)
+    return ReferenceFrames(torch.randn(episodes, frames, C, H, W), masks, masks, None, None, None)
 
 
 def layer_and_inputs(episodes=2, frames=2, with_memory=True, **settings):
@@ -74,8 +74,9 @@ def layer_and_inputs(episodes=2, frames=2, with_memory=True, **settings):
 
 def run(layer, inputs, episodes=slice(None)):
     def some(x):
-        if isinstance(x, Guidance):
-            return Guidance(*(None if getattr(x, f.name) is None else getattr(x, f.name)[episodes] for f in fields(x)))
+        if isinstance(x, ReferenceFrames):
+            values = (getattr(x, f.name) for f in fields(x))
+            return ReferenceFrames(*(None if value is None else value[episodes] for value in values))
         return None if x is None else x[episodes]
     x = inputs
     return layer(some(x.prototype), some(x.query), some(x.mask), some(x.support), some(x.memory), x.heads, x.position)

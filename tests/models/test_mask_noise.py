@@ -49,22 +49,21 @@ def test_more_strength_is_a_lower_iou_on_the_whole(name):
     assert values[-1] < 0.7 and max(b - a for a, b in zip(values, values[1:], strict=False)) < 0.05
 
 
-@pytest.mark.parametrize("strength", STRENGTHS)
-def test_dilation_adds_exactly_what_is_near(strength):
-    grown = family("dilate")(strength)
-    distances = np.hypot(*(np.nonzero(~OBJECT)[i][:, None] - np.nonzero(OBJECT)[i][None] for i in (0, 1))).min(axis=1)
-    radius = strength * distances.max()
-    added, clear = grown[~OBJECT], abs(distances - radius) > 1.5          # cv2's distances are approximate
-    assert grown[OBJECT].all() and np.array_equal(added[clear], (distances <= radius)[clear])
+def distances(points, others):
+    """From each pixel of a mask to the nearest one of another, one by one"""
+    (rows, cols), (other_rows, other_cols) = np.nonzero(points), np.nonzero(others)
+    return np.hypot(rows[:, None] - other_rows, cols[:, None] - other_cols).min(axis=1)
 
 
-@pytest.mark.parametrize("strength", STRENGTHS)
-def test_erosion_keeps_exactly_what_is_deep(strength):
-    kept = family("erode")(strength)
-    distances = np.hypot(*(np.nonzero(OBJECT)[i][:, None] - np.nonzero(~OBJECT)[i][None] for i in (0, 1))).min(axis=1)
-    depth = strength * distances.max()
-    clear = abs(distances - depth) > 1.5
-    assert not kept[~OBJECT].any() and np.array_equal(kept[OBJECT][clear], (distances > depth)[clear])
+def test_dilation_adds_exactly_what_is_near_and_erosion_keeps_what_is_deep():
+    outside, depth = distances(~OBJECT, OBJECT), distances(OBJECT, ~OBJECT)
+    for strength in STRENGTHS:
+        grown, kept = family("dilate")(strength), family("erode")(strength)
+        assert grown[OBJECT].all() and not kept[~OBJECT].any()
+        for found, expected, distance in ((grown[~OBJECT], outside <= strength * outside.max(), outside),
+                                          (kept[OBJECT], depth > strength * depth.max(), depth)):
+            clear = abs(distance - strength * distance.max()) > 1.5          # cv2's distances are approximate
+            assert np.array_equal(found[clear], expected[clear])
 
 
 def test_an_object_at_the_border_is_eroded_there_too():

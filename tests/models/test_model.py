@@ -42,8 +42,8 @@ def run(model, images, masks, spans):
     """One clip with memory  ->  Segmentation, predicted IoUs (or None)"""
     supports, memories, frames = spans
     features = model.encode(images)
-    support = model.guide(features.frames(supports), masks[:, supports])
-    memory = model.guide_memory(model.memory_features(features.frames(memories)), masks[:, memories])
+    support = model.encode_reference(features.frames(supports), masks[:, supports])
+    memory = model.encode_memory(model.memory_features(features.frames(memories)), masks[:, memories])
     clip = model.prepare(features.frames(frames))
     out = model(clip, support, memory, size=images.shape[-2:])
     return out, None if model.iou_net is None else model.predict_iou(out, clip, support, memory)
@@ -163,7 +163,7 @@ def test_initial_logits_are_made_in_training_only():
 def test_size_defaults_to_eight_times_the_features():
     model, (images, masks, spans) = built().double().eval(), inputs_of(size=(36, 44))
     features = model.encode(images)
-    support = model.guide(features.frames(spans[0]), masks[:, spans[0]])
+    support = model.encode_reference(features.frames(spans[0]), masks[:, spans[0]])
     assert model(model.prepare(features.frames(spans[2])), support).logits.shape[-2:] == (40, 48)
     assert model(model.prepare(features.frames(spans[2])), support, size=(36, 44)).logits.shape[-2:] == (36, 44)
 
@@ -221,16 +221,9 @@ def test_iou_net_of_another_shape_is_refused(tmp_path):
         build(load_config([PAPER], [*MODEL, f"iou_net.weights={tmp_path / 'none.pth'}"]), pretrained=True)
 
 
-def test_a_module_that_is_no_method_is_named_with_what_is_missing(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "my_methods").mkdir()
-    (tmp_path / "my_methods" / "half.py").write_text("from models.vipmt import *\ndel TrainStep")
-    for name, message in (("stm", "unknown value 'stm'.\n.*vipmt"), ("my_methods.none", "no module my_methods.none"),
-                          ("my_methods.half", "my_methods.half has no TrainStep.\n.*docs/method.md")):
-        with pytest.raises(ValueError, match=f"model.method: {message}"):
-            get_method(name)
-    (tmp_path / "my_methods" / "whole.py").write_text("from models.vipmt import *")
-    assert get_method("my_methods.whole").build is build
+def test_unknown_method_is_named_with_the_choices():
+    with pytest.raises(ValueError, match="model.method: unknown value 'stm'.\n.*vipmt"):
+        get_method("stm")
 
 
 def test_balanced_initialisation_keeps_positions_apart():
@@ -245,7 +238,7 @@ def test_balanced_initialisation_keeps_positions_apart():
         masks = torch.zeros(1, 2, 64, 96, dtype=torch.bool)
         masks[:, :, 16:40, 16:56] = True
         with torch.no_grad():
-            support = model.guide(model.encode(torch.randn(1, 2, 3, 64, 96)), masks)
+            support = model.encode_reference(model.encode(torch.randn(1, 2, 3, 64, 96)), masks)
             clip = model.prepare(model.encode(torch.randn(1, 3, 3, 64, 96)))
             query = model(clip, support).layers[-1].query.flatten(3)
         shares[recipe] = float(query.std(-1).square().mean().sqrt() / query.square().mean().sqrt())

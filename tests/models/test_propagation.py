@@ -394,7 +394,7 @@ def run_test(monkeypatch, root, output, *arguments):
             "data.clip_length=1", *arguments, config=BOTH)
 
 
-def test_test_py_propagates_from_an_ipmt_checkpoint(monkeypatch, demo_root, tmp_path, plug):
+def test_test_py_propagates_from_an_ipmt_checkpoint(monkeypatch, demo_root, tmp_path, plug, no_pages):
     plug("shift_plug", SHIFT)
     file = tmp_path / "last.pth"
     save_checkpoint(file, {"model": vipmt.build(load_config(IPMT, MODEL)).state_dict(), "fold": 1})

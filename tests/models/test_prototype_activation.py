@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 from models.backbone import Features
 from models.vipmt import similarity
-from models.vipmt.guidance import at_feature_size, patch_degenerate
 from models.vipmt.prototype_activation import PrototypeActivation, masked_average, pool_channels
+from models.vipmt.reference_frames import at_feature_size, patch_degenerate
 from models.vipmt.similarity import foreground_index, gather_foreground, max_similarity, min_max
 
 B, T, H, W, DIM = 2, 3, 4, 5, 8
@@ -34,7 +34,7 @@ def module_of(**settings):
 
 
 def guide_of(module, features, masks):
-    return module.guide(features, module.search_keys(features.c5, at_feature_size(masks)), masks)
+    return module.encode_reference(features, module.search_keys(features.c5, at_feature_size(masks)), masks)
 
 
 def activate(module, features, guides):
@@ -73,7 +73,7 @@ def test_degenerate_masks_are_patched_as_released():
 def test_guides_patch_only_what_attention_reads():
     masks = torch.zeros(B, T, H, W, dtype=torch.bool)
     for patch in (False, True):
-        guide = module_of(patch_masks=patch).guide(features_of(T), (None, None), full_size(masks))
+        guide = module_of(patch_masks=patch).encode_reference(features_of(T), (None, None), full_size(masks))
         assert not guide.masks.any() and guide.attention_masks.any() == patch
         assert not guide.prototypes.any()
 
@@ -241,10 +241,10 @@ def test_guide_and_query_are_merged_by_real_concatenations():
 
 def test_guide_keeps_high_level_features_only_where_they_are_read():
     features, masks = features_of(2), full_size(torch.rand(B, 2, H, W) > 0.5)
-    assert guide_of(module_of(), features, masks).high_foreground.shape[-1] == CHANNELS["c5"]
-    assert guide_of(module_of(keep_high=False), features, masks).high_foreground is None
-    without = module_of().guide(features, (None, None), masks)
-    assert without.foreground is None and without.high_foreground is None
+    assert guide_of(module_of(), features, masks).ssm_keys.shape[-1] == CHANNELS["c5"]
+    assert guide_of(module_of(keep_high=False), features, masks).ssm_keys is None
+    without = module_of().encode_reference(features, (None, None), masks)
+    assert without.prior_keys is None and without.ssm_keys is None
 
 
 def test_feature_dropout_drops_whole_channels():

@@ -65,18 +65,18 @@ def test_losses_are_the_released_ones_with_the_configs_weights(similarity):
     model, span = step.model, slice(LENGTH, 2 * LENGTH)
     features, truth = model.encode(batch.query_images), batch.query_masks[:, span]
     small = batch.query_masks[..., ::8, ::8]
-    support = model.guide(model.encode(batch.support_images), batch.support_masks)
+    support = model.encode_reference(model.encode(batch.support_images), batch.support_masks)
     clip = model.prepare(features.frames(span))
-    memory = model.guide_memory(features.frames([0, 1]), batch.query_masks[:, :2])      # clip 2 remembers clip 1
+    memory = model.encode_memory(features.frames([0, 1]), batch.query_masks[:, :2])      # clip 2 remembers clip 1
     out = model(clip, support, memory, size=SIZE)
-    guide_truth = torch.cat([batch.support_masks[..., ::8, ::8], small[:, :2]], dim=1)
+    reference_truth = torch.cat([batch.support_masks[..., ::8, ::8], small[:, :2]], dim=1)
     queries = [logits for layer in out.layers for logits in (layer.clip_logits, layer.frame_logits)]
     predicted, true = model.predict_iou(out, clip, support, memory), losses.mask_iou(out.masks, truth)
     expected = {
         "final": 2 * losses.segmentation_loss(out.logits, truth),
         "initial": 3 * losses.segmentation_loss(out.initial_logits, truth),
         "aux_query": 5 * losses.auxiliary_loss(queries, small[:, span]),
-        "aux_support": 7 * losses.auxiliary_loss([layer.support_logits for layer in out.layers], guide_truth),
+        "aux_support": 7 * losses.auxiliary_loss([layer.support_logits for layer in out.layers], reference_truth),
         "ccds": 11 * losses.ccds_loss_released(torch.stack([layer.clip_inter for layer in out.layers]),
                                                clip.reduced, small[:, span]),
         "iou_net": 13 * (predicted - true).abs().sum() / B}

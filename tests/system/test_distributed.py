@@ -1,133 +1,111 @@
 """Several processes, real ones under torchrun with gloo: they train and test what one process does, and come back."""
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
+from material import DEMO, ROOT, TINY, results_of, same_weights
 from torch.distributed import TCPStore
 
-from dataloaders import build_index, build_runs_loader, build_train_loader
-from dataloaders.fewshot.loaders import share
-from models import get_method
-from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.config import load_config, to_dict
+from dataloaders import build_index
+from dataloaders.fewshot.loaders import share, test_videos, train_batches
+from utils.checkpoint import load_checkpoint
+from utils.config import load_config
 from utils.distributed import agree_on_a_name
 from utils.evaluation.results import collect_results
 from utils.records import read_json_lines
 
-ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = ["data.size=[48,80]", "data.shots=2", "data.clip_length=2", "data.clips=2", "data.samples_per_class=2",
-            "data.few_videos=repeat", "train.batch_size=4", "backbone.width=8", "model.dim=16", "model.layers=2",
-            "model.heads=2", "model.ffn_dim=16", "iou_net.dim=4", "iou_net.hidden=8", "train.epochs=1",
-            "train.log_every=1", "memory.min_iou=0.0"]
-NO_DROPOUT = ["model.dropout=0", "model.feature_dropout=0"]
+SHORT = ["data.clips=2", "data.samples_per_class=1", "train.epochs=1"]       # three steps
+TRAINING = "tests/system/odd_training.py"
 
 
-def arguments(script, root, output, *more):
-    return [str(ROOT / script), "--config", "config/demo/ytvis.yaml", "--fold", "1", "--device", "cpu",
-            "--output", str(output), f"data.root={root}", *SETTINGS, *map(str, more)]
-
-
-def launch(processes, *torchrun):
-    """The command that starts `processes` of what follows it, on a port that is free."""
-    if processes == 1:
-        return [sys.executable]
-    return [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--rdzv_backend=c10d",
-            "--rdzv_endpoint=localhost:0", *torchrun]
-
-
-def run(processes, *command):
-    done = subprocess.run([*launch(processes), *command], cwd=ROOT, capture_output=True, text=True,
-                          env=os.environ | {"OMP_NUM_THREADS": "1"})
+def run(processes, script, root, output, *more, torchrun=(), **environment):
+    """The script on fold 1, by one process or by torchrun with several, on a port that is free  ->  the output"""
+    launcher = [sys.executable] if processes == 1 else [
+        sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--rdzv_backend=c10d",
+        "--rdzv_endpoint=localhost:0", *torchrun]
+    words = ["--config", DEMO, "--fold", 1, "--device", "cpu", "--output", output, f"data.root={root}", *TINY, *more]
+    done = subprocess.run([*launcher, script, *map(str, words)], cwd=ROOT, capture_output=True, text=True,
+                          env=os.environ | {"OMP_NUM_THREADS": "1"} | environment)
     assert done.returncode == 0, done.stderr[-3000:]
+    return output
 
 
-@pytest.fixture(scope="module", params=["trained encoder, one graph", "frozen encoder, clip by clip"])
-def trainings(request, demo_root, tmp_path_factory):
-    """The same training by one process and by two, in double precision: {processes: folder}"""
-    frozen = ["backbone.trained=false", "train.backward=per_clip", "loss.ccds=released"]
-    more = [*NO_DROPOUT, *(frozen if request.param.startswith("frozen") else [])]
-    folder = tmp_path_factory.mktemp("trainings")
-    for processes in (1, 2):
-        run(processes, *arguments("tests/system/distributed_float64.py", demo_root, folder / str(processes), *more))
-    return {processes: folder / str(processes) for processes in (1, 2)}
-
-
-def test_two_processes_train_what_one_trains(trainings):
-    """Batch 4 as 2 x 2, six steps: losses, gradient norms and weights; CCDS sees the classes of the whole batch."""
-    one, two = (read_json_lines(trainings[n] / "log.jsonl") for n in (1, 2))
-    assert len(one) == len(two) == 6
+@pytest.mark.parametrize("settings", [
+    ["backbone.trained=true", "train.backward=once"],
+    ["backbone.trained=false", "train.backward=per_clip", "loss.ccds=released"]], ids=["one graph", "clip by clip"])
+def test_two_processes_train_what_one_trains(demo_root, tmp_path, settings):
+    """Batch 4 as 2 x 2, in double precision: losses, gradients, weights; CCDS sees the classes of the whole batch."""
+    more = [*SHORT, "model.dropout=0", "model.feature_dropout=0", *settings]
+    folders = [run(n, TRAINING, demo_root, tmp_path / str(n), *more, DOUBLE="1") for n in (1, 2)]
+    one, two = (read_json_lines(folder / "log.jsonl") for folder in folders)
+    assert len(one) == len(two) == 3
     for a, b in zip(one, two, strict=True):
         assert a["losses"] == pytest.approx(b["losses"], abs=1e-5)
         assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-6)
-    first, second = (load_checkpoint(trainings[n] / "last.pth") for n in (1, 2))
+    first, second = (load_checkpoint(folder / "last.pth") for folder in folders)
     for name, weight in first["model"].items():
         torch.testing.assert_close(weight, second["model"][name], rtol=0, atol=1e-5, msg=name)
     assert len(second["rng"]) == 2
 
 
-def test_two_processes_test_what_one_tests(demo_root, tmp_path):
-    cfg = load_config(["config/demo/ytvis.yaml"], SETTINGS)
-    weights = get_method("vipmt").build(cfg).state_dict()
-    save_checkpoint(tmp_path / "a.pth", {"model": weights, "config": to_dict(cfg), "fold": 1})
+def test_two_processes_test_what_one_tests(demo_root, demo_run, tmp_path):
     lines = []
     for processes in (1, 2):
-        output = tmp_path / str(processes)
-        run(processes, *arguments("test.py", demo_root, output, "--checkpoint", tmp_path / "a.pth", "--runs", 2))
+        output = run(processes, "test.py", demo_root, tmp_path / str(processes), "--runs", 2,
+                     "--checkpoint", demo_run / "last.pth")
         assert not list(output.glob("results.rank*")) and (output / "table.md").is_file()
-        found = read_json_lines(output / "results.jsonl")
-        lines.append([{k: v for k, v in line.items() if "seconds" not in k} for line in found])
+        lines.append(results_of(output))
     assert lines[0] == lines[1] and len(lines[0]) > 8
 
 
 def test_a_killed_worker_brings_the_run_back_by_itself(demo_root, tmp_path):
-    """SIGKILL for one of two processes; torchrun starts both again, from the last checkpoint, to the same weights."""
-    more = ["--resume", "checkpoint.every_steps=2", "train.epochs=2", "speed.deterministic=true"]
-    run(2, *arguments("train.py", demo_root, tmp_path / "whole", *more))
-    log, output = tmp_path / "broken" / "log.jsonl", tmp_path / "broken"
-    process = subprocess.Popen([*launch(2, "--max-restarts=2"), *arguments("train.py", demo_root, output, *more)],
-                               cwd=ROOT, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    while process.poll() is None and not (log.is_file() and log.read_bytes().count(b"\n") >= 5):
-        time.sleep(0.01)
-    os.kill(worker_of(process.pid), signal.SIGKILL)
-    words = process.communicate()[1]
-    assert process.returncode == 0, words[-3000:]
-    first, second = (load_checkpoint(tmp_path / name / "last.pth") for name in ("whole", "broken"))
+    """SIGKILL for one of two processes in its fifth step; torchrun starts both again, from the last checkpoint, to the
+    same weights, and no step is in the log twice."""
+    more = ["--resume", *SHORT, "train.epochs=2", "checkpoint.every_steps=2", "speed.deterministic=true"]
+    whole = run(2, TRAINING, demo_root, tmp_path / "whole", *more)
+    broken = run(2, TRAINING, demo_root, tmp_path / "broken", *more, torchrun=["--max-restarts=2"], KILL_AT="5")
+    first, second = (load_checkpoint(folder / "last.pth") for folder in (whole, broken))
     assert first["progress"] | {"typical_loss": 0} == second["progress"] | {"typical_loss": 0}
-    assert all(torch.equal(value, second["model"][name]) for name, value in first["model"].items())
-    steps = [line["step"] for line in read_json_lines(log)]
-    assert steps == sorted(set(steps)) and len(steps) == 12
+    assert same_weights(first["model"], second["model"])
+    assert [line["step"] for line in read_json_lines(broken / "log.jsonl")] == [1, 2, 3, 4, 5, 6]
+    assert json.loads((broken / "run.json").read_text())["earlier"]          # it was started twice
 
 
-def worker_of(agent):
-    """Process id of the second worker that torchrun has started."""
-    children = Path(f"/proc/{agent}/task/{agent}/children").read_text().split()
-    workers = [int(child) for child in children if b"train.py" in Path(f"/proc/{child}/cmdline").read_bytes()]
-    return workers[-1]
+class Announced:
+    """A store that lets others know once something was written through it."""
+
+    def __init__(self, store, written):
+        self.store, self.written = store, written
+
+    def set(self, *arguments):
+        self.store.set(*arguments)
+        self.written.set()
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
 
 
 def test_processes_that_start_again_are_not_misled_by_what_the_dead_ones_wrote():
-    """torchrun's store outlives a restart; the processes of one start, however late each comes, agree on a new name."""
-    server = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    """torchrun's store outlives a restart; the processes of one start, in any order, agree on a new name."""
+    server, names = TCPStore("localhost", 0, is_master=True, wait_for_workers=False), []
+    for order in ((0, 1, 2), (2, 1, 0), (1, 0, 2), (0, 2, 1), ()):      # each after the one before it, or all at once
+        come = [Event() for _ in range(3)]
 
-    def start(rank, late):
-        time.sleep(late)
-        store = TCPStore("localhost", server.port, is_master=False, timeout=timedelta(seconds=30))
-        return agree_on_a_name(store, rank, 3, timedelta(seconds=30))
-
-    names = []
-    with ThreadPoolExecutor(3) as pool:
-        for late in ((0, 0, 0), (0, 0.2, 0.4), (0.4, 0.2, 0), (0.2, 0, 0.4), (0, 0, 0)):
-            found = set(pool.map(start, range(3), late))
-            assert len(found) == 1 and not found & set(names)
-            names += found
+        def start(rank, order=order, come=come):
+            for earlier in order[:order.index(rank)] if order else ():
+                come[earlier].wait(30)
+            store = TCPStore("localhost", server.port, is_master=False, timeout=timedelta(seconds=30))
+            return agree_on_a_name(Announced(store, come[rank]), rank, 3, timedelta(seconds=30))
+        with ThreadPoolExecutor(3) as pool:
+            found = set(pool.map(start, range(3)))
+        assert len(found) == 1 and not found & set(names)
+        names += found
     with pytest.raises(TimeoutError, match="process 0 of 3 waited 0:00:00.1"):
         agree_on_a_name(server, 0, 3, timedelta(seconds=0.1))
 
@@ -140,19 +118,23 @@ def test_shares_have_no_overlap_and_no_padding():
 
 
 def test_every_process_draws_its_own_part_of_the_same_batches(demo_root):
-    cfg = load_config(["config/demo/ytvis.yaml"], [f"data.root={demo_root}", *SETTINGS])
+    """And all runs of its own part of the videos."""
+    cfg = load_config([DEMO], [f"data.root={demo_root}", *TINY, "test.runs=2"])
     index = build_index(cfg)
-    whole = [batch.ids for batch in build_train_loader(cfg, index, 1, 0)]
-    parts = [[batch.ids for batch in build_train_loader(cfg, index, 1, 0, part=(rank, 2))] for rank in (0, 1)]
+    whole = [batch.ids for batch in train_batches(cfg, index, 1, 0)]
+    parts = [[batch.ids for batch in train_batches(cfg, index, 1, 0, part=(rank, 2))] for rank in (0, 1)]
     assert [a + b for a, b in zip(*parts, strict=True)] == whole
-    keys = build_runs_loader(cfg, index, 1).episodes.keys()
+    keys = list(test_videos(cfg, index, 1).episodes.keys())
     assert len(set(keys)) == len(keys) == cfg.test.runs * len({key[1:] for key in keys})
+    shares = [[one.key for video in test_videos(cfg, index, 1, part=(rank, 2)) for one in video.references]
+              for rank in (0, 1)]
+    assert sorted(shares[0] + shares[1]) == sorted(keys)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(demo_root):
-    cfg = load_config(["config/demo/ytvis.yaml"], [f"data.root={demo_root}", *SETTINGS])
+    cfg = load_config([DEMO], [f"data.root={demo_root}", *TINY])
     with pytest.raises(ValueError, match="train.batch_size is 4, the total over all processes, and 3 of them"):
-        build_train_loader(cfg, build_index(cfg), 1, 0, part=(0, 3))
+        train_batches(cfg, build_index(cfg), 1, 0, part=(0, 3))
 
 
 def test_lines_of_an_interrupted_test_of_several_processes_are_collected(tmp_path):

@@ -54,8 +54,8 @@ def checkpoint(demo_root, tmp_path_factory):
 def clip(tmp_path_factory):
     """support/, a film of 8 frames of 96 x 160 pixels and frames/, the same as pictures"""
     root = tmp_path_factory.mktemp("clip") / "clip"
-    about = write_demo_clip(root, partial(Film, fps=8), size=(48, 80), frames=(8, 8))
-    reader, t = cv2.VideoCapture(str(root / about["video"])), 0
+    write_demo_clip(root, partial(Film, fps=8), size=(48, 80), frames=(8, 8))
+    reader, t = cv2.VideoCapture(str(next(root.glob("video.*")))), 0
     (root / "frames").mkdir()
     while (entry := reader.read())[0]:
         cv2.imwrite(str(root / "frames" / f"{t}.png"), entry[1])
@@ -410,8 +410,9 @@ def test_the_demos_clip_shows_a_class_that_its_training_never_sees(clip):
     """Written once; its supports show the object, and its truth lies beside every frame."""
     base, novel = split_classes([category.id for category in CATEGORIES], fold=1)
     assert CATEGORY.id in novel and CATEGORY.id not in base
-    about = write_demo_clip(clip, None, size=(48, 80), frames=(8, 8))
-    assert not about["written"] and about["category"] == CATEGORY.name and about["size"] == [96, 160]
+    assert not write_demo_clip(clip, None, size=(48, 80), frames=(8, 8))
+    about = json.loads((clip / "clip.json").read_text())
+    assert about["category"] == CATEGORY.name and about["size"] == [96, 160]
     assert all(mask.sum() > 50 for mask in segment.read_supports(clip / "support").masks)
     truth = masks_in(clip / "truth")
     assert len(truth) == 8 and {mask.shape for mask in truth.values()} == {(96, 160)} and truth[0].any()

@@ -1,13 +1,12 @@
 """tools/explain.py: the attention it shows is the model's, the page needs nothing but itself, mistakes are named."""
 import re
 import sys
-from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from material import episode_of, model_of, segmented, segmenter_of
+from material import Parsed, episode_of, model_of, segmented, segmenter_of
 
 from dataloaders import build_index
 from dataloaders.episode import Clip
@@ -47,31 +46,6 @@ def page(monkeypatch, demo_root, tmp_path):
         args = explain.parse_arguments()
         return explain.explain(args, load_config(args.config, args.overrides)).read_text(encoding="utf-8")
     return write
-
-
-class Parsed(HTMLParser):
-    """Images, links, ids and tags of a page; tags that do not close are an error."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.images, self.links, self.ids, self.tags, self.open = [], [], [], set(), []
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        self.tags.add(tag)
-        self.images += [attributes] if tag == "img" else []
-        self.links += [attributes["href"]] if "href" in attributes else []
-        self.ids += [attributes["id"]] if "id" in attributes else []
-        if tag not in ("img", "meta"):
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.tags.add(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
 
 
 # -- the attention is the model's -----------------------------------------------------------------------------------
@@ -170,7 +144,7 @@ def test_frames_read_from_memory_are_named_right(keep):
     segmenter.bank.draw = draw
     for clip in episode.query_images.split(2):
         masks = segmenter(segmenter.prepare(Clip(clip)), Clip(clip)).masks
-        seen += model.guide_memory(model.memory_features(model.encode(clip[None])), masks).prototypes[0]
+        seen += model.encode_memory(model.memory_features(model.encode(clip[None])), masks).prototypes[0]
     view = captured(episode, length=3, keep=keep)
     assert view.memory == drawn and view.memory[0] == [] and len(view.memory[-1]) == 3
 

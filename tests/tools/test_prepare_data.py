@@ -3,15 +3,20 @@ import csv
 import hashlib
 import io
 import json
+import os
+import random
 import shutil
 import stat
 import tarfile
 import zipfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as rle
+from tqdm import tqdm
 
 from dataloaders.datasets.folds import YTVIS_CLASSES, split_classes
 from dataloaders.datasets.ytvis import YouTubeVISIndex
@@ -129,7 +134,7 @@ def test_the_arranged_demo_data_pass_the_check_and_load(demo_root, tmp_path, cap
     assert YouTubeVISIndex(output).class_ids == YouTubeVISIndex(demo_root).class_ids
     next(output.rglob("*.jpg")).unlink()
     assert run("check", "ytvis", output) == 1
-    assert "missing_image" in capsys.readouterr().out
+    assert "missing_file" in capsys.readouterr().out
 
 
 NAMES = {
@@ -156,7 +161,7 @@ def test_names_of_the_official_archives_have_their_places(dataset):
 def test_explain_names_page_place_and_next_command(dataset, capsys):
     assert run("explain", dataset) == 0
     text = capsys.readouterr().out
-    assert "https://" in text and f"check {dataset} " in text and "Tree:" in text
+    assert SOURCES[dataset].page in text and f"check {dataset} {SOURCES[dataset].root}" in text and "Download " in text
 
 
 @pytest.mark.parametrize("name", ["../JPEGImages/v/1.jpg", "/JPEGImages/v/1.jpg", "a/../../JPEGImages/v/1.jpg"])
@@ -194,14 +199,14 @@ def test_a_link_in_the_output_is_not_followed(files, tmp_path, capsys):
     output.mkdir()
     (output / "JPEGImages").symlink_to(outside)
     assert "by a link" in refused(["arrange", "ytvis", "--archives", tmp_path, "--output", output], capsys)
-    assert not [path for path in outside.rglob("*") if path.is_file()]
+    assert not list(outside.iterdir())
 
 
 def test_what_would_fill_the_disk_is_refused(tmp_path, capsys, monkeypatch):
     command = ["arrange", "ytvis", "--archives", tmp_path, "--output", tmp_path / "out"]
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("JPEGImages/v/1.jpg", bytes(2 ** 20))
-    monkeypatch.setitem(prepare_archives.LARGEST, ".jpg", 2 ** 20 - 1)
+    monkeypatch.setattr(prepare_archives, "LARGEST_FILE", 2 ** 20 - 1)
     assert "has 1048576 bytes, more than" in refused(command, capsys)
     monkeypatch.setattr(prepare_archives, "MOST_BYTES", 2 ** 20 - 1)
     assert "unpacks to more than" in refused(command, capsys)
@@ -240,6 +245,68 @@ def test_damaged_zips_are_named(files, tmp_path, capsys):
     assert "x.zip: cannot be read" in refused(command, capsys)
     (tmp_path / "x.zip").write_bytes(b"<html>log in first</html>")
     assert "x.zip: cannot be read" in refused(command, capsys)
+
+
+def test_a_tar_with_a_damaged_header_is_named(files, tmp_path, capsys):
+    """tarfile takes a header whose checksum fails for the end."""
+    tarred(tmp_path / "x.tar", files, "w")
+    data = bytearray((tmp_path / "x.tar").read_bytes())
+    data[tarfile.open(tmp_path / "x.tar").getmembers()[-1].offset] ^= 1
+    (tmp_path / "x.tar").write_bytes(bytes(data))
+    assert "x.tar: " in refused(["arrange", "ytvis", "--archives", tmp_path, "--output", tmp_path / "out"], capsys)
+
+
+def test_a_header_that_asks_for_gigabytes_gets_none(tmp_path, capsys):
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, 2 ** 32
+    (tmp_path / "x.tar").write_bytes(info.tobuf() + bytes(10240))
+    assert "a header of 4294967296 bytes" in refused(
+        ["arrange", "ytvis", "--archives", tmp_path, "--output", tmp_path / "out"], capsys)
+
+
+def test_neither_links_nor_pipes_among_the_downloads_are_read(files, tmp_path, capsys):
+    zipped(tmp_path / "x.zip", files)
+    (tmp_path / "secret").write_bytes(b"mine")
+    downloads, output = tmp_path / "downloads", tmp_path / "out"
+    downloads.mkdir()
+    (downloads / "train.json").symlink_to(tmp_path / "secret")
+    (downloads / "linked.zip").symlink_to(tmp_path / "x.zip")
+    (downloads / "folder").symlink_to(tmp_path)
+    os.mkfifo(downloads / "pipe.tar")
+    assert "nothing of YouTube-VIS" in refused(
+        ["arrange", "ytvis", "--archives", downloads, "--output", output], capsys)
+    assert not output.exists() or not tree(output)
+
+
+def test_a_link_where_a_part_is_written_is_not_written_through(files, tmp_path):
+    name = next(name for name in files if name.endswith(".jpg"))
+    zipped(tmp_path / "x.zip", files)
+    outside, part = tmp_path.parent / f"{tmp_path.name}_kept", tmp_path.parent / f"{tmp_path.name}_out" / f"{name}.part"
+    outside.write_bytes(b"mine")
+    part.parent.mkdir(parents=True)
+    part.symlink_to(outside)
+    arrange(tmp_path, tmp_path.parent / f"{tmp_path.name}_out")
+    assert outside.read_bytes() == b"mine" and part.with_suffix("").read_bytes() == files[name]
+
+
+@pytest.mark.parametrize("ending", ["zip", "tar", "tar.gz", "tar.xz"])
+def test_whatever_is_damaged_is_read_or_named(ending, tmp_path):
+    """Bits turned, bytes lost and added: never another error, never a file elsewhere."""
+    members, rng = {f"JPEGImages/v/{i}.jpg": bytes(range(200)) for i in range(3)}, random.Random(1)
+    archive = tmp_path / "downloads" / f"x.{ending}"
+    archive.parent.mkdir()
+    zipped(archive, members) if ending == "zip" else tarred(archive, members, f"w:{ending[4:]}")
+    whole = archive.read_bytes()
+    for _ in range(150):
+        data, place = bytearray(whole), rng.randrange(len(whole))
+        data[place:place + rng.choice((0, 1, 1, 30))] = rng.randbytes(rng.choice((0, 1, 1, 30)))
+        archive.write_bytes(data)
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        try:
+            prepare_archives.arrange(archive.parent, tmp_path / "out", SOURCES["ytvis"].destination, tqdm(disable=True))
+        except ValueError as error:
+            assert archive.name in str(error)
+    assert {path.name for path in tmp_path.iterdir()} <= {"downloads", "out"}
 
 
 def test_a_file_of_another_size_is_never_replaced(files, tmp_path, capsys):
@@ -326,7 +393,7 @@ def test_masks_and_images_come_back_identical(layout, demo_root, tmp_path, capsy
     rows = write_own(demo_root, own, frame.format, mask.format)
     with open(table, "w", newline="") as file:
         csv.writer(file).writerows([("video", "object", "category", "id"), *rows])
-    assert run(command, own, "--categories", table, "--output", output) == 0
+    assert run(command, own, "--categories", table, "--output", output, "--shots", 1) == 0
     before, after = YouTubeVISIndex(demo_root), YouTubeVISIndex(output)
     assert after.class_ids == before.class_ids
     ids = {after.video_name(video): video for c in after.class_ids for video in after.videos(c)}
@@ -373,9 +440,80 @@ def test_black_and_white_masks_show_one_object(tmp_path):
         assert list(one.tracks) == [1] and one.size == (ROWS, COLS)
 
 
-def test_255_beside_other_objects_is_void(tmp_path):
+def disc(radius=13):
+    y, x = np.mgrid[:ROWS, :COLS]
+    return (x - 30) ** 2 + (y - 22) ** 2 < radius ** 2
+
+
+def soft(levels=255, top=255, width=3):
+    """A white disc whose edge is a ramp of so many levels"""
+    return np.round(np.round(cv2.blur(disc().astype(float), (width, width)) * levels) / levels * top).astype(np.uint8)
+
+
+SOFT = {
+    "four values": soft(3), "three values": soft(2), "many values": soft(), "wider": soft(8, width=7),
+    "not quite white": soft(3, top=250), "in colour": np.dstack([soft(3)] * 3),
+    "16 bits": soft(3).astype(np.uint16) * 257,
+    "a stray pixel": np.where(disc(1), 128, 255 * disc()).astype(np.uint8),
+    "jpeg": cv2.imdecode(cv2.imencode(".jpg", disc() * np.uint8(255))[1], cv2.IMREAD_GRAYSCALE)}
+
+
+@pytest.mark.parametrize("case", SOFT)
+def test_of_a_soft_edge_what_is_more_than_half_white_is_the_object(case, tmp_path):
+    one = objects_of(video(tmp_path, [SOFT[case]] * 2))
+    found = rle.decode(one.tracks[1][1]).astype(bool)
+    assert list(one.tracks) == [1] and "soft edges" in one.note
+    assert (found & disc()).sum() > 0.9 * (found | disc()).sum()
+
+
+@pytest.mark.parametrize("label", [1, 15, 90])
+@pytest.mark.parametrize("rim", [1, 2, 5])
+def test_255_around_smaller_numbers_is_void(label, rim, tmp_path):
+    """As in PASCAL VOC; also of a small object, most of which is rim."""
+    for radius in (4, 13):
+        rest = cv2.dilate(disc(radius).astype(np.uint8), np.ones((2 * rim + 1,) * 2)) > 0
+        mask = np.where(disc(radius), label, 255 * rest).astype(np.uint8)
+        one = objects_of(video(tmp_path / str(radius), [mask]))
+        assert list(one.tracks) == [label] and "void" in one.note
+        assert np.array_equal(rle.decode(one.tracks[label][0]).astype(bool), disc(radius))
+
+
+def test_255_apart_from_smaller_numbers_is_void(tmp_path):
     one = objects_of(video(tmp_path, [np.maximum(square(2), square(255, at=20))]))
     assert list(one.tracks) == [2]
+
+
+def test_wide_bands_around_white_are_asked_about(tmp_path):
+    mask = np.where(disc(8), 255, 128 * disc(16)).astype(np.uint8)
+    with pytest.raises(ValueError, match="video v: its masks have 255 within 128: a soft edge, or void"):
+        objects_of(video(tmp_path, [mask]))
+
+
+def test_numbers_of_16_bits_are_objects_and_255_among_larger_ones_too(tmp_path):
+    mask = np.maximum(square(1001, np.uint16), square(255, np.uint16, at=20))
+    assert list(objects_of(video(tmp_path, [mask])).tracks) == [255, 1001]
+
+
+def test_a_pure_blue_is_an_object_beside_other_colours(tmp_path):
+    colours = np.zeros((ROWS, COLS, 3), np.uint8)
+    colours[:10], colours[20:30] = (0, 0, 255), (200, 0, 0)
+    assert len(objects_of(video(tmp_path, [colours])).tracks) == 2
+
+
+def test_frames_that_ask_to_be_turned_are_refused(tmp_path):
+    video(tmp_path, [square(1)])
+    tags = Image.Exif()
+    tags[0x0112] = 3
+    Image.new("RGB", (COLS, ROWS)).save(tmp_path / "v" / "0.jpg", exif=tags)
+    with pytest.raises(ValueError, match=r"0\.jpg asks to be turned"):
+        objects_of(tmp_path)
+
+
+def test_raised_digits_in_names_are_no_numbers(tmp_path):
+    video(tmp_path, [square(1)] * 2, suffix=".jpg")
+    for path in list((tmp_path / "v").iterdir()):
+        path.rename(path.with_name(f"1\u00b2{path.name}"))
+    assert objects_of(tmp_path).stems == ["1\u00b20", "1\u00b21"]
 
 
 def test_colours_are_objects_and_transparency_is_background(tmp_path):
@@ -395,9 +533,12 @@ def test_frames_are_in_the_order_of_their_numbers_and_those_without_mask_left_ou
 
 
 def test_smoothed_masks_and_other_sizes_are_refused(tmp_path):
-    ramp = np.arange(ROWS * COLS, dtype=np.uint8).reshape(ROWS, COLS)
-    with pytest.raises(ValueError, match="0.png: more than 64 different values"):
-        objects_of(video(tmp_path / "a", [ramp]))
+    photograph = np.random.default_rng(0).integers(0, 255, (ROWS, COLS, 3), np.uint8)
+    with pytest.raises(ValueError, match="0.png: more than 256 different values"):
+        objects_of(video(tmp_path / "a", [photograph]))
+    colours = cv2.blur(np.dstack([square(200), square(30), square(90, at=20)]), (3, 3))
+    with pytest.raises(ValueError, match="most of them on edges"):
+        objects_of(video(tmp_path / "c", [colours]))
     with pytest.raises(ValueError, match="1.png: 10 x 64 pixels, but the first frame of video v has 48 x 64"):
         objects_of(video(tmp_path / "b", [square(1), square(1)[:10]]))
 
@@ -432,7 +573,11 @@ def test_folders_are_categories_and_one_fold_alone_is_said(tmp_path, capsys):
     assert set(tree(tmp_path / "out")) == {"train.json", *(
         f"JPEGImages/{c}_clip/{t}.jpg" for c in ("dog", "cat") for t in range(2))}
     text = capsys.readouterr().out
-    assert "fold 2 tests cat" in text and "fold 4 tests dog" in text and "data.few_videos=repeat data.shots=1" in text
+    assert "1 supports and a query need 2 videos of a category; cat has 1" in text and "python test.py" not in text
+    shutil.rmtree(tmp_path / "out")
+    run("from-frames", tmp_path / "own", "--output", tmp_path / "out", "--shots", 1, "--few-videos", "repeat")
+    text = capsys.readouterr().out
+    assert "fold 2 tests cat" in text and "fold 4 tests dog" in text and "data.shots=1 data.few_videos=repeat" in text
     assert run("from-frames", tmp_path / "own", "--category", "dog", "--output", tmp_path / "one") == 0
     assert "use segment.py" in capsys.readouterr().out
 
@@ -456,8 +601,8 @@ def test_published_names_keep_their_fold_and_novel_ones_are_tested_in_fold_1():
 @pytest.mark.parametrize(("name", "text", "what"), [
     ("a.csv", "video,category\nv,dog\n", "has no object"), ("a.csv", "video,object,category\nv,one,dog\n", "line 2"),
     ("a.csv", "video,object,category\nv,1,dog\nv,1,cat\n", "two categories"),
-    ("a.csv", "video,object,category,id\nv,1,dog,0\n", "not a number from 1"), ("a.json", "[1]", "no object"),
-    ("a.json", '{"v": {"1": 3}}', "the category is 3"), ("a.json", "{", "no valid JSON"),
+    ("a.csv", "video,object,category,id\nv,1,dog,0\n", "not a number from 1"), ("a.json", "[1]", "expected an object"),
+    ("a.json", '{"v": {"1": 3}}', "is an integer, expected text"), ("a.json", "{", "no valid JSON"),
     ("a.csv", "\xff", "no UTF-8")])
 def test_a_wrong_table_is_named_with_its_place(name, text, what, tmp_path):
     (tmp_path / name).write_bytes(text.encode("latin-1"))

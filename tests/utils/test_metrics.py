@@ -1,14 +1,13 @@
 """J, F and VC against slow loops written from the definitions, against known edge cases and the golden numbers."""
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from material import SHARED
 
 from utils.evaluation.metrics import aggregate, boundary, boundary_f, jaccard, vc_windows, video_consistency
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
 SIZE = (240, 424)
 rng = np.random.default_rng(0)
 
@@ -212,7 +211,7 @@ def test_nothing_to_average_is_zero():
 def golden():
     folder = SHARED / "parity"
     if not (folder / "metrics_golden.npz").is_file():
-        pytest.skip("golden metrics (../shared/parity) are not here")
+        pytest.skip("needs the golden numbers")
     return json.loads((folder / "metrics_golden.json").read_text()), np.load(folder / "metrics_golden.npz")
 
 

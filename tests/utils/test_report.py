@@ -9,8 +9,7 @@ from statistics import mean, stdev
 import cv2
 import numpy as np
 import pytest
-from material import TINY, command
-from test_explain import Parsed
+from material import TINY, Parsed, command
 from test_results import result
 
 import test as test_script

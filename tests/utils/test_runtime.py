@@ -36,7 +36,7 @@ def test_half_precision_on_a_cpu_is_refused_with_the_way_out():
 
 def test_a_c_library_without_mallopt_is_left_alone(monkeypatch):
     monkeypatch.setattr(runtime.ctypes, "CDLL", lambda name: SimpleNamespace())
-    runtime.keep_freed_memory()
+    runtime.tune_malloc()
     monkeypatch.setattr(runtime.sys, "platform", "win32")
     monkeypatch.setattr(runtime.ctypes, "CDLL", None)
-    runtime.keep_freed_memory()
+    runtime.tune_malloc()

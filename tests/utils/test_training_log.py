@@ -92,3 +92,13 @@ def test_tensorboard_reads_the_events(tmp_path):
     found = reader.EventAccumulator(str(tmp_path / events.FOLDER)).Reload()
     assert [(event.step, event.value) for event in found.Scalars("loss/a")] == [(3, 1.5)]
     assert isinstance(log, JsonLines)
+
+
+def test_log_file_gets_a_line_a_minute_where_the_bar_is_hidden(monkeypatch, caplog):
+    caplog.set_level("INFO", "vipmt")
+    with events.StepBar(0, "fold 1", main=True) as bar:
+        bar.of(20)
+        bar.step({"losses": {"final": 1.0}, "iou": 0.5}, 8.0)
+        monkeypatch.setattr(bar.minute, "over", lambda: True)
+        bar.step({"losses": {"final": 0.5, "initial": 0.25}, "iou": 0.5}, 8.0)
+    assert [r.message for r in caplog.records] == ["fold 1: step 2 of 20, loss 0.750, iou 0.500, 8.0 samples/s"]

@@ -8,36 +8,25 @@ import os
 import shutil
 import struct
 import zipfile
-import zlib
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from pycocotools import mask as mask_utils
-from tools.dataset_check.json_records import read_document
 
 from dataloaders import build_index
-from dataloaders import images as image_file
-from dataloaders import json_values as json_file
 from dataloaders.datasets import coco_json as coco_annotations
 from dataloaders.datasets.cache import read_cache, write_cache
 from dataloaders.datasets.minivspw import read_list
-from dataloaders.datasets.vspw_masks import read_image, read_labels
 from dataloaders.datasets.ytvis_json import compress, fills, read_tables, rle_counts
 from dataloaders.fewshot.episode_list import read_episode_list
-from dataloaders.images import MAX_PIXELS
 from dataloaders.json_values import is_file_name, shown
 from tools.workshop.fuzzing.sandbox import data_config, make_sandbox, training
-from tools.workshop.fuzzing.strategies import png_file, wrapping_runs
 from utils.checkpoint import load_checkpoint, load_trained, load_weights
 from utils.config import load_config
 from utils.records import read_json_lines
-
-GREY = struct.Struct(">IIBBBBB")
 
 
 def repeatable(examples):
@@ -68,12 +57,6 @@ def refusal(function, *arguments, kind=ValueError):
 def written(path, data):
     path.write_bytes(data if isinstance(data, bytes) else json.dumps(data).encode())
     return path
-
-
-def bomb(rows, cols, colour_type=0):
-    """A small PNG whose header asks for rows x cols pixels."""
-    return png_file([(b"IHDR", GREY.pack(cols, rows, 8, colour_type, 0, 0, 0)), (b"PLTE", bytes(6)),
-                     (b"IDAT", zlib.compress(bytes(1 << 16))), (b"IEND", b"")])
 
 
 # -- many inputs
@@ -107,66 +90,6 @@ def test_any_runs_are_refused_or_what_pycocotools_decodes(counts, rows, cols):
         assert mask.sum() == rle.area and mask.shape == (rows, cols)
 
 
-# -- bugs that were found: annotations
-
-def test_runs_that_overflow_to_the_right_sum_are_refused(ytvis):
-    """NumPy wrote beyond its memory: their sum is 48 * 48 modulo 2 ** 64."""
-    root, data = ytvis
-    annotation = data["annotations"][0]
-    frame = next(t for t, rle in enumerate(annotation["segmentations"]) if rle)
-    annotation["segmentations"][frame] = {"size": [48, 48], "counts": wrapping_runs(48 * 48)}
-    counts = rle_counts(np.frombuffer(wrapping_runs(48 * 48).encode(), np.uint8))
-    assert counts.sum() == 48 * 48 and counts.max() > 2 ** 50
-    video = next(v for v in data["videos"] if v["id"] == annotation["video_id"])
-    video.update(height=48, width=48)
-    for other in data["annotations"]:
-        if other is not annotation and other["video_id"] == video["id"]:
-            other["segmentations"] = [None] * len(other["segmentations"])
-    annotation["segmentations"] = [rle if t == frame else None for t, rle in enumerate(annotation["segmentations"])]
-    written(root / "train.json", data)
-    index = build_index(data_config(root.parent, "ytvis"))
-    message = refusal(index.read_mask, video["id"], frame, annotation["category_id"])
-    assert "train.json" in message and "do not sum up to 48 x 48" in message
-
-
-@pytest.mark.parametrize("raw, message", [
-    ("[" * 50_000 + "]" * 50_000, "lie too deep in one another"), ("9" * 5000, "no valid JSON: Exceeds the limit"),
-    ('{"a": ' * 50_000 + "1" + "}" * 50_000, "lie too deep")])
-def test_json_that_python_does_not_read_is_named(tmp_path, raw, message):
-    path = written(tmp_path / "a.json", f'{{"videos": {raw}}}'.encode())
-    for read in (read_tables, lambda file: coco_annotations.read_tables(file, 0)):
-        text = refusal(read, path)
-        assert text.startswith(f"{path}: ") and message in text
-
-
-@pytest.mark.parametrize("change, message", [
-    (lambda d: d["videos"][0].update(id=2 ** 63), "video number 0 has id 9223372036854775808, not an integer of 64"),
-    (lambda d: d["videos"][0].update(id=-10 ** 30), "not an integer of 64 bits"),
-    (lambda d: d["categories"][0].update(id=2 ** 64), "category number 0 has id"),
-    (lambda d: d["categories"][0].update(name="\ud800"), "not a short text"),
-    (lambda d: d["categories"][0].update(name="x" * 10 ** 6), "not a short text"),
-    (lambda d: d["categories"][0].update(name={"a": 1}), "has the name {'a': 1}, not a short text"),
-    (lambda d: d["videos"][0].update(height=60_000, width=60_000), f"an image of at most {MAX_PIXELS} pixels"),
-    (lambda d: d["videos"][0]["file_names"].__setitem__(0, "a/" + "x" * 10 ** 6), "has the file name 'a/xxxx"),
-    (lambda d: d["videos"][0]["file_names"].__setitem__(0, "a/\udc80.jpg"), "below JPEGImages"),
-    (lambda d: d["videos"][0]["file_names"].__setitem__(0, "//server/a.jpg"), "below JPEGImages"),
-    (lambda d: d["videos"][0]["file_names"].__setitem__(0, "a/\0.jpg"), "below JPEGImages"),
-    (lambda d: d["annotations"][0].update(category_id="y" * 10 ** 6), "category_id 'yyy"),
-    (lambda d: d["annotations"][0]["segmentations"].__setitem__(0, {"size": [2 ** 40, 2 ** 40], "counts": [1]}),
-     f"is not .rows, columns. of at most {MAX_PIXELS} pixels"),
-    (lambda d: d["annotations"][0]["segmentations"].__setitem__(0, {"size": [48, 48], "counts": "\ud800"}),
-     "no compressed RLE string"),
-    (lambda d: d["annotations"][0]["segmentations"].__setitem__(
-        0, {"size": [48, 48], "counts": [int("9" * 4300)] * 2}), "sum up to int too long to show, not to 2304")])
-def test_absurd_values_are_named_in_few_words(ytvis, change, message):
-    root, data = ytvis
-    change(data)
-    path = written(root / "train.json", data)
-    with pytest.raises(ValueError, match=message) as caught:
-        read_tables(path)
-    assert str(path) in str(caught.value) and len(str(caught.value)) < 500
-
-
 def test_long_values_are_shown_cut():
     deep = []
     for _ in range(100_000):
@@ -179,43 +102,6 @@ def test_long_values_are_shown_cut():
     ("a/../b.jpg", 1, False), ("..", 0, False), ("", 0, False), (7, 0, False), ("é/ü.jpg", 1, True)])
 def test_file_names_stay_below_their_folder(name, folders, good):
     assert is_file_name(name, folders) is good
-
-
-@pytest.mark.parametrize("polygon, image, message", [
-    ([0, 0, 96, 0, 96, 96] * 20_000, {}, f"outlines of more than {coco_annotations.LONGEST_OUTLINE} pixels"),
-    ([0, 0, 9, 0, 9, 9], {"height": 60_000, "width": 60_000}, f"at most {MAX_PIXELS} pixels"),
-    ([0, 0, 9, 0, 9, 9], {"file_name": "//a/b.jpg"}, "below the image folder"),
-    ([0, 0, 9, 0, 9, 9], {"id": 2 ** 63}, "no integer of 64 bits")])
-def test_polygons_and_images_of_coco_take_bounded_memory(sandbox, tmp_path, polygon, image, message):
-    data = json.loads((sandbox / "coco" / "annotations" / "instances_train2017.json").read_text())
-    data["annotations"][0]["segmentation"] = [polygon]
-    data["images"][0].update(image)
-    path = written(tmp_path / "a.json", data)
-    text = refusal(coco_annotations.read_tables, path, 0)
-    assert message in text and str(path) in text
-
-
-@pytest.mark.parametrize("key, change, message", [
-    ("images", {"id": 10 ** 30}, "no integer of 64 bits"), ("categories", {"id": -2 ** 70}, "no integer of 64 bits"),
-    ("annotations", {"id": 2 ** 63}, "no integer of 64 bits"),
-    ("annotations", {"image_id": 2 ** 64}, "no image has the id 18446744073709551616"),
-    ("annotations", {"category_id": 10 ** 30}, "no category has the id 1000"),
-    ("images", {"file_name": "a\ud800.jpg"}, r"has the file name 'a\ud800.jpg'"),
-    ("categories", {"name": "\udfff"}, "not a short text")])
-def test_coco_ids_beyond_64_bits_and_half_characters_are_refused(sandbox, tmp_path, key, change, message):
-    data = json.loads((sandbox / "coco" / "annotations" / "instances_train2017.json").read_text())
-    data[key][0].update(change)
-    path = written(tmp_path / "a.json", data)
-    text = refusal(coco_annotations.read_tables, path, 0)
-    assert message in text and str(path) in text and text.encode()
-
-
-def test_runs_of_coco_that_overflow_are_refused(sandbox, tmp_path):
-    data = json.loads((sandbox / "coco" / "annotations" / "instances_train2017.json").read_text())
-    image = next(i for i in data["images"] if i["id"] == data["annotations"][0]["image_id"])
-    size = [image["height"], image["width"]]
-    data["annotations"][0]["segmentation"] = {"size": size, "counts": wrapping_runs(size[0] * size[1])}
-    assert "does not fill" in refusal(coco_annotations.read_tables, written(tmp_path / "a.json", data), 0)
 
 
 # -- bugs that were found: configs
@@ -296,7 +182,8 @@ def test_a_training_that_cannot_be_continued_names_its_checkpoint(tmp_path, chan
 
 @pytest.mark.parametrize("read, kind", [
     (lambda path: load_config([path]), ValueError), (read_json_lines, ValueError), (read_episode_list, ValueError),
-    (lambda path: read_document(path, (), None), ValueError), (load_checkpoint, ValueError)])
+    (read_tables, ValueError), (read_list, ValueError),
+    (lambda path: coco_annotations.read_tables(path, 0), ValueError), (load_checkpoint, ValueError)])
 def test_a_file_of_a_terabyte_and_a_pipe_are_refused_by_every_reader(tmp_path, monkeypatch, read, kind):
     path, pipe = tmp_path / "a.json", tmp_path / "pipe"
     with open(path, "wb") as file:
@@ -311,25 +198,6 @@ def test_results_too_deep_in_one_another_are_named(tmp_path):
     assert f"{path}, line 1: not JSON" in refusal(read_json_lines, path)
 
 
-@pytest.mark.parametrize("module", [json_file, image_file])
-def test_a_file_of_a_terabyte_is_refused_by_its_size(tmp_path, module):
-    path = tmp_path / "a.jpg"
-    with open(path, "wb") as file:
-        file.truncate(2 ** 40)
-    readers = (read_image, read_list) if module is image_file else (read_tables,)
-    for read in readers:
-        text = refusal(read, path)
-        assert str(path) in text and f"more than {module.MAX_BYTES}" in text
-
-
-@pytest.mark.parametrize("colour_type", [0, 3])
-def test_a_mask_that_is_a_decompression_bomb_is_refused_by_its_header(tmp_path, monkeypatch, colour_type):
-    monkeypatch.setattr(cv2, "imdecode", None)                # nothing is decoded
-    monkeypatch.setattr(Image, "open", None)
-    path = written(tmp_path / "a.png", bomb(60_000, 50_000, colour_type))
-    assert f"a.png has 60000 x 50000 pixels, more than {MAX_PIXELS}" in refusal(read_labels, path)
-
-
 def test_a_frame_that_links_to_itself_is_missing(ytvis):
     root, data = ytvis
     video = data["videos"][0]
@@ -337,7 +205,7 @@ def test_a_frame_that_links_to_itself_is_missing(ytvis):
     path.unlink()
     path.symlink_to(path.name)
     index = build_index(data_config(root.parent, "ytvis"))
-    assert "no " + str(path) in refusal(index.read_image, video["id"], 0, kind=FileNotFoundError)
+    assert "no file " + str(path) in refusal(index.read_image, video["id"], 0, kind=FileNotFoundError)
 
 
 def test_a_cache_that_says_it_is_encrypted_or_endless_is_built_again(tmp_path):

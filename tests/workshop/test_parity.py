@@ -141,6 +141,8 @@ def test_only_flips_of_rounding_noise_are_excused(fill):
     ours["clip_logits"][0, 0, 0, 0, 0] = -1e-4
     assert vipmt.flips_of_noise(case, ours) == 1
     ours["frame_logits"][1, 0, 0, 1, 1] = -4.0
+    assert vipmt.flips_of_noise(case, ours) == 2              # may follow from the first
+    ours["clip_logits"][0, 0, 0, 2, 2] = -4.0
     assert vipmt.flips_of_noise(case, ours) == 0
 
 

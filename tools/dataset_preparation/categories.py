@@ -5,15 +5,17 @@ In: a table of yours (CSV or JSON), folder names, or one name for all. Out: {(vi
 """
 import csv
 import io
+import re
 from pathlib import Path
 
 from dataloaders.datasets.folds import FOLDS, YTVIS_CLASSES
-from dataloaders.json_values import is_id, is_text, read_json, shown
+from dataloaders.json_values import is_text, read_typed, shown
 
 COLUMNS = ("video", "object", "category")
 ALL = "*"                       # in the column `object`: whatever object of the video
 NOTHING = "-"                   # in the column `category`: this object is left out, that is: background
 LARGEST_TABLE = 2 ** 26         # bytes
+NUMBER = re.compile("[0-9]{1,9}")
 PUBLISHED = {name: number for number, name in YTVIS_CLASSES.items()}
 
 
@@ -26,13 +28,16 @@ class Table:
             raise FileNotFoundError(f"--categories {path}: no such file.\n  --write-table FILE makes one to be filled.")
         if self.path.stat().st_size > LARGEST_TABLE:
             raise self.error(f"more than {LARGEST_TABLE} bytes")
-        self._read_json() if self.path.suffix.lower() == ".json" else self._read_csv()
+        for where, video, number, name, given in self._json() if self.path.suffix.lower() == ".json" else self._csv():
+            self.add(video, number, name, where)
+            if given:
+                self.add_id(name, given, where)
 
     def error(self, what):
         return ValueError(f"{self.path}: {what}.\n  Expected a CSV with the columns video,object,category (id may "
                           f"follow), or JSON: {{video: category}} or {{video: {{object: category}}}}.")
 
-    def _read_csv(self):
+    def _csv(self):
         try:
             text = self.path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError:
@@ -42,31 +47,26 @@ class Table:
         if missing:
             raise self.error(f"its first line has no {', '.join(missing)}")
         for row in reader:
-            video, number, name = (str(row[column] or "").strip() for column in COLUMNS)
-            self.add(video, number or ALL, name, f"line {reader.line_num}")
-            given = (row.get("id") or "").strip()
-            if given:
-                self.add_id(name, given, f"line {reader.line_num}")
+            video, number, name, given = (str(row.get(column) or "").strip() for column in (*COLUMNS, "id"))
+            yield f"line {reader.line_num}", video, number or ALL, name, given
 
-    def _read_json(self):
-        content = read_json(self.path, None, lambda path, what: self.error(what))
-        if not isinstance(content, dict):
-            raise self.error("the top level is no object")
+    def _json(self):
+        content = read_typed(self.path, dict[str, str | dict[str, str]], lambda path, what: self.error(what))
         for video, value in content.items():
             for number, name in (value if isinstance(value, dict) else {ALL: value}).items():
-                self.add(video, number, name, f"video {shown(video)}")
+                yield f"video {shown(video)}", video, number, name, None
 
     def add(self, video, number, name, where):
         if not is_text(name) or not name:
             raise self.error(f"{where}: the category is {shown(name)}; write a name, or {NOTHING} to leave it out")
-        if number != ALL and not (number.isascii() and number.isdigit() and len(number) < 10):
+        if number != ALL and not NUMBER.fullmatch(number):
             raise self.error(f"{where}: the object is {shown(number)}; write its number in the masks, or {ALL} for all")
         key = video, number if number == ALL else int(number)
         if self.categories.setdefault(key, name) != name:
             raise self.error(f"{where}: object {number} of video {shown(video)} has two categories")
 
     def add_id(self, name, given, where):
-        if not (given.isascii() and given.isdigit() and is_id(int(given[:20])) and int(given[:20]) > 0):
+        if not NUMBER.fullmatch(given) or not int(given):
             raise self.error(f"{where}: the id is {shown(given)}, not a number from 1 on")
         if self.ids.setdefault(name, int(given)) != int(given):
             raise self.error(f"{where}: the category {shown(name)} has two ids")

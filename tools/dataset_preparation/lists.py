@@ -23,8 +23,8 @@ def check_lists(root):
 
 
 def by_video(lines):
-    """[Line]  ->  {video: [frame numbers]}"""
+    """[(video, frame)]  ->  {video: [frame numbers]}"""
     videos = {}
-    for line in lines:
-        videos.setdefault(line.video, []).append(line.frame)
+    for video, frame in lines:
+        videos.setdefault(video, []).append(frame)
     return videos

@@ -6,35 +6,34 @@ is absent from that frame.
 """
 import json
 import os
-import re
 import shutil
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import numpy as np
+from PIL import Image
 from pycocotools import mask as rle
 
-from dataloaders.datasets.vspw_masks import read_labels
-from dataloaders.images import decode, read_bytes
+from dataloaders.images import bad_image, image_size, natural, read_mask
 from dataloaders.json_values import is_file_name, shown
-from tools.dataset_check.files import FileTask, look
 from tools.dataset_preparation.categories import category_of
+from tools.dataset_preparation.mask_values import MaskValues
 
 IMAGES, MASKS = (".jpg", ".jpeg", ".png"), ".png"
 IMAGE_FOLDERS = ("images", "frames", "JPEGImages", "origin", "rgb")
 MASK_FOLDERS = ("masks", "mask", "Annotations", "annotations", "labels")
 MASK_MARK = "_mask"             # frame.jpg and frame_mask.png in one folder, for frames that are PNGs themselves
-VOID, MOST_OBJECTS = 255, 64
-WITH_CHANNELS = (2, 4, 6)       # colour types of PNG that are no table of numbers: RGB, grey with alpha, RGBA
+BLUE = 1 << 24                  # beside the number of a pure blue, which would be a grey value otherwise
+COLOUR_TYPES = (2, 4, 6)        # of PNG: RGB, grey with transparency, RGBA
+ORIENTATION = 0x0112            # EXIF
 
 
 @dataclass
 class OwnVideo:
     """name: of its folder; frames, masks: {stem: path}; category: of all its objects, by its folder, or None
 
-    size (rows, columns), stems, tracks {object number: {position: RLE}}: what `scan` has found.
+    size (rows, columns), stems, tracks {object number: {position: RLE}}, note (what was made of its masks): by `scan`
     """
     name: str
     frames: dict
@@ -43,6 +42,7 @@ class OwnVideo:
     size: tuple | None = None
     stems: list = field(default_factory=list)
     tracks: dict = field(default_factory=dict)
+    note: str = ""
 
 
 def find_davis(root, annotations="Annotations", resolution=None):
@@ -100,8 +100,7 @@ def by_stem(folder, suffixes):
 
 def in_order(folder):
     """The entries of a folder by name, numbers by value: frame 10 comes after frame 9."""
-    return sorted(folder.iterdir(), key=lambda path: [
-        int(part) if part.isdigit() else part for part in re.split(r"([0-9]{1,18})", path.name)])
+    return sorted(folder.iterdir(), key=natural)
 
 
 def folders(root):
@@ -122,54 +121,53 @@ def rename_twins(videos):
 
 
 def read_objects(path):
-    """A mask file  ->  (H, W) int32, 0 for the background
+    """A mask file  ->  (H, W) int64, 0 for the background
 
     Grey or with a palette: the numbers as stored. In colours: R * 65536 + G * 256 + B, or the grey value where the
-    three are equal; what is fully transparent is background.
+    three are equal; what is more than half transparent is background.
     """
-    data = read_bytes(path)
-    if len(data) <= 25 or data[25] not in WITH_CHANNELS:
-        return read_labels(path).astype(np.int32)
-    pixels = decode(data, path, cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint8 or pixels.ndim != 3:
-        raise ValueError(f"{path}: is no mask of 8 bits that OpenCV can read.\n  Save it as a PNG with a palette.")
-    blue, green, red = (pixels[..., channel].astype(np.int32) for channel in (0, 1, 2))
+    found = read_mask(path)
+    with open(path, "rb") as file:
+        depth, kind = file.read(26)[24:]
+    if depth == 16 and kind in COLOUR_TYPES:             # Pillow would cut them to eight, and objects would melt
+        raise bad_image(path, "has 16 bits per colour", "Save masks in colour with 8 bits, or as grey numbers.")
+    if found.ndim == 2:
+        return found.astype(np.int64)
+    red, green, blue = np.moveaxis(found[..., :3].astype(np.int64), 2, 0)
     numbers = np.where((red == green) & (green == blue), red, red * 65536 + green * 256 + blue)
-    return np.where(pixels[..., 3] == 0, 0, numbers) if pixels.shape[2] == 4 else numbers
+    numbers += BLUE * ((red == 0) & (green == 0) & (blue > 0))
+    return np.where(found[..., 3] < 128, 0, numbers) if found.shape[2] == 4 else numbers
 
 
 def scan(video):
-    """Read the masks of a video, one at a time: fills size, stems and tracks.
-
-    255 is the object where nothing else occurs (black and white masks), else void, which counts as background.
-    """
+    """Read the masks of a video, one at a time: fills size, stems, tracks and note."""
     video.stems = [stem for stem in video.frames if stem in video.masks]
     if not video.stems:
         raise ValueError(f"video {video.name}: no frame has a mask of its name.\n  Name masks like frames: "
                          f"00000.jpg and 00000.png.")
-    tracks = defaultdict(dict)
+    tracks, values = defaultdict(dict), MaskValues(video.name)
     for position, stem in enumerate(video.stems):
         numbers = read_objects(video.masks[stem])
         check_size(video, stem, numbers.shape)
-        seen = np.unique(numbers[numbers != 0]).tolist()
-        if len({*tracks, *seen}) > MOST_OBJECTS:
-            raise ValueError(f"{video.masks[stem]}: more than {MOST_OBJECTS} different values in one video's masks.\n"
-                             f"  Masks need one number or colour per object: save them without smoothing.")
-        for number in seen:
+        for number in values.add(numbers, video.masks[stem]):
             tracks[number][position] = rle.encode(np.asfortranarray(numbers == number, np.uint8))
-    if set(tracks) == {VOID}:
-        tracks = {1: tracks[VOID]}
-    video.tracks = {number: tracks[number] for number in sorted(tracks) if number != VOID}
+    groups, video.note = values.objects()
+    video.tracks = {}
+    for number, members in groups.items():
+        positions = sorted({position for value in members for position in tracks[value]})
+        video.tracks[number] = {position: rle.merge([tracks[value][position] for value in members
+                                                     if position in tracks[value]]) for position in positions}
 
 
 def check_size(video, stem, size):
     """Frame and mask, and all frames of a video, have one size; frames are opened no further than their header."""
     path = video.frames[stem]
-    found = look(FileTask(str(path), str(path.resolve().parent)))
-    if found.kind is not None:
-        raise ValueError(f"{path}: {found.kind.replace('_', ' ')} {found.what}.\n  Replace this frame.")
-    video.size = video.size or found.size
-    for what, other in ((path, found.size), (video.masks[stem], size)):
+    found = image_size(path)
+    with Image.open(path, formats=("JPEG", "PNG")) as image:
+        if image.format == "JPEG" and image.getexif().get(ORIENTATION, 1) != 1:
+            raise bad_image(path, "asks to be turned (EXIF), and masks would not be", "Save it as it is to be seen.")
+    video.size = video.size or found
+    for what, other in ((path, found), (video.masks[stem], size)):
         if tuple(other) != tuple(video.size):
             raise ValueError(f"{what}: {other[0]} x {other[1]} pixels, but the first frame of video {video.name} has "
                              f"{video.size[0]} x {video.size[1]}.\n  Frames and masks of a video need one size.")

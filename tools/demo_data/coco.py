@@ -1,11 +1,10 @@
 """The demo data set in COCO's layout: still images with several objects, for training IoUNet on images.
 
-In: a folder, a seed, sizes. Out: <root>/train2017/*.jpg, <root>/val2017/*.jpg and annotations/instances_*2017.json.
+Out: <root>/train2017/*.jpg, <root>/val2017/*.jpg and annotations/instances_*2017.json.
 COCO classes that the video data shows look here like its categories, so that it matters whether they are left out; all
 others have shapes and textures of their own.
 """
-import json
-import os
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -13,8 +12,9 @@ import numpy as np
 from pycocotools import mask as rle
 
 from tools.demo_data import minivspw, scene
+from tools.demo_data.folder import begin, draw_all, finish, video_size, write_frames
 from tools.demo_data.scene import Category, render_video
-from tools.demo_data.ytvis import MIN_VISIBLE, check_parameters, is_complete, video_size, write_frames, write_record
+from tools.demo_data.ytvis import MIN_VISIBLE
 
 VERSION = 1                    # raised whenever the same parameters give other bytes
 SPLITS = ("val2017", "train2017")      # the order in which their annotations are written
@@ -48,36 +48,25 @@ CLASSES = _classes()
 CATEGORIES = tuple(category for category, _, _ in CLASSES)
 
 
-def write_demo_coco(root, seed=0, images_per_category=30, size=(144, 240), progress=iter):
-    """Write the data set below `root`, unless the same one is there, and return a summary dict.
+def write_demo_coco(root, seed=0, images_per_category=30, size=(144, 240), jobs=1, progress=iter):
+    """Write the data set below `root`  ->  False where the same one is there already.
 
     images_per_category: of which each is the subject; one of six is in val2017. size: rows and columns of most images.
-    summary: written, root, images, annotations, crowds, categories, fewest_images (of any category, in train2017).
-
-    The parameters decide every byte. instances_train2017.json comes last: where it is, the data set is complete.
     """
     root = Path(root)
-    parameters = {"layout": "coco", "version": VERSION, "seed": seed, "images_per_category": images_per_category,
+    parameters = {"layout": "coco", "version": VERSION, "seed": seed, "per_category": images_per_category,
                   "size": list(size)}
-    check_parameters(seed, images_per_category, size)
-    if is_complete(root, parameters, _annotation_file(SPLITS[-1])):
-        return _summary(root, written=False)
-    write_record(root, parameters)
+    files = {split: root / f"annotations/instances_{split}.json" for split in SPLITS}
+    if not begin(root, parameters, files[SPLITS[-1]].relative_to(root)):
+        return False
     documents = {split: _empty_document(seed) for split in SPLITS}
-    for index in progress(range(images_per_category * len(CATEGORIES))):
-        split = SPLITS[index // len(CATEGORIES) % 6 != HELD_OUT]
-        _add_image(root / split, documents[split], index, parameters)
-    for split, document in documents.items():
-        path = root / _annotation_file(split)
-        path.parent.mkdir(exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(document))
-        os.replace(part, path)
-    return _summary(root, written=True)
-
-
-def _annotation_file(split):
-    return f"annotations/instances_{split}.json"
+    drawn = draw_all(partial(_draw_image, root, seed, size), images_per_category * len(CATEGORIES), jobs, progress)
+    for split, image, annotations in drawn:
+        documents[split]["images"].append(image)
+        documents[split]["annotations"] += annotations
+    for split, file in files.items():
+        finish(file, documents[split])
+    return True
 
 
 def _empty_document(seed):
@@ -88,27 +77,25 @@ def _empty_document(seed):
         "categories": [{"supercategory": above, "id": c.id, "name": name} for c, name, above in CLASSES]}
 
 
-def _add_image(folder, document, index, parameters):
-    """Draw image `index`, which has its own generator, write it and append it and its objects to the document."""
-    rng = np.random.default_rng([parameters["seed"], index])
-    rows, cols = video_size(index, parameters["size"])
+def _draw_image(root, seed, size, index):
+    """Write image `index`, which has its own generator  ->  its split, its entry of the JSON, its objects'"""
+    rng = np.random.default_rng([seed, index])
+    split, number = SPLITS[index // len(CATEGORIES) % 6 != HELD_OUT], index + 1
+    rows, cols = video_size(index, size)
     drawn = (round(rows / ZOOM), round(cols / ZOOM))
     images, labels, seen = render_video(CATEGORIES[index % len(CATEGORIES)], 1, drawn, rng, CATEGORIES)
     image = cv2.resize(images[0], (cols, rows), interpolation=cv2.INTER_LINEAR)
     labels = cv2.resize(labels[0], (cols, rows), interpolation=cv2.INTER_NEAREST)
-    number = index + 1
-    name = f"{number:012d}.jpg"
-    write_frames(folder, [name], image[None])
-    document["images"].append({"license": 1, "file_name": name, "coco_url": "", "height": rows, "width": cols,
-                               "date_captured": "", "flickr_url": "", "id": number})
+    write_frames(root / split, [f"{number:012d}.jpg"], image[None])
     masks = [(category, labels == label) for label, category in enumerate(seen, start=1)]
     crowd = len(seen) > 1 and seen[0] == seen[1] and rng.random() < CROWDS
     if crowd:                                             # the targets come first
         masks[:2] = [(seen[0], masks[0][1] | masks[1][1])]
-    for n, (category, mask) in enumerate(masks):
-        if mask.sum() >= MIN_VISIBLE:
-            document["annotations"].append({"id": 10 * number + n, "image_id": number, "category_id": category.id,
-                                            **annotate(mask, crowd and n == 0)})
+    about = {"license": 1, "file_name": f"{number:012d}.jpg", "coco_url": "", "height": rows, "width": cols,
+             "date_captured": "", "flickr_url": "", "id": number}
+    return split, about, [{"id": 10 * number + n, "image_id": number, "category_id": category.id,
+                           **annotate(mask, crowd and n == 0)}
+                          for n, (category, mask) in enumerate(masks) if mask.sum() >= MIN_VISIBLE]
 
 
 def annotate(mask, crowd):
@@ -138,12 +125,3 @@ def polygons(mask):
     if (tree[0, :, 3] >= 0).any():
         return None
     return [((outline.reshape(-1) + 0.5) / 2).tolist() for outline in outlines]
-
-
-def _summary(root, written):
-    documents = [json.loads((root / _annotation_file(split)).read_text()) for split in SPLITS]
-    found = [a for document in documents for a in document["annotations"]]
-    trained = [{a["image_id"] for a in documents[-1]["annotations"] if a["category_id"] == c.id} for c in CATEGORIES]
-    return {"written": written, "root": str(root), "images": sum(len(d["images"]) for d in documents),
-            "annotations": len(found), "crowds": sum(a["iscrowd"] for a in found), "categories": len(CATEGORIES),
-            "fewest_images": min(map(len, trained))}

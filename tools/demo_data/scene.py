@@ -7,6 +7,7 @@ has minutes finds those first; size, place, brightness and saturation say nothin
 """
 import colorsys
 from dataclasses import dataclass
+from itertools import product
 
 import cv2
 import numpy as np
@@ -25,20 +26,26 @@ GRAIN_SIZE = 128               # side of the noise from which speckles are read
 
 @dataclass(frozen=True)
 class Category:
-    """Shape and texture. Ids 1 to 16 are a Latin square: see `CATEGORIES`."""
+    """Shape and texture, and the middle of its range of hues where that is not the texture's own."""
     id: int
     shape: str
     texture: str
+    hue: float | None = None
 
     @property
     def name(self):
-        return f"{self.texture}_{self.shape}"
+        return f"{self.texture}_{self.shape}" + (f"_hue_{self.hue:.2f}" if self.hue is not None else "")
 
 
 # Fold f tests the ids with (id - 1) % 4 == f - 1: here each shape once and each texture once, so that all four of
 # both also occur among the 12 training categories, in other combinations.
 CATEGORIES = tuple(Category(4 * s + fold + 1, shape, TEXTURES[(s + fold) % 4])
                    for s, shape in enumerate(SHAPES) for fold in range(4))
+
+# What the demo's encoder learns on (pretrain_model/README.md): no shape and no texture of these is tested anywhere, and
+# each comes in every hue, so that shape, texture and hue all have to be told apart.
+ENCODER_CATEGORIES = tuple(Category(number, *look) for number, look in enumerate(product(
+    ("triangle", "crescent", "clover", "block"), ("zigzag", "meshed", "ringed"), [n / 6 for n in range(1, 7)]), 1))
 
 
 @dataclass
@@ -123,7 +130,7 @@ def make_thing(category, anchor, num_frames, size, rng, leaving=LEAVING):
     return Thing(
         category, move(anchor, radius, size, rng, leaving), radius, spin,
         wobble=np.stack([rng.uniform(0.02, 0.07, 2), rng.uniform(0, 2 * np.pi, 2), rng.uniform(-0.4, 0.4, 2)], axis=1),
-        form=rng.random(), tones=draw_tones(HUES[category.texture], rng), period=rng.uniform(10, 13),
+        form=rng.random(), tones=draw_tones(category.hue or HUES[category.texture], rng), period=rng.uniform(10, 13),
         phase=rng.uniform(0, 2 * np.pi), grain=grain / grain.std())
 
 

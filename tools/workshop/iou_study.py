@@ -45,7 +45,7 @@ from dataloaders import build_index
 from dataloaders.episode import collate
 from dataloaders.fewshot.sampling import DistinctClassBatchSampler, TrainEpisodes
 from models import iou_training
-from models.iou_training.build import load_judge
+from models.iou_training.build import load_encoder_and_iou_net
 from models.iou_training.mask_noise import KINDS
 from models.vipmt.losses import mask_iou
 from utils.evaluation.rank_correlation import spearman
@@ -83,7 +83,7 @@ def judged(step, batches, device):
     with torch.inference_mode():
         for batch in batches:
             for unit in step.units(batch.to(device)):
-                logits, iou = step.judge(*unit)
+                logits, iou = step.predict(*unit)
                 predicted.append(logits.float().sigmoid().flatten().cpu())
                 true.append(iou.flatten().cpu())
     return torch.cat(predicted).double().numpy(), torch.cat(true).numpy()
@@ -91,7 +91,8 @@ def judged(step, batches, device):
 
 def noise_alone(step, batches):
     """The same noise without a network  ->  true IoU of every frame (N,)"""
-    return np.concatenate([mask_iou(step.believed(b.query_masks), b.query_masks).flatten().numpy() for b in batches])
+    pairs = ((step.initial_memory_masks(b.query_masks), b.query_masks) for b in batches)
+    return np.concatenate([mask_iou(*pair).flatten().numpy() for pair in pairs])
 
 
 def of_results(path):
@@ -157,7 +158,7 @@ def study(args, cfg):
     batches = held_out_batches(cfg, build_index(cfg, args.output / "cache"), args.fold, args.batches)
     torch.manual_seed(cfg.seed)
     if args.checkpoint:
-        load_judge(model, args.checkpoint)
+        load_encoder_and_iou_net(model, args.checkpoint)
         studies["held-out noise"] = judged(step, batches, device)
     true = studies["held-out noise"][1] if studies else noise_alone(step, batches)
     draw_histogram(true, args.output / "histogram.png")

@@ -30,7 +30,7 @@ class ResultFolder:
         self.rows = csv.writer(self.table, lineterminator="\n")
         self.rows.writerow(COLUMNS)
         self.table.flush()
-        self.size, self.frames, self.judged, self.remembered, self.sum_of_ious = None, 0, 0, 0, 0.0
+        self.size, self.frames, self.iou_features, self.remembered, self.sum_of_ious = None, 0, 0, 0, 0.0
 
     def add(self, frame, prediction):
         """frame: index, time, image (H, W, 3) uint8; prediction: mask (H, W) bool, probability, iou, remembered"""
@@ -51,13 +51,13 @@ class ResultFolder:
     def _count(self, prediction, size):
         self.size, self.frames = self.size or size, self.frames + 1
         self.remembered += prediction.remembered
-        self.judged += prediction.iou is not None
+        self.iou_features += prediction.iou is not None
         self.sum_of_ious += prediction.iou or 0.0
 
     def counts(self):
         """What the summary says of the frames; size: rows and columns of the first; film: its name, once it is there"""
         return {"frames": self.frames, "size": self.size and list(self.size), "remembered": self.remembered,
-                "mean_predicted_iou": round(self.sum_of_ious / self.judged, 4) if self.judged else None,
+                "mean_predicted_iou": round(self.sum_of_ious / self.iou_features, 4) if self.iou_features else None,
                 "film": self.film.path.name if self.film and self.film.path.is_file() else None}
 
     def __enter__(self):

@@ -55,7 +55,7 @@ class StepBar:
 
     def __init__(self, done, name, main):
         self.bar = tqdm(initial=done, desc=name, disable=bar_hidden(main))
-        self.done, self.minute = done, EveryMinute(main and self.bar.disable)
+        self.name, self.done, self.minute = name, done, EveryMinute(main and self.bar.disable)
 
     def of(self, total):
         self.bar.total = total
@@ -69,7 +69,7 @@ class StepBar:
         self.bar.set_postfix({k: f"{v:.3f}" for k, v in shown.items()} | {"samples/s": f"{rate:.1f}"}, refresh=False)
         self.bar.update()
         if self.minute.over():
-            get_logger().info("%s: step %d of %s, %s, %.1f samples/s", self.bar.desc or "training", self.done,
+            get_logger().info("%s: step %d of %s, %s, %.1f samples/s", self.name, self.done,
                               self.bar.total, ", ".join(f"{k} {v:.3f}" for k, v in shown.items()), rate)
 
     def __enter__(self):

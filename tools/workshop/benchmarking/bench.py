@@ -16,7 +16,7 @@ from tools.workshop.benchmarking.data import RECORDED, Video
 from tools.workshop.reference_mode import ReferenceNetwork, ReferenceSegmenter
 from utils.checkpoint import load_checkpoint, load_weights
 from utils.config import load_config
-from utils.runtime import AMP, keep_freed_memory, prepare_runtime, set_allocator
+from utils.runtime import AMP, prepare_runtime, set_allocator, tune_malloc
 
 PRECISIONS = AMP | {"fp32": None}
 OBJECT_SHARE = 1 / 8        # of the pixels that random weights are made to call object
@@ -46,7 +46,7 @@ class Bench:
         if self.device.type == "cpu" and sys.platform == "linux" and mode != self.allocated:
             self.allocated = mode
             if {"shipped": mode != "reference", "kept": True, "default": False}[self.settings.allocator]:
-                keep_freed_memory()
+                tune_malloc()
             else:           # what glibc's own thresholds have become after a few large blocks
                 set_allocator(mmap_threshold=32 * MIB, trim_threshold=64 * MIB, mmap_max=65536)
             getattr(ctypes.CDLL(None), "malloc_trim", int)(0)

@@ -16,8 +16,8 @@ from dataloaders.fewshot.sampling import training_windows
 from dataloaders.transforms import TestTransform, letterbox_area
 from models import get_method
 from models.vipmt import losses
-from models.vipmt.guidance import at_feature_size
 from models.vipmt.layer import mask_logits
+from models.vipmt.reference_frames import at_feature_size
 from tools.convert_released import convert, name_table
 from tools.workshop.parity import Found, Limit
 from utils.config import load_config
@@ -80,8 +80,8 @@ def forward(case):
         arrays = every_part(step.model.eval(), query, support, masks, spec["n_support"])
     found, flips = {}, flips_of_noise(case, arrays) if case.dtype == "float32" else 0
     if flips:
-        print(f"{case.name}  {flips} positions of layer masks with a logit below {CLEAR} are taken the other way: what "
-              f"follows from them may deviate by {AFTER_A_FLIP.rms} rms")
+        print(f"{case.name}  {flips} positions of layer masks are taken the other way, the first with a logit below "
+              f"{CLEAR}: what follows from them may deviate by {AFTER_A_FLIP.rms} rms")
     for name, value in arrays.items():
         stored = [case.arrays[key].dtype for key in (name, f"{name}_sample") if key in case.arrays]
         found[name] = Found(value, limits["exact" if np.float64 in stored else "rounded"])
@@ -97,15 +97,17 @@ def forward(case):
 
 
 def flips_of_noise(case, arrays):
-    """How many positions of the layers' masks differ from the golden ones; 0 if a clear one is among them"""
-    count = 0
-    for name in {"clip_logits", "frame_logits"} & case.arrays.keys():
-        golden = case.arrays[name]
-        differ = (arrays[name].numpy() >= 0) != (golden >= 0)
-        if (np.abs(golden[differ]) > CLEAR).any():
-            return 0
-        count += int(differ.sum())
-    return count
+    """How many positions of the layers' masks differ from the golden ones; 0 where the first of them are no noise"""
+    names = [name for name in ("clip_logits", "frame_logits") if name in case.arrays]
+    first, count = None, 0
+    for layer in range(len(arrays["clip_logits"])):
+        for name in names:
+            golden = case.arrays[name][layer]
+            differ = (arrays[name][layer].numpy() >= 0) != (golden >= 0)
+            count += int(differ.sum())
+            if differ.any() and first is None:
+                first = float(np.abs(golden[differ]).max())           # later ones follow from these
+    return count if first is not None and first <= CLEAR else 0
 
 
 def every_part(model, query, support, masks, shots):
@@ -116,8 +118,8 @@ def every_part(model, query, support, masks, shots):
     clip, guides = model.prepare(model.encode(query)), model.encode(support)
     memory = None
     if support.shape[1] > shots:
-        memory = model.guide_memory(guides.frames(slice(shots, None)), masks[:, shots:])
-    guidance = model.guide(guides.frames(slice(0, shots)), masks[:, :shots])
+        memory = model.encode_memory(guides.frames(slice(shots, None)), masks[:, shots:])
+    guidance = model.encode_reference(guides.frames(slice(0, shots)), masks[:, :shots])
     out = model(clip, guidance, memory, size=query.shape[-2:])
     maps = model.similarity_maps(out, clip, guidance, memory)
     for hook in hooks:
@@ -125,7 +127,7 @@ def every_part(model, query, support, masks, shots):
     found = {f"backbone_q{i}": x.flatten(0, 1) for i, x in enumerate(clip.levels.levels())}
     found |= {f"backbone_s{i}": x.flatten(0, 1) for i, x in enumerate(guides.levels())}
     found |= {"support_feat23": model.activation.reduce(model.activation.reduce_support, guides).flatten(0, 1),
-              "ssm": maps, "score": model.iou_net(clip.judged, maps).sigmoid(), "fused_query_feat": fused[0],
+              "ssm": maps, "score": model.iou_net(clip.iou_features, maps).sigmoid(), "fused_query_feat": fused[0],
               "proto_frame_raw": torch.stack(raw_frames).unflatten(1, query.shape[:2]), "mask": out.masks}
     return found | of_output(out, clip, [g for g in (guidance, memory) if g is not None])
 
@@ -184,9 +186,9 @@ def training(case):
 
 def train_clip(case, step, encoded, number, found):
     """Losses of one clip into `found`, and its backward pass  ->  their sum"""
-    clip, truth, support, memory, guide_truth = step.parts(encoded, number)
+    clip, truth, support, memory, reference_truth = step.parts(encoded, number)
     out = step.model(clip, support, memory, size=truth.shape[-2:])
-    named, masks = step.losses(out, clip, truth, guide_truth), at_feature_size(truth)
+    named, masks = step.losses(out, clip, truth, reference_truth), at_feature_size(truth)
     sums = {"main": named["final"] + named["initial"], "aux": named["aux_query"] + named["aux_support"],
             "contrast": named["ccds"], "score": score_loss(case, step.model, out, clip, support, memory, truth, number)}
     outputs = (out.logits, out.initial_logits)
@@ -196,7 +198,7 @@ def train_clip(case, step, encoded, number, found):
         "iou_mean": [x[0] for x in iou], "iou_overall": [x[1] for x in iou],
         "bce_query": [losses.auxiliary_loss([x], masks).item() for y in out.layers
                       for x in (y.clip_logits, y.frame_logits)],
-        "bce_support": [losses.auxiliary_loss([y.support_logits], guide_truth).item() for y in out.layers]}
+        "bce_support": [losses.auxiliary_loss([y.support_logits], reference_truth).item() for y in out.layers]}
     kinds = dict.fromkeys(("aux", "contrast", "bce_query", "bce_support"), "auxiliary") | {"score": "score_loss"}
     for name, value in (sums | parts).items():
         found[f"{name}_{number + 1}"] = Found(value, LIMITS[case.dtype][kinds.get(name, "loss")])

@@ -8,37 +8,37 @@ STRIDE = 8                 # of c3, c4 and c5
 
 
 @dataclass
-class Guidance:
+class ReferenceFrames:
     """Support or memory frames after PA: what the iterations read.
 
     features F^s or F^m (B, S, C, h, w); masks (B, S, h, w) bool; attention_masks: the same but for
-    `degenerate_masks: patch`; prototypes (B, S, C), one per frame; foreground (B, S, F, P): high-level
-    features of the masked positions, pooled for the prior; high_foreground: the same with all channels.
+    `degenerate_masks: patch`; prototypes (B, S, C), one per frame; prior_keys (B, S, F, P): high-level
+    features of the masked positions, pooled for the prior; ssm_keys: the same with all channels.
     The last two are None where nothing reads them.
     """
     features: torch.Tensor
     masks: torch.Tensor
     attention_masks: torch.Tensor
     prototypes: torch.Tensor
-    foreground: torch.Tensor | None
-    high_foreground: torch.Tensor | None
+    prior_keys: torch.Tensor | None
+    ssm_keys: torch.Tensor | None
 
     def split(self):
-        """One Guidance per frame, with memory of its own."""
-        return [Guidance(*(None if x is None else x[:, s:s + 1].clone() for x in vars(self).values()))
+        """One ReferenceFrames per frame, with memory of its own."""
+        return [ReferenceFrames(*(None if x is None else x[:, s:s + 1].clone() for x in vars(self).values()))
                 for s in range(self.masks.shape[1])]
 
 
-def join(guides, dim):
+def join(references, dim):
     """Several Guidances as one, along dim 0 (episodes) or 1 (frames)."""
     def parts(name):
-        found = [getattr(g, name) for g in guides]
-        if found[0] is None or not name.endswith("foreground"):
+        found = [getattr(g, name) for g in references]
+        if found[0] is None or not name.endswith("_keys"):
             return found
         longest = max(x.shape[2] for x in found)               # zero vectors fill up: their similarity is 0
         return [F.pad(x, (0, 0, 0, longest - x.shape[2])) for x in found]
-    columns = {f.name: parts(f.name) for f in fields(Guidance)}
-    return Guidance(**{name: None if x[0] is None else torch.cat(x, dim) for name, x in columns.items()})
+    columns = {f.name: parts(f.name) for f in fields(ReferenceFrames)}
+    return ReferenceFrames(**{name: None if x[0] is None else torch.cat(x, dim) for name, x in columns.items()})
 
 
 def at_feature_size(masks):
