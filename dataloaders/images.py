@@ -81,12 +81,12 @@ def pixels(data, path):
         return np.array(image.convert("RGB"))
     check_jpeg(data, path)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:
         image = None
     if image is None:
         raise bad_image(path, "is no JPEG that can be decoded")
-    return image
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)      # IMREAD_COLOR_RGB came with OpenCV 4.11
 
 
 def numbers(data, path):
