@@ -23,7 +23,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from utils.command_line import Parser, bar_hidden, say
+from utils.command_line import EveryMinute, Parser, bar_hidden, say
 from utils.config import apply_overrides, check_config, load_config, user_errors
 
 
@@ -72,7 +72,7 @@ from dataloaders.own.supports import read_supports
 from dataloaders.own.video import Frame, as_frames, clips_of, open_video
 from dataloaders.transforms import TestTransform, undo_letterbox
 from models import get_method
-from utils.checkpoint import load_checkpoint, load_weights
+from utils.checkpoint import load_checkpoint
 from utils.evaluation.results import warn_of_other_config
 from utils.files import atomic_file, fingerprint
 from utils.logger import get_logger, setup_logger
@@ -136,10 +136,10 @@ class Segmenter:
 
         device: cpu | cuda; config: YAML files instead of the config in the checkpoint; overrides: "key.sub=value", ...
         """
-        weights, cfg = read_checkpoint(path, config, overrides)
+        cfg = read_config(path, config, overrides)
         method, device = get_method(cfg.model.method), torch.device(choose_device(device))
         model = method.build(cfg)
-        load_weights(model, weights, path)
+        method.load(model, path, cfg, split=None)          # what it was trained on does not matter here
         if cfg.speed.compile:
             method.compile_parts(model)
         return cls(model.to(device).eval(), cfg, threshold, amp=prepare_runtime(cfg.speed, device))
@@ -196,8 +196,8 @@ class Segmenter:
                 yield FramePrediction(frame.index, margin > self.least_margin, margin, values, frame)
 
 
-def read_checkpoint(path, config, overrides):
-    """-> weights by name, EasyDict: the checkpoint's own config unless files of another are given"""
+def read_config(path, config, overrides):
+    """-> EasyDict: the checkpoint's own config unless files of another are given"""
     if path is None or not Path(path).is_file():
         raise FileNotFoundError(f"--checkpoint: {'none was named' if path is None else f'no file {path}'}.\n"
                                 f"  {GET_CHECKPOINT}")
@@ -210,7 +210,7 @@ def read_checkpoint(path, config, overrides):
         raise ValueError(f"{path}: the checkpoint does not say its config.\n  Name it: --config config/....yaml")
     cfg = load_config(config, overrides) if config else apply_overrides(trained, overrides)
     warn_of_other_config(trained or cfg, cfg, path)
-    return content["model"], cfg
+    return cfg
 
 
 def run(args):
@@ -223,9 +223,13 @@ def run(args):
     failure, started, film_fps = None, time.perf_counter(), max(video.fps / args.every, 0.01)
     with ResultFolder(args.output, film_fps, args.soft, args.max_side, not args.no_film) as results:
         try:
-            for prediction in tqdm(segmenter.predictions(video), Path(video.name).name, video.expected, unit="frame",
-                                   disable=bar_hidden()):
+            bar = tqdm(segmenter.predictions(video), Path(video.name).name, video.expected, unit="frame",
+                       disable=bar_hidden())
+            minute = EveryMinute(bar.disable)
+            for prediction in bar:
                 results.add(prediction.frame, prediction)
+                if minute.over():
+                    get_logger().info("%d of %s frames", results.frames, video.expected or "unknown")
         except KeyboardInterrupt as error:
             failure = None if video.endless and results.frames else error    # so cameras are stopped
         except (ValueError, OSError) as error:

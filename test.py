@@ -42,7 +42,8 @@ def parse_arguments():
         files, more = split_overrides(getattr(args, name))
         setattr(args, name, files)
         earlier += more
-    args.overrides = earlier + args.overrides + ([f"test.runs={args.runs}"] if args.runs else [])
+    args.overrides = sorted(earlier + args.overrides, key=sys.argv.index)        # as given: the last one counts
+    args.overrides += [f"test.runs={args.runs}"] if args.runs else []
     return args
 
 

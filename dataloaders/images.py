@@ -13,7 +13,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
@@ -198,8 +197,8 @@ def natural(path):
 
 def as_picture(image, name):
     """(H, W, 3) or (H, W), uint8 or float in [0, 1]; a tensor may be (3, H, W)  ->  (H, W, 3) uint8 RGB"""
-    channels_first = isinstance(image, torch.Tensor) and image.ndim == 3 and image.shape[0] in (1, 3)
-    image = image.detach().cpu().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
+    channels_first = hasattr(image, "detach") and image.ndim == 3 and image.shape[0] in (1, 3)       # of a tensor
+    image = image.detach().cpu().numpy() if hasattr(image, "detach") else np.asarray(image)
     shape = image.shape
     if channels_first:
         image = image.transpose(1, 2, 0)
@@ -219,7 +218,7 @@ def as_picture(image, name):
 
 def as_mask(mask, picture, name):
     """(H, W), all but 0 is object  ->  (H, W) bool, as large as its picture and not empty"""
-    mask = mask.detach().cpu().numpy() if isinstance(mask, torch.Tensor) else np.asarray(mask)
+    mask = mask.detach().cpu().numpy() if hasattr(mask, "detach") else np.asarray(mask)
     if mask.shape != picture.shape[:2]:
         raise ValueError(f"{name}: the image has {picture.shape[:2]} rows and columns, its mask the shape {mask.shape}")
     if not (mask != 0).any():

@@ -5,11 +5,27 @@
 """
 import re
 
+from utils.command_line import Parser
+from utils.config import load_config, to_dict, user_errors
+
+
+def parse_arguments():
+    parser = Parser(__doc__)
+    parser.add_argument("source")
+    parser.add_argument("target")
+    parser.add_argument("--back", action="store_true", help="ours -> released names")
+    parser.add_argument("--fold", type=int, default=0, help="fold the checkpoint was trained on; test.py asks for it")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    with user_errors():
+        arguments = parse_arguments()
+
+# Only now, since it takes seconds: help and mistakes on the command line answer at once.
 import torch
 
 from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.command_line import Parser
-from utils.config import load_config, to_dict, user_errors
 
 ATTENTION = {"q_fc": "to_q", "k_fc": "to_k", "v_fc": "to_v", "proj": "proj"}
 FFN = {"layers.0.0": "expand", "layers.1": "contract"}
@@ -103,13 +119,8 @@ def check_complete(state, source):
     return cfg
 
 
-def main():
-    parser = Parser(__doc__)
-    parser.add_argument("source")
-    parser.add_argument("target")
-    parser.add_argument("--back", action="store_true", help="ours -> released names")
-    parser.add_argument("--fold", type=int, default=0, help="fold the checkpoint was trained on; test.py asks for it")
-    args = parser.parse_args()
+def main(args=None):
+    args = args or parse_arguments()
     checkpoint = load_checkpoint(args.source)
     if args.back:
         save_checkpoint(args.target, convert(checkpoint.get("model", checkpoint), back=True))
@@ -121,4 +132,4 @@ def main():
 
 if __name__ == "__main__":
     with user_errors():
-        main()
+        main(arguments)

@@ -35,6 +35,28 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from utils.command_line import Parser
+from utils.config import add_config_arguments, load_config, user_errors
+
+
+def parse_arguments():
+    parser = Parser(__doc__)
+    add_config_arguments(parser)
+    parser.add_argument("--fold", type=int, choices=(1, 2, 3, 4), help="with --from-results it follows from the lines")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--cache", metavar="DIR", help="keeps parsed annotations; a test has its own in OUTPUT/cache")
+    parser.add_argument("--from-results", type=Path, metavar="FILE", help="results.jsonl of a finished test")
+    args = parser.parse_intermixed_args()
+    if not (args.fold or args.from_results):
+        parser.error("name a --fold, or the results of a test: --from-results")
+    return args
+
+
+if __name__ == "__main__":
+    with user_errors():
+        arguments = parse_arguments()
+
+# Only now, since it takes seconds: help and mistakes on the command line answer at once.
 from tqdm import tqdm
 
 from dataloaders import build_index
@@ -47,8 +69,6 @@ from dataloaders.fewshot.episode_list import (
     result_entries,
 )
 from dataloaders.fewshot.streaming import TestEpisodes
-from utils.command_line import Parser
-from utils.config import add_config_arguments, load_config, user_errors
 from utils.evaluation.tables import FOLDS
 from utils.files import atomic_file
 from utils.logger import setup_logger
@@ -87,21 +107,8 @@ def results_of(path, fold, cfg):
     return lines, int(folds[0])
 
 
-def parse_arguments():
-    parser = Parser(__doc__)
-    add_config_arguments(parser)
-    parser.add_argument("--fold", type=int, choices=FOLDS, help="with --from-results it follows from the lines")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE")
-    parser.add_argument("--cache", metavar="DIR", help="keeps parsed annotations; a test has its own in OUTPUT/cache")
-    parser.add_argument("--from-results", type=Path, metavar="FILE", help="results.jsonl of a finished test")
-    args = parser.parse_intermixed_args()
-    if not (args.fold or args.from_results):
-        parser.error("name a --fold, or the results of a test: --from-results")
-    return args
-
-
-def main():
-    args = parse_arguments()
+def main(args=None):
+    args = args or parse_arguments()
     cfg, fold = load_config(args.config, args.overrides), args.fold
     log = setup_logger()
     if args.from_results:
@@ -121,4 +128,4 @@ def main():
 
 if __name__ == "__main__":
     with user_errors():
-        main()
+        main(arguments)

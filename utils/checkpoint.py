@@ -151,14 +151,14 @@ def _the_one_before(path):
 def load_trained(path, fold):
     """A checkpoint of train.py for testing one fold  ->  dict with "model"; another fold's is refused
 
-    A converted release has no fold of its own: fold None fits all.
+    A converted release has no fold of its own; None, on either side, fits all.
     """
     checkpoint = load_checkpoint(path)
     if "model" not in checkpoint:
         raise ValueError(f"{path}: no entry 'model': expected a checkpoint of train.py or tools/convert_released.py")
     check_origin(checkpoint, path)
     trained = checkpoint.get("fold")
-    if trained not in (fold, None):
+    if None not in (trained, fold) and trained != fold:
         raise ValueError(f"{path} was trained for fold {trained}, so it has seen the test classes of fold {fold}.\n"
                          f"  Test it with --fold {trained}, or name the checkpoint of fold {fold}")
     return checkpoint

@@ -215,9 +215,13 @@ def check_config(cfg, truth=True):
 
 def _convert(changes, kind, source):
     try:
-        return msgspec.convert(changes, kind)
+        checked = msgspec.convert(changes, kind)
     except msgspec.ValidationError as error:
         raise ValueError(f"{source}: {_explain(str(error), changes, kind)}") from None
+    for key, value in flatten(changes).items():
+        if any(isinstance(one, float) and one - one != 0 for one in (value if isinstance(value, list) else [value])):
+            raise ValueError(f"{source}: {key}: expected a finite number, got {value}")
+    return checked
 
 
 def _explain(message, changes, kind):

@@ -61,8 +61,6 @@ def _require_plain(value, source):
             raise ValueError(f"{source}: {shown(value)} holds characters that cannot be written")
     elif type(value) is int and abs(value) > MAX_INTEGER:
         raise ValueError(f"{source}: an integer of more than 64 bits")
-    elif type(value) is float and value - value != 0:
-        raise ValueError(f"{source}: expected a finite number, got {value}")
     elif not isinstance(value, int | float | None):
         raise ValueError(f"{source}: a {type(value).__name__} is no value of a config; put text in quotes")
 

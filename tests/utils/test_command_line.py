@@ -172,3 +172,21 @@ def test_a_whole_run_is_quiet_without_a_terminal(demo_root, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "test" / "results.jsonl").is_file()
     assert not re.search(r"warn|deprecat|\r|\033|it/s", done.stdout + done.stderr, re.I), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_help_answers_before_pytorch_is_loaded(script):
+    """PyTorch takes seconds to import; help and mistakes on the command line need none of it."""
+    path = script.relative_to(ROOT).with_suffix("")
+    code = f"""
+import runpy, sys
+sys.argv = ["{script.name}", "--help"]
+try:
+    runpy.run_module("{'.'.join(path.parts)}", run_name="__main__")
+except SystemExit as end:
+    assert not end.code
+assert "torch" not in sys.modules and "torchvision" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-1000:]
+    assert "usage:" in done.stdout
