@@ -83,7 +83,7 @@ def cached_index(sandbox, dataset):
 
 def episode_config(sandbox):
     return load_config([DEMO], [f"data.root={json.dumps(str(sandbox / 'ytvis'))}", "data.size=[48, 48]", "data.shots=1",
-                                "data.few_videos=repeat"])
+                                "data.few_videos=repeat", "data.workers=0"])
 
 
 def network():
