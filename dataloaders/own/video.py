@@ -195,6 +195,7 @@ class FilmFile(Video):
         if count and wanted and (short or cut_short(self.path)):
             raise ValueError(f"{self.path} breaks off after frame {count - 1} ({last:.2f} s): the rest of the file is "
                              f"missing or damaged.\n  Copy the file again, or set --end {count}f")
+        damaged = [number for number in damaged if wanted or number < count]
         if damaged:
             log.warning("%s: damaged at %d places, first at frame %d; its masks may be wrong there", self.path,
                         len(damaged), damaged[0])

@@ -1,6 +1,6 @@
 """The demo's own "your video": a support folder and a clip of a category that fold 1 of the demo never trains on.
 
-Out: <root>/support/*.jpg with their masks *.png, <root>/video.webm (or what the film writer can), twice as large as
+Out: <root>/support/*.jpg with their masks *.png, <root>/video.mp4 (or what the film writer can), twice as large as
 the videos of the demo data, <root>/truth/*.png, and <root>/clip.json with what it shows.
 """
 from functools import partial
