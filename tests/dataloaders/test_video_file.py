@@ -240,8 +240,8 @@ def test_a_film_that_breaks_off_says_where_and_prints_nothing_else(tmp_path, cap
             seen.append(frame)
     last = len(seen) - 1
     assert 1 < last < 30 and f"after frame {last} " in str(error.value) and f"--end {last + 1}f" in str(error.value)
-    assert len(list(open_video(path, end=f"{last + 1}f"))) == last + 1
     assert capfd.readouterr() == ("", "")
+    assert len(list(open_video(path, end=f"{last + 1}f"))) == last + 1
 
 
 def test_damage_in_the_middle_of_a_film_is_reported(tmp_path, caplog):
