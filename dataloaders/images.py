@@ -224,26 +224,3 @@ def as_mask(mask, picture, name):
     if not (mask != 0).any():
         raise ValueError(f"{name}: its mask is empty.\n  Mark the object in it, or leave the pair out")
     return mask != 0
-
-
-# -- what callers use until all of them have moved to the functions above
-
-def decode(data, path, flags=cv2.IMREAD_COLOR):
-    """Bytes  ->  pixels, BGR; None where that is no JPEG or PNG, or one that OpenCV cannot read"""
-    if not check_size(data, path):
-        return None
-    try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        return None
-
-
-def check_size(data, path):
-    """Whether the bytes begin as a JPEG or PNG; ValueError if such an image has more pixels than a frame can have."""
-    try:
-        _opened(io.BytesIO(data), data, path)
-    except ValueError as error:
-        if "more than" in str(error):
-            raise
-        return False
-    return True
