@@ -42,7 +42,8 @@ def parse_arguments():
         files, more = split_overrides(getattr(args, name))
         setattr(args, name, files)
         earlier += more
-    args.overrides = sorted(earlier + args.overrides, key=sys.argv.index)        # as given: the last one counts
+    words = sys.argv[::-1]
+    args.overrides = sorted(earlier + args.overrides, key=lambda text: -words.index(text))   # the last one counts
     args.overrides += [f"test.runs={args.runs}"] if args.runs else []
     return args
 

@@ -9,6 +9,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")     # two processes of one thread 
 import pytest  # noqa: E402
 
 
+@pytest.fixture(autouse=True)
+def own_messages():
+    """Handlers that a command has set up end with its test: they write to a standard error that is closed by then."""
+    yield
+    from utils.logger import remove_handlers
+    remove_handlers()
+
+
 @pytest.fixture
 def double():
     """Double precision, from one seed."""

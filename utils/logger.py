@@ -12,10 +12,7 @@ def get_logger():
 
 def setup_logger(output=None, main=True):
     """Send messages to stderr and, with `output`, append them to output/run.log; other ranks only warn."""
-    root = logging.getLogger()
-    for handler in [h for h in root.handlers if getattr(h, "of_this_project", False)]:
-        root.removeHandler(handler)
-        handler.close()
+    remove_handlers()
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO if main else logging.WARNING)
     handlers = [logging.StreamHandler()]
@@ -25,5 +22,13 @@ def setup_logger(output=None, main=True):
     for handler in handlers:
         handler.of_this_project = True
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
-        root.addHandler(handler)
+        logging.getLogger().addHandler(handler)
     return get_logger()
+
+
+def remove_handlers():
+    """Messages of this project go nowhere from now on, until setup_logger says where."""
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if getattr(h, "of_this_project", False)]:
+        root.removeHandler(handler)
+        handler.close()

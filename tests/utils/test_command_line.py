@@ -190,3 +190,11 @@ assert "torch" not in sys.modules and "torchvision" not in sys.modules
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-1000:]
     assert "usage:" in done.stdout
+
+
+def test_of_overrides_before_and_behind_the_files_of_an_option_the_last_counts(monkeypatch):
+    import test as script
+    words = ["test.py", "--fold", "1", "seed=1", "--checkpoint", "a.pth", "seed=2", "--runs", "3", "seed=3"]
+    monkeypatch.setattr(sys, "argv", words)
+    args = script.parse_arguments()
+    assert args.checkpoint == ["a.pth"] and args.overrides == ["seed=1", "seed=2", "seed=3", "test.runs=3"]
