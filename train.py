@@ -116,8 +116,10 @@ def log_step(run, values, times, ids, log):
 def validate(run, index, log):
     """J, F and VC on the validation videos, shared by the processes; keeps the best checkpoint by J."""
     cfg, progress = run.cfg, run.state.progress
+    if progress.epoch % cfg.validate.every:
+        return
     videos = run.task.validation_videos(cfg, index, run.split, **run.part)
-    if videos is None or progress.epoch % cfg.validate.every:
+    if videos is None:
         return
     run.model.eval()
     settings = for_validation(cfg)

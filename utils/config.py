@@ -25,6 +25,9 @@ from ruamel.yaml import YAML
 
 from utils.yaml_file import parse_yaml, read_yaml, shown
 
+# The defaults as a file (a test holds that they are the same): as the base of a later file it would undo earlier ones.
+DEFAULTS = Path(__file__).resolve().parents[1] / "config" / "vipmt" / "ytvis.yaml"
+
 
 class Affects(Flag):
     """What another value of a key would change; every list of key names is derived from it.
@@ -123,7 +126,7 @@ def load_config(paths=(), overrides=()):
     for path in [paths] if isinstance(paths, str | Path) else paths:
         *bases, last = _chain(Path(path))
         layers += [*(one for one in bases if os.path.realpath(one[0]) not in laid), last]
-        laid |= {os.path.realpath(file) for file, _ in layers}
+        laid |= {os.path.realpath(file) for file, _ in layers} | {os.path.realpath(DEFAULTS)}
     return _lay([(str(file), changes) for file, changes in layers] + _parsed(overrides))
 
 
@@ -182,8 +185,7 @@ def keys_of(section, prefix=""):
 
 def choices(key, method="vipmt"):
     """The values that a key may have, () where they are not listed"""
-    kind, _ = keys_of(schema(method))[key]
-    kind = kind.__origin__ if hasattr(kind, "__metadata__") else kind
+    kind = _plain(keys_of(schema(method))[key][0])
     return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
 
 

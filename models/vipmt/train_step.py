@@ -60,13 +60,13 @@ class TrainStep(nn.Module):
 
     def encode(self, batch):
         """Batch  ->  EncodedBatch; one call of the backbone for all frames."""
+        index = self.memory_index(batch)         # first: its copy to a GPU would wait for the backbone
         shots = batch.support_images.shape[1]
         features = self.model.encode(torch.cat([batch.support_images, batch.query_images], dim=1))
         support, query = features.frames(slice(0, shots)), features.frames(slice(shots, None))
         return EncodedBatch(
             support, query, self.model.search_keys(support, batch.support_masks), batch.support_masks,
-            batch.query_masks, self.initial_memory_masks(batch.query_masks), self.memory_index(batch),
-            batch.clip_length)
+            batch.query_masks, self.initial_memory_masks(batch.query_masks), index, batch.clip_length)
 
     def memory_index(self, batch):
         """What each clip after the first remembers  ->  one (B, M) long tensor per such clip, [] without memory
