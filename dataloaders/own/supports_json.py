@@ -11,11 +11,11 @@ import msgspec
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from dataloaders.datasets.coco_json import region_of
+from dataloaders.datasets import coco_json
 from dataloaders.datasets.rle import RunLengths
-from dataloaders.datasets.ytvis_json import check_size
+from dataloaders.datasets.ytvis_json import Picture
 from dataloaders.images import MAX_PIXELS, numbers, real_path
-from dataloaders.json_values import Side, Text, file_names, in_words, read_typed, shown
+from dataloaders.json_values import Side, Text, in_words, read_typed, shown
 
 log = logging.getLogger(__name__)
 
@@ -29,29 +29,19 @@ class Shape(msgspec.Struct):
     mask: str | None = None
 
 
-class LabelMe(msgspec.Struct):
+class LabelMe(Picture):
     """What a LabelMe file says of its image."""
     height: Side = msgspec.field(name="imageHeight")
     width: Side = msgspec.field(name="imageWidth")
     shapes: list[Shape]
-
-    def __post_init__(self):
-        check_size(self.height, self.width)
 
     @property
     def labels(self):
         return {shape.label for shape in self.shapes}
 
 
-class Image(msgspec.Struct):
+class Image(coco_json.Image):
     id: int | str
-    file_name: Text
-    height: Side
-    width: Side
-
-    def __post_init__(self):
-        check_size(self.height, self.width)
-        self.file_name, = file_names([self.file_name], folders=0)
 
 
 class Annotation(msgspec.Struct):
@@ -98,14 +88,14 @@ def read_labelme(path):
 
 def labelme_mask(content, category, path):
     """LabelMe, label  ->  (H, W) bool, all shapes of that label together"""
-    mask = np.zeros((content.height, content.width), bool)
+    mask = np.zeros(content.size, bool)
     for number, shape in enumerate(content.shapes):
         if shape.label == category:
             try:
                 if shape.shape_type == "mask":
                     paste(mask, shape, path)
                 else:
-                    mask |= unpacked(region_of([outline(shape).ravel()], content), mask.shape)
+                    mask |= unpacked(coco_json.region_of([outline(shape).ravel()], mask.shape), mask.shape)
             except ValueError as error:
                 raise bad_file(path, f"shape {number} ({category}): {error}") from None
     return mask
@@ -215,12 +205,11 @@ def image_path(image, path):
 
 def coco_mask(image, parts, path):
     """Image, [(number of the annotation, undecoded segmentation)]  ->  (H, W) bool, all of them together"""
-    size = image.height, image.width
-    mask = np.zeros(size, bool)
+    mask = np.zeros(image.size, bool)
     for number, raw in parts:
         segmentation = decoded(raw, list[list[float]] | RunLengths, number, path)
         try:
-            mask |= unpacked(region_of(segmentation, image), size)
+            mask |= unpacked(coco_json.region_of(segmentation, image.size), image.size)
         except (ValueError, OverflowError) as error:
             raise bad_file(path, f"annotation {number}: {error}") from None
     return mask

@@ -202,10 +202,10 @@ POLYGONS, MASK = ("annotations", 0, "segmentation"), ("annotations", 4, "segment
 
 @pytest.mark.parametrize("change, message", [
     (setting("images", value=[]), "images: the list is empty"),
-    (setting("annotations", 0, "image_id", value=99), "annotation 1: no usable image has the id 99"),
+    (setting("annotations", 0, "image_id", value=99), "annotation 1: no usable image has the image_id 99"),
     (setting("annotations", 0, "image_id", value=[1]), "annotation number 0 .id 1.: image_id is a list, expected"),
     (setting("annotations", 0, "image_id", value="1"), "image_id is text, expected an integer"),
-    (setting("annotations", 0, "category_id", value=99), "annotation 1: no usable category has the id 99"),
+    (setting("annotations", 0, "category_id", value=99), "annotation 1: no usable category has the category_id 99"),
     (setting(*POLYGONS, value=[]), "annotation 1, image 7: a box without a mask"),
     (setting(*POLYGONS, value=[[1, 2, 3, 4]]), "annotation 1, image 7: a polygon is no list of at least three points"),
     (setting(*POLYGONS, value=[[1, 2, 3, 4, 5, float("nan")]]), "NaN and Infinity are not JSON"),
