@@ -37,7 +37,11 @@ class Plan:
 
 class PlannedEpisodes(Dataset):
     """Test episodes of one run, as they are read. What they show is for a subclass to say: it fills `pairs`, the (class
-    id, video id) of each, and has `frames`, `plan` and `load`.
+    id, video id) of each, and has
+
+    frames(i)    positions of the frames of the i-th query video that are segmented and scored, (frames,) int64
+    plan(i)      the Plan of the i-th episode
+    load(plan)   its supports: images (K, 3, H, W), masks (K, H, W), [(video id, frame)]
 
     Each is read in items small enough for a loader to keep some ahead: its supports, and each of its clips.
     """
@@ -46,18 +50,6 @@ class PlannedEpisodes(Dataset):
         self.index, self.data, self.run, self.pairs = index, cfg.data, run, []
         self.keep_original = cfg.test.resolution == "original"
         self.transform = TestTransform(cfg.data.size, cfg.data.mask_resize)
-
-    def frames(self, i):
-        """Positions of the frames of the i-th query video that are segmented and scored, (frames,) int64."""
-        raise NotImplementedError
-
-    def plan(self, i):
-        """i  ->  the Plan of the i-th episode"""
-        raise NotImplementedError
-
-    def load(self, plan):
-        """Plan  ->  its supports: images (K, 3, H, W), masks (K, H, W), [(video id, frame)]"""
-        raise NotImplementedError
 
     def __len__(self):
         return len(self.pairs)
@@ -250,11 +242,6 @@ class EpisodeStream:
     def frames(self):
         """Frames of all videos together, counted in every run."""
         return sum(len(self.episodes.frames(i)) * self.episodes.num_runs(i) for i in self.order)
-
-    @property
-    def results(self):
-        """Videos, counted in every run."""
-        return sum(map(self.episodes.num_runs, self.order))
 
     def __iter__(self):
         items = iter(self._loader())
