@@ -16,12 +16,13 @@ from dataloaders.datasets.ytvis_json import (
     bad_file,
     cached_tables,
     category_tables,
+    distinct,
     known_annotations,
     raising,
     read_categories,
     video_tables,
 )
-from dataloaders.json_values import Id, Text, file_names, read_typed, records
+from dataloaders.json_values import Id, Text, file_names, read_typed
 
 LONGEST_OUTLINE = 2 ** 20    # pixels along all polygons of an object: pycocotools keeps five points for each
 
@@ -63,13 +64,8 @@ def read_tables(path, min_area, fault=None):
     """path of instances_*.json, pixels that a mask needs, `fault` as in ytvis_json  ->  dict of TABLES"""
     document, fault = read_typed(path, Document, bad_file), fault or raising(path, bad_file)
     categories = read_categories(document.categories, fault)
-    images, names = {}, {}
-    for position, image in records(document.images, Image, "images", fault):
-        if names.setdefault(image.file_name, image.id) != image.id:
-            fault("duplicate_file_name", f"image {image.id}",
-                  f"image {names[image.file_name]} has the file {image.file_name!r}, too", ("images", position))
-        else:
-            images[image.id] = image
+    images = distinct(document.images, Image, "images", "file_name", ("image", "duplicate_file_name", "has the file"),
+                      fault)
     unions = []
     for (image, category), parts in _regions(document.annotations, images, categories, fault).items():
         union = mask_utils.merge([{"size": images[image].size, "counts": part} for part in parts])

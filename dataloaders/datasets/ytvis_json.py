@@ -102,27 +102,27 @@ def read_tables(path, fault=None):
     """
     document, fault = read_typed(path, Document, bad_file), fault or raising(path, bad_file)
     categories = read_categories(document.categories, fault)
-    videos, folders = {}, {}
-    for position, video in records(document.videos, Video, "videos", fault):
-        if folders.setdefault(video.folder, video.id) != video.id:
-            fault("shared_folder", f"video {video.id}",
-                  f"video {folders[video.folder]} has the folder {shown(video.folder)}, too", ("videos", position))
-        else:
-            videos[video.id] = video
+    videos = distinct(document.videos, Video, "videos", "folder", ("video", "shared_folder", "has the folder"), fault)
     found = list(_masks_of(document.annotations, videos, categories, fault))
     return {**category_tables(categories), **video_tables(videos), **annotation_tables(found, videos)}
 
 
 def read_categories(raws, fault):
     """Undecoded records  ->  {id: name}, ascending; names are those of results, so that each has one category"""
-    names = {}
-    for position, category in records(raws, Category, "categories", fault):
-        if category.name in names:
-            fault("duplicate_name", f"category {category.id}", f"category {names[category.name]} is called "
-                  f"{shown(category.name)}, too", ("categories", position))
+    found = distinct(raws, Category, "categories", "name", ("category", "duplicate_name", "is called"), fault)
+    return {number: found[number].name for number in sorted(found)}
+
+
+def distinct(raws, kind, name, field, words, fault):
+    """Undecoded records of the list `name`  ->  {id: record}; no two of them may have the same value of `field`"""
+    found, owner, (one, wrong, has) = {}, {}, words
+    for position, record in records(raws, kind, name, fault):
+        value = getattr(record, field)
+        if value in owner:
+            fault(wrong, f"{one} {record.id}", f"{one} {owner[value]} {has} {shown(value)}, too", (name, position))
         else:
-            names[category.name] = category.id
-    return dict(sorted((number, name) for name, number in names.items()))
+            owner[value], found[record.id] = record.id, record
+    return found
 
 
 def category_tables(categories):
