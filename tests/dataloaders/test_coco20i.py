@@ -8,6 +8,7 @@ import pytest
 from material import SHARED, changed, rle_of, run_lengths
 from material import box as material_box
 from pycocotools.coco import COCO
+from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from dataloaders import build_index
 from dataloaders.datasets.coco20i import MINIVSPW_OVERLAP, YTVIS_OVERLAP, Coco20iIndex
@@ -18,16 +19,6 @@ from utils.config import load_config
 MINI = SHARED / "data" / "mini_coco"
 ROWS, COLS = 90, 120
 CATEGORIES = {1: "person", 16: "bird", 13: "stop sign", 52: "banana", 74: "mouse", 44: "bottle", 62: "chair"}
-
-# All 80 categories of COCO, in its order.
-COCO_NAMES = """person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop
-sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe, backpack, umbrella,
-handbag, tie, suitcase, frisbee, skis, snowboard, sports ball, kite, baseball bat, baseball glove, skateboard,
-surfboard, tennis racket, bottle, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, orange,
-broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, dining table, toilet, tv, laptop,
-mouse, remote, keyboard, cell phone, microwave, oven, toaster, sink, refrigerator, book, clock, vase, scissors, teddy
-bear, hair drier, toothbrush"""
-
 
 box = partial(material_box, size=(ROWS, COLS))
 
@@ -130,7 +121,7 @@ def test_real_stills_equal_pycocotools():
 # Classes of the video data
 
 def test_removed_names_are_cocos_own_and_as_many_as_specified():
-    names = {name.strip() for name in COCO_NAMES.replace("\n", " ").split(",")}
+    names = set(FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]) - {"__background__", "N/A"}
     assert len(names) == 80 and YTVIS_OVERLAP < MINIVSPW_OVERLAP < names
     assert len(YTVIS_OVERLAP) == 22 and len(MINIVSPW_OVERLAP) == 34 and "mouse" not in MINIVSPW_OVERLAP
 

@@ -10,6 +10,7 @@ from material import box as material_box
 from dataloaders.datasets.rle import rle_counts
 from dataloaders.datasets.ytvis import YouTubeVISIndex
 from dataloaders.images import MAX_PIXELS
+from tools.workshop.fuzzing.strategies import wrapping_runs
 
 MINI = SHARED / "data" / "mini_ytvis" / "train"
 ROWS, COLS = 32, 48
@@ -155,18 +156,6 @@ def test_missing_annotation_file_tells_the_key(tmp_path):
     with pytest.raises(FileNotFoundError, match="no train.json in .*data.root") as error:
         YouTubeVISIndex(tmp_path)
     assert "Set data.root to the folder with train.json and JPEGImages/" in str(error.value)
-
-
-def wrapping_runs(pixels):
-    """A compressed RLE whose runs sum up to `pixels` only because 64 bits are left behind."""
-    runs, text = [2 ** 53 - 1] * 2048 + [2048 + pixels], ""                # 2^64 + pixels
-    for i, run in enumerate(runs):
-        value, more = run - (runs[i - 2] if i > 2 else 0), True
-        while more:
-            digit, value = value & 31, value >> 5
-            more = value != (-1 if digit & 16 else 0)
-            text += chr(digit + 32 * more + 48)
-    return text
 
 
 def test_runs_that_overflow_to_the_right_sum_are_refused(tmp_path):
