@@ -93,17 +93,6 @@ def test_images_are_videos_of_one_frame_in_file_order(tmp_path):
     assert index.class_ids == [13, 44, 52, 62, 74] and index.class_name(13) == "stop sign"
     assert index.videos(13) == [7, 3] and index.videos(1) == []
     assert index.file_name(7, 0) == "007.jpg" and index.video_name(7) == "007" and index.size(7) == (ROWS, COLS)
-    stored = cv2.cvtColor(cv2.imread(str(tmp_path / "images" / "007.jpg")), cv2.COLOR_BGR2RGB)
-    assert np.array_equal(index.read_image(7, 0), stored)
-
-
-def test_images_lie_in_the_folder_of_their_split(tmp_path):
-    write(tmp_path)
-    (tmp_path / "annotations").mkdir()
-    (tmp_path / "instances.json").rename(tmp_path / "annotations" / "instances_val2017.json")
-    (tmp_path / "images").rename(tmp_path / "val2017")
-    index = Coco20iIndex(tmp_path, "annotations/instances_val2017.json")
-    assert index.read_image(3, 0).shape == (ROWS, COLS, 3)
 
 
 @pytest.mark.skipif(not MINI.is_dir(), reason="needs the mini stills in ../shared/data/mini_coco")

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 import torch
 from material import SHARED
-from PIL import Image
 
 from dataloaders import build_index
 from dataloaders.datasets.folds import minivspw_classes, split_classes
 from dataloaders.datasets.minivspw import MiniVSPWIndex, read_list, write_list
 from dataloaders.datasets.minivspw_lists import NAMES, compare, contradictions, make_lists, write_lists
-from dataloaders.datasets.vspw_masks import count_labels, read_labels
+from dataloaders.datasets.vspw_masks import count_labels
 from dataloaders.fewshot import test_videos, train_batches, validation_videos
 from models.method import Prediction
 from tools import make_minivspw_lists
@@ -386,17 +385,6 @@ def test_results_are_set_beside_table_2():
 
 
 # -- masks on disk
-
-def test_palette_masks_are_read_as_label_ids(tmp_path):
-    mask = painted(l124=100, l65=50, l255=9)
-    image = Image.fromarray(mask)
-    image.save(tmp_path / "grey.png")
-    image.putpalette(bytes(range(256)) * 3)
-    image.save(tmp_path / "palette.png")
-    assert (tmp_path / "palette.png").read_bytes()[25] == 3
-    for name in ("grey.png", "palette.png"):
-        np.testing.assert_array_equal(read_labels(tmp_path / name), mask)
-
 
 def test_counts_are_those_of_the_masks(vspw):
     paths = sorted(vspw.glob("data/*/mask/*.png"))

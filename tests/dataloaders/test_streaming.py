@@ -6,8 +6,6 @@ import multiprocessing
 import pytest
 import torch
 from material import (
-    DEMO,
-    MODEL,
     FakeIndex,
     episode_of,
     model_of,
@@ -21,10 +19,6 @@ from material import (
 
 from dataloaders.fewshot.sampling import read_frames
 from dataloaders.fewshot.streaming import EpisodeStream, RunsTogether, TestEpisodes
-from models import get_method
-from utils.config import load_config
-from utils.evaluation.evaluate import evaluate
-from utils.seeds import rng_for
 
 WORKERS = pytest.mark.parametrize("workers", [0, 2])
 
@@ -116,13 +110,6 @@ def test_few_videos_leave_a_query_in_the_test(cfg, protocol, count):
         videos = {video_of(f) for f in facts["support_frames"]}
         assert facts["supports_share_video"] and len(set(facts["support_frames"])) == 5
         assert (facts["video"] in videos) == (count == 1) and len(videos) == max(1, count - 1)
-
-
-def test_original_masks_come_on_request(cfg):
-    cfg.test.resolution = "original"
-    clip = TestEpisodes(FakeIndex({1: 7}, length=4), [1], cfg, run=0).clip(0, 0)
-    assert clip.original_masks.shape == (1, 4, 48, 64) and clip.original_masks.dtype == torch.bool
-    assert clip.original_masks[0, 0, 12:36, 16:48].all() and clip.original_masks[0, 0].sum() == 24 * 32
 
 
 # -- the stream
@@ -241,7 +228,7 @@ def test_one_to_ten_shots_in_five_runs_that_all_differ(cfg, protocol, shots):
         for plan in plans:
             videos = {video for video, _ in plan.supports}
             assert len(plan.supports) == len(videos) == shots and plan.video not in videos
-            assert all(video // 100 == plan.class_id for video in videos)
+            assert all(v // 100 == plan.class_id and frame in index.frames(v, v // 100) for v, frame in plan.supports)
         assert index.read == []
         for class_id, count in index.counts.items():          # I: one draw, the other videos; II: one for every video
             supports = [plan.supports for plan in plans if plan.class_id == class_id]
@@ -252,25 +239,6 @@ def test_one_to_ten_shots_in_five_runs_that_all_differ(cfg, protocol, shots):
     loaded, = next(iter(EpisodeStream(episodes, [0]))).references
     assert loaded.images.shape == (shots, 3, 24, 32) and loaded.masks.flatten(1).any(dim=1).all()
     assert loaded.facts[0]["support_frames"] == [index.file_name(*support) for support in plans[0].supports]
-
-
-@pytest.mark.parametrize("shots", [1, 10])
-def test_one_and_ten_shots_go_through_network_memory_and_metrics(shots):
-    cfg = load_config([DEMO], [*MODEL, f"data.shots={shots}", "data.size=[48, 80]", "memory.min_iou=0.0"])
-    method = get_method(cfg.model.method)
-    model, index = method.build(cfg).eval(), FakeIndex({1: 11}, length=3, size=(48, 80))
-    runs = [TestEpisodes(index, [1], cfg, run, only={100, 107}) for run in (0, 1)]
-
-    def start(reference):
-        assert reference.images.shape == (shots, 3, 48, 80)
-        return method.Segmenter(model, reference, cfg, rng=rng_for(0))
-
-    lines = evaluate(start, EpisodeStream(RunsTogether(runs), range(2)), cfg, lambda line: None)
-    assert [(line["run"], line["video"]) for line in lines] == [(0, "v100"), (1, "v100"), (0, "v107"), (1, "v107")]
-    for line in lines:
-        assert len(line["support_frames"]) == len({video_of(f) for f in line["support_frames"]}) == shots
-        assert len(line["j"]) == len(line["pred_iou"]) == 3 and all(line["remembered"])
-    assert lines[0]["support_frames"] != lines[1]["support_frames"]
 
 
 @pytest.mark.usefixtures("exact")

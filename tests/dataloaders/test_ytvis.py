@@ -15,7 +15,6 @@ from tools.workshop.fuzzing.strategies import wrapping_runs
 MINI = SHARED / "data" / "mini_ytvis" / "train"
 ROWS, COLS = 32, 48
 
-needs_mini = pytest.mark.skipif(not MINI.is_dir(), reason="needs the mini data set in ../shared/data/mini_ytvis")
 box = partial(material_box, size=(ROWS, COLS))
 MASKS = {                                     # annotation id -> masks of the three frames of its video
     11: [box(2, 3, 10, 20), None, box(4, 4, 12, 18)],
@@ -180,7 +179,7 @@ def test_a_mask_of_a_changed_cache_is_refused_when_decoded(root):
 
 # -- real data
 
-@needs_mini
+@pytest.mark.skipif(not MINI.is_dir(), reason="needs the mini data set in ../shared/data/mini_ytvis")
 @pytest.mark.parametrize("annotations, classes", [("train.json", 19), ("train_merged.json", 8)])
 def test_mini_data_agrees_with_its_own_areas(annotations, classes):
     """Every mask of single-instance pairs has the area that the file states; all frames without null are found."""
@@ -196,10 +195,3 @@ def test_mini_data_agrees_with_its_own_areas(annotations, classes):
         assert index.frames(*pair).tolist() == list(areas)
         frame = list(areas)[len(areas) // 2]
         assert index.read_mask(pair[0], frame, pair[1]).sum() == areas[frame]
-
-
-@needs_mini
-def test_mini_images_have_their_stated_size():
-    index = YouTubeVISIndex(MINI, "train_merged.json")
-    for video in index.videos(1):
-        assert index.read_image(video, 0).shape == (*index.size(video), 3)
