@@ -19,7 +19,7 @@ from PIL import Image
 
 from dataloaders.images import TURNS, image_size, natural, numbers, orientation, read_bytes, read_image
 from dataloaders.own.folder import pictures_in
-from dataloaders.own.supports_json import is_coco, labelme_mask, read_coco, read_labelme
+from dataloaders.own.supports_json import chosen_label, is_coco, labelme_mask, read_coco, read_labelme
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,9 @@ def find_supports(folder, object_number, category):
         return [(image, mask, True) for image, mask in read_coco(coco[0], category)]
     pairs = pair(folder, tables)
     labelme = {mask: read_labelme(mask) for _, mask in pairs if mask.suffix.lower() == ".json"}
-    category = the_category(folder, labelme, category)
+    if labelme:
+        labels = sorted(set().union(*(content.labels for content in labelme.values())))
+        category = chosen_label(labels, category, folder)
     found = []
     for image, mask in pairs:
         if mask not in labelme:
@@ -108,19 +110,6 @@ def pair(folder, tables):
     if alone:
         raise ValueError(f"{min(alone)}: no image lies beside this file.\n  Add {min(alone).stem}.jpg, or remove it")
     return pairs
-
-
-def the_category(folder, labelme, category):
-    """The label that is meant: the given one, or the only one there is"""
-    labels = sorted(set().union(*(content.labels for content in labelme.values())))
-    if not labelme or category in labels:
-        return category
-    if category is not None:
-        raise ValueError(f"--category {category}: {folder} has only {', '.join(labels)}.\n  Name one of them")
-    if len(labels) != 1:
-        raise ValueError(f"{folder}: {len(labels)} labels: {', '.join(labels)}.\n  Name the one to segment: "
-                         "--category LABEL")
-    return labels[0]
 
 
 def read_mask(path, object_number=None):

@@ -79,6 +79,16 @@ def is_coco(path):
     return found.annotations is not None
 
 
+def chosen_label(labels, category, where):
+    """Names of what is annotated there, the one asked for or None  ->  that one, or the only one"""
+    listed = ", ".join(labels[:20])
+    if category is None and len(labels) != 1:
+        raise ValueError(f"{where}: {len(labels)} labels: {listed}.\n  Name the one to segment: --category NAME")
+    if category not in (None, *labels):
+        raise ValueError(f"--category {category}: {where} has only {listed}.\n  Name one of them")
+    return labels[0] if category is None else category
+
+
 # -- LabelMe --------------------------------------------------------------------------------------------------------
 
 def read_labelme(path):
@@ -181,14 +191,7 @@ def category_ids(categories, records, category, path):
             there.setdefault(one.name, set()).add(one.id)
     if not there:
         raise bad_file(path, "no annotation of a named category")
-    if category is None and len(there) == 1:
-        return next(iter(there.values()))
-    if category not in there:
-        listed = ", ".join(list(there)[:20])
-        raise ValueError(f"{path}: {len(there)} categories are annotated, none of them named {category!r}: {listed}.\n"
-                         "  Name one of them: --category NAME" if category is not None else
-                         f"{path}: {len(there)} categories: {listed}.\n  Name the one to segment: --category NAME")
-    return there[category]
+    return there[chosen_label(list(there), category, path)]
 
 
 def image_path(image, path):

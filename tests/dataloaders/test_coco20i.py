@@ -150,6 +150,7 @@ POLYGONS, ANNOTATION = "annotations.0.segmentation", "annotations.4"
 BAD_ANNOTATIONS = [      # what is common to all annotation files is in test_ytvis.py
     ("images", [], "images: the list is empty"),
     ("annotations.0.image_id", 99, "annotation 1: no usable image has the image_id 99"),
+    ("annotations.0.image_id", "7", "image_id is text, expected an integer"),
     ("annotations.0.category_id", 99, "annotation 1: no usable category has the category_id 99"),
     (POLYGONS, [], "annotation 1, image 7: a box without a mask"),
     (POLYGONS, [[1, 2, 3, 4]], "annotation 1, image 7: a polygon is no list of at least three points"),

@@ -265,8 +265,8 @@ def test_coco_gives_polygons_and_run_lengths_of_one_category_together(tmp_path):
     found = read_supports(tmp_path, category="dog")
     assert [name.rsplit("/", 1)[1] for name in found.names] == ["i1.jpg", "i3.jpg"]
     assert np.array_equal(found.masks[0], box() | box(22, 28, 0, 5)) and np.array_equal(found.masks[1], box())
-    assert "2 categories: dog, cat" in refused(tmp_path)
-    assert "none of them named 'cow': dog, cat" in refused(tmp_path, category="cow")
+    assert "2 labels: dog, cat" in refused(tmp_path)
+    assert "labels.json has only dog, cat" in refused(tmp_path, category="cow")
     coco(tmp_path, [{"image_id": 1, "category_id": 2, "segmentation": polygon}])
     assert len(read_supports(tmp_path).masks) == 1                # one category is annotated: no need to name it
 

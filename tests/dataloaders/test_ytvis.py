@@ -106,6 +106,7 @@ BAD_ANNOTATIONS = [
     (NAMES, ["a/\0.jpg"], r"file_names\[0\]: expected text without zero bytes"),
     (NAMES, ["a/" + "x" * 10 ** 6], r"file_names\[0\]: expected text of length"),
     ("categories.0.name", "person", "category 1: category 2 is called 'person', too"),
+    ("categories.0.name", 7, "name is an integer, expected text"),
     ("categories.0.name", {"a": 1}, "name is an object, expected text"),
     ("categories.0.name", "\ud800", "no valid JSON at line 1, column"),
     (f"{ANNOTATION}.video_id", 99, "annotation 11: .* the video_id 99"),
