@@ -3,7 +3,6 @@ import json
 import random
 import re
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -11,7 +10,7 @@ from material import DEMO, GONE, FakeIndex, changed, command, results_of, small_
 
 import test as test_script
 from dataloaders import build_index
-from dataloaders.datasets.minivspw import MiniVSPWIndex, write_list
+from dataloaders.datasets.minivspw import MiniVSPWIndex
 from dataloaders.fewshot.episode_list import (
     annotation_record,
     check_header,
@@ -27,6 +26,7 @@ from dataloaders.fewshot.loaders import test_videos
 from dataloaders.fewshot.streaming import EpisodeStream, RunsTogether, TestEpisodes
 from models import get_method
 from tools import episodes as tool
+from tools.demo_data.minivspw import write_demo_minivspw
 from utils.checkpoint import save_checkpoint
 from utils.config import load_config, to_dict, user_errors
 from utils.records import read_json_lines
@@ -371,51 +371,42 @@ def test_arguments_that_do_not_fit_a_list_are_refused(monkeypatch, demo_root, tm
 
 @pytest.fixture(scope="module")
 def vspw(tmp_path_factory):
-    """A small VSPW: fold 2 tests car (49) and bus (50); video n shows the car in its first n + 1 of four frames."""
-    root = tmp_path_factory.mktemp("vspw")
-    for n in range(4):
-        for t in range(4):
-            mask = np.full((48, 80), 63, np.uint8)
-            mask[10:30, 10 + 5 * t:40] = 49 if t <= n else 63
-            mask[32:45, 5:40] = 50 if t > 0 else 63
-            image = np.repeat(mask[..., None], 3, axis=2) * 3 + np.arange(80, dtype=np.uint8)[:, None]
-            for folder, name, pixels in (("mask", f"{7 + t:08d}.png", mask), ("origin", f"{7 + t:08d}.jpg", image)):
-                (root / "data" / f"v{n}" / folder).mkdir(parents=True, exist_ok=True)
-                assert cv2.imwrite(str(root / "data" / f"v{n}" / folder / name), pixels)
-    (root / "minivspw_lists").mkdir()
-    write_list(root / "minivspw_lists" / "test_1.txt", {f"v{n}": [7, 8, 9, 10] for n in range(4)})
+    """A small data set like MiniVSPW: some listed frames lack a class that their video is tested with"""
+    write_demo_minivspw(root := tmp_path_factory.mktemp("vspw") / "demo", videos_per_category=2, size=(48, 80),
+                        frames=(4, 4))
     return root
 
 
 def test_minivspw_is_listed_and_replayed_with_frames_that_lack_the_class(monkeypatch, vspw, tmp_path):
     settings = ["data.dataset=minivspw", f"data.root={vspw}", "data.annotations=minivspw_lists", *TINY]
     tested = ["--checkpoint", untrained(tmp_path, 2, settings), *settings]
-    command(monkeypatch, tool, "--fold", 2, "--output", tmp_path / "list.json", *settings, "test.runs=2")
-    content = json.loads((tmp_path / "list.json").read_text())
+    command(monkeypatch, tool, "--fold", 2, "--output", tmp_path / "list.json", *settings, "test.runs=1")
+    content, (index, classes) = json.loads((tmp_path / "list.json").read_text()), MiniVSPWIndex(vspw).side(2, "test")
     assert content["dataset"] == "minivspw" and content["annotations"]["file"] == "test_1.txt"
-    assert len(content["episodes"]) == 16
+    videos = {(c, index.video_name(v)): v for c in classes for v in index.videos(c)}
+    assert [(entry["class_id"], entry["video"]) for entry in content["episodes"]] == list(videos)
+    shown = {key: [index.file_name(v, t) for t in index.frames(v, key[0])] for key, v in videos.items()}
     for entry in content["episodes"]:
-        assert entry["frames"] == [f"{entry['video']}/origin/{t:08d}.jpg" for t in (7, 8, 9, 10)]
-        for support in entry["supports"]:      # the first frame lacks the bus, the last ones the car
-            position = int(support["frame"][-12:-4]) - 7
-            assert position <= int(support["video"][1:]) if entry["class"] == "car" else position > 0
-    command(monkeypatch, test_script, *tested, "--fold", 2, "--output", tmp_path / "drawn", "--runs", 2)
+        video = videos[entry["class_id"], entry["video"]]
+        assert entry["frames"] == [index.file_name(video, t) for t in range(index.length(video))]
+        assert all(one["frame"] in shown[entry["class_id"], one["video"]] for one in entry["supports"])
+    assert any(len(shown[key]) < index.length(video) for key, video in videos.items())
+    command(monkeypatch, test_script, *tested, "--fold", 2, "--output", tmp_path / "drawn", "--runs", 1)
     command(monkeypatch, test_script, *tested, "--episodes", tmp_path / "list.json", "--output", tmp_path / "again")
     assert results_of(tmp_path / "again") == results_of(tmp_path / "drawn")
-    assert len(results_of(tmp_path / "again")) == 16
+    assert len(results_of(tmp_path / "again")) == len(videos)
 
 
 def test_no_list_of_stills_and_none_for_another_fold(cfg, vspw):
-    cfg.data.update(dataset="minivspw", root=str(vspw), annotations="minivspw_lists")
+    cfg.data.update(dataset="minivspw", root=str(vspw), annotations="minivspw_lists", few_videos="repeat")
     index = build_index(cfg)
-    assert isinstance(index, MiniVSPWIndex)
     index, classes = index.side(2, "test")
-    assert classes == [49, 50]
     assert annotation_record(index)["bytes"] == (vspw / "minivspw_lists" / "test_1.txt").stat().st_size
-    content = list_header(cfg, index, 2) | {"episodes": list(drawn_entries(TestEpisodes(index, classes, cfg, 0)))}
+    entries = list(drawn_entries(TestEpisodes(index, classes, cfg, 0)))
+    content = list_header(cfg, index, 2) | {"episodes": entries}
     listed = parse_episode_list(content, "list.json")
     stream = test_videos(cfg, index, 2, listed=listed)
-    assert sum(len(video.references) for video in stream) == 8
+    assert sum(len(video.references) for video in stream) == len(entries)
     with pytest.raises(ValueError, match="Give --fold 2"):
         test_videos(cfg, index, 3, listed=listed)
     cfg.data.dataset = "coco20i"
