@@ -66,12 +66,18 @@ def read_tables(path, min_area, fault=None):
     categories = read_categories(document.categories, fault)
     images = distinct(document.images, Image, "images", "file_name", ("image", "duplicate_file_name", "has the file"),
                       fault)
-    unions = []
-    for (image, category), parts in _regions(document.annotations, images, categories, fault).items():
-        union = mask_utils.merge([{"size": images[image].size, "counts": part} for part in parts])
+    found = _unions(_regions(document.annotations, images, categories, fault), images, min_area)
+    return {**category_tables(categories), **video_tables(images), **annotation_tables(found, images)}
+
+
+def _unions(regions, images, min_area):
+    """What _regions gives  ->  what annotation_tables takes, one by one: masks of frame 0"""
+    number = 0
+    for (image, category), parts in regions.items():
+        union = mask_utils.merge([{"size": list(images[image].size), "counts": part} for part in parts])
         if mask_utils.area(union) >= min_area:
-            unions.append((len(unions), image, category, [(0, union["counts"])]))
-    return {**category_tables(categories), **video_tables(images), **annotation_tables(unions, images)}
+            yield number, image, category, [(0, union["counts"])]
+            number += 1
 
 
 def _regions(raws, images, categories, fault):

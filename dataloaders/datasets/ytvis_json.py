@@ -103,7 +103,7 @@ def read_tables(path, fault=None):
     document, fault = read_typed(path, Document, bad_file), fault or raising(path, bad_file)
     categories = read_categories(document.categories, fault)
     videos = distinct(document.videos, Video, "videos", "folder", ("video", "shared_folder", "has the folder"), fault)
-    found = list(_masks_of(document.annotations, videos, categories, fault))
+    found = _masks_of(document.annotations, videos, categories, fault)
     return {**category_tables(categories), **video_tables(videos), **annotation_tables(found, videos)}
 
 
@@ -140,15 +140,20 @@ def video_tables(videos):
 
 
 def annotation_tables(found, videos):
-    """[(id, id of the video, id of the category, [(frame, compressed RLE)])], {id: video}  ->  the tables of these"""
-    row_of, masks = {number: row for row, number in enumerate(videos)}, [mask for *_, shown in found for mask in shown]
-    return {"annotation_id": np.array([number for number, *_ in found], np.int64),
-            "annotation_video": np.array([row_of[video] for _, video, *_ in found], np.int64),
-            "annotation_category": np.array([category for _, _, category, _ in found], np.int64),
-            "mask_start": np.cumsum([0, *(len(shown) for *_, shown in found)]),
-            "mask_frame": np.array([frame for frame, _ in masks], np.int32),
-            "rle_start": np.cumsum([0, *(len(rle) for _, rle in masks)]),
-            "rle": np.frombuffer(b"".join(rle for _, rle in masks), np.uint8)}
+    """(id, id of the video, id of the category, [(frame, compressed RLE)]) of each, {id: video}  ->  their tables"""
+    row_of, ids, rows, classes = {number: row for row, number in enumerate(videos)}, [], [], []
+    start, frames, rles = [0], [], []
+    for number, video, category, masks in found:
+        ids.append(number)
+        rows.append(row_of[video])
+        classes.append(category)
+        frames += [frame for frame, _ in masks]
+        rles += [rle for _, rle in masks]
+        start.append(len(frames))
+    return {"annotation_id": np.array(ids, np.int64), "annotation_video": np.array(rows, np.int64),
+            "annotation_category": np.array(classes, np.int64),
+            "mask_start": np.array(start), "mask_frame": np.array(frames, np.int32),
+            "rle_start": np.cumsum([0, *map(len, rles)]), "rle": np.frombuffer(b"".join(rles), np.uint8)}
 
 
 def known_annotations(raws, kind, fault, **known):
@@ -164,7 +169,7 @@ def known_annotations(raws, kind, fault, **known):
 
 
 def _masks_of(raws, videos, categories, fault):
-    """Undecoded annotations  ->  what annotation_tables takes"""
+    """Undecoded annotations  ->  what annotation_tables takes, one by one"""
     for record, drop in known_annotations(raws, Annotation, fault, video=videos, category=categories):
         visible = _visible_masks(record, videos[record.video_id], fault, drop)
         if visible is not None:
