@@ -35,7 +35,22 @@ class Plan:
     supports: tuple        # K pairs (video id, frame)
 
 
-class PlannedEpisodes(Dataset):
+class Items(Dataset):
+    """What a loader reads of episodes, by (i, None) the Video and by (i, number) the Clip.
+
+    Files that cannot be read come back as the error itself: raised by a worker it would go up with the worker's
+    traceback as its message.
+    """
+
+    def __getitem__(self, key):
+        i, number = key
+        try:
+            return self.video(i) if number is None else self.clip(i, number)
+        except (OSError, ValueError) as error:
+            return error
+
+
+class PlannedEpisodes(Items):
     """Test episodes of one run, as they are read. What they show is for a subclass to say: it fills `pairs`, the (class
     id, video id) of each, and has
 
@@ -78,9 +93,12 @@ class PlannedEpisodes(Dataset):
         return SupportSet(images, masks, key=(self.run, plan.class_id, video), facts=[facts],
                           folder=(f"run{self.run}", name, video))
 
-    def video(self, i):
-        """i  ->  the Video with one reference, without clips"""
-        return video_of(self.index, self.plan(i), [self.reference(i)])
+    def video(self, i, references=None):
+        """i, SupportSets or None for its own  ->  the Video, without clips"""
+        plan, index = self.plan(i), self.index
+        references = references or [self.reference(i)]
+        return Video(id=f"{index.class_name(plan.class_id)}/{index.video_name(plan.video)}", references=references,
+                     frames=references[0].facts[0]["frames"], original_size=index.size(plan.video))
 
     def clip(self, i, number):
         """The `number`-th clip of the i-th episode  ->  Clip"""
@@ -90,9 +108,6 @@ class PlannedEpisodes(Dataset):
         frames, masks = read_frames(self.index, class_id, [(video, frame) for frame in shown])
         images, shaped = self.transform(frames, masks)
         return Clip(images, shaped[None], torch.from_numpy(np.stack(masks))[None] if self.keep_original else None)
-
-    def __getitem__(self, key):
-        return read_item(self, key)
 
 
 class TestEpisodes(PlannedEpisodes):
@@ -153,7 +168,7 @@ class TestEpisodes(PlannedEpisodes):
             self.index, plan.class_id, plan.supports, self.transform, self.transform, self.seed)
 
 
-class RunsTogether(Dataset):
+class RunsTogether(Items):
     """The TestEpisodes of several runs as one: a video comes once, with the supports of all runs that test it.
 
     What depends on the video alone (reading, the backbone) is then done once for all runs. runs: list of TestEpisodes
@@ -190,35 +205,11 @@ class RunsTogether(Dataset):
     def video(self, i):
         """i  ->  the Video with one reference per run, without clips"""
         episodes, number = self.groups[i][0]
-        references = [episodes.reference(number) for episodes, number in self.groups[i]]
-        return video_of(episodes.index, episodes.plan(number), references)
+        return episodes.video(number, [episodes.reference(number) for episodes, number in self.groups[i]])
 
     def clip(self, i, clip_number):
         episodes, number = self.groups[i][0]
         return episodes.clip(number, clip_number)
-
-    def __getitem__(self, key):
-        return read_item(self, key)
-
-
-def video_of(index, plan, references):
-    """A Plan and its SupportSets  ->  Video, without clips"""
-    name = index.video_name(plan.video)
-    return Video(id=f"{index.class_name(plan.class_id)}/{name}", frames=references[0].facts[0]["frames"],
-                 original_size=index.size(plan.video), references=references)
-
-
-def read_item(episodes, key):
-    """(i, None)  ->  the Video; (i, number)  ->  the Clip
-
-    Files that cannot be read come back as the error itself: raised by a worker it would go up with the worker's
-    traceback as its message.
-    """
-    i, number = key
-    try:
-        return episodes.video(i) if number is None else episodes.clip(i, number)
-    except (OSError, ValueError) as error:
-        return error
 
 
 class EpisodeStream:
