@@ -14,7 +14,6 @@ import os
 import platform
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
-from importlib import import_module
 from inspect import cleandoc
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,9 +27,8 @@ NAMES = ("network", "end_to_end", "parts", "memory", "precision", "train", "metr
 def run_job(name, settings):
     """One job, in the process that calls this  ->  its rows, what they include in words"""
     from tools.workshop.benchmarking.bench import Bench
-    file = {"train": "training", "metrics": "metrics", "index": "index", "floor": "floor"}.get(name, "jobs")
-    job = getattr(import_module(f"tools.workshop.benchmarking.{file}"), name)
-    return job(Bench(settings)), " ".join(cleandoc(job.__doc__).partition("\n\n")[0].split())
+    from tools.workshop.benchmarking.jobs import JOBS
+    return JOBS[name](Bench(settings)), " ".join(cleandoc(JOBS[name].__doc__).partition("\n\n")[0].split())
 
 
 def variants(name, args):
