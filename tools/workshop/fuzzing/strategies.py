@@ -297,18 +297,15 @@ def override(draw, data):
 
 # -- checkpoints ------------------------------------------------------------------------------------------------------
 
-class Code:
-    """Whoever unpickles this calls the function."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
+class Code(tuple):
+    """Whoever unpickles this calls its first element with the others."""
 
     def __reduce__(self):
-        return self.call
+        return self[0], tuple(self[1:])
 
 
 MARK = "../outside/code"
-CODE = [pickle.dumps({"model": Code(*call)}, protocol=2) for call in (
+CODE = [pickle.dumps({"model": Code(call)}, protocol=2) for call in (
     (os.system, f"touch {MARK}"), (builtins.exec, f"open({MARK!r}, 'w')"), (open, MARK, "w"), (os.mkdir, MARK))] + [
     b"cos\nsystem\n(S'touch " + MARK.encode() + b"'\ntR.", b"\x80\x02cbuiltins\nexec\n(X\x01\0\0\0xtR."] + [
     b"\x80\x02}X\x05\0\0\0model" + b"]" * n + b"a" * (n - 1) + b"s." for n in (100, 5000, 100_000)]     # deep lists
@@ -331,13 +328,12 @@ odd_values = st.one_of(st.sampled_from(TENSORS).map(lambda make: make()), st.bui
                        st.builds(lambda: {1: 2}))
 
 
-def with_pickle(data, change_pickle):
-    """A file of torch.save, its pickle replaced by what the function makes of it"""
-    source, target = zipfile.ZipFile(io.BytesIO(data)), io.BytesIO()
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for entry in source.infolist():
-            content = source.read(entry)
-            archive.writestr(entry.filename, change_pickle(content) if entry.filename.endswith("data.pkl") else content)
+def with_pickle(data, pickled):
+    """A file of torch.save with another pickle in it"""
+    target = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for name in source.namelist():
+            archive.writestr(name, pickled if name.endswith("data.pkl") else source.read(name))
     return target.getvalue()
 
 
@@ -353,26 +349,24 @@ def odd_checkpoint(draw, data):
     state = torch.load(io.BytesIO(data), weights_only=True)
     del state["sha256"]
     how = draw(st.sampled_from(("anywhere", "anywhere", "weight", "key", "metadata", "config", "alone")))
-    value, weights = draw(odd_values), state["model"]
+    value = draw(odd_values)
     if how == "anywhere":
         change(draw, state, odd_values | absurd)
     elif how in ("weight", "key"):
-        weights[draw(st.sampled_from([*weights] if how == "weight" else [1, None, "0.weight ", ("a",)]))] = value
+        names = [*state["model"]] if how == "weight" else [1, None, "0.weight ", ("a",)]
+        state["model"][draw(st.sampled_from(names))] = value
     elif how == "metadata":
-        weights._metadata = draw(st.sampled_from((value, {"": value}, {"": {"version": value}})))
-    else:
-        state = {**state, "config": {"data": value}} if how == "config" else value
-    return saved(state)
+        state["model"]._metadata = draw(st.sampled_from((value, {"": value}, {"": {"version": value}})))
+    elif how == "config":
+        state["config"] = {"data": value}
+    return saved(value if how == "alone" else state)
 
 
-@st.composite
-def changed_checkpoint(draw, data):
+def changed_checkpoint(data):
     """Other bytes, the old format, a pickle that runs code or was damaged, or a whole checkpoint of other content"""
-    how = draw(st.integers(0, 4))
-    if how < 2:
-        whole = torch.load(io.BytesIO(data), weights_only=True)
-        return draw(damaged(data if how else saved(whole, _use_new_zipfile_serialization=False)))
-    if how == 2:
-        code = draw(st.sampled_from(CODE))
-        return draw(st.sampled_from((code, with_pickle(data, lambda _: code))))
-    return with_pickle(data, lambda content: draw(damaged(content))) if how == 3 else draw(odd_checkpoint(data))
+    old = saved(torch.load(io.BytesIO(data), weights_only=True), _use_new_zipfile_serialization=False)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        content, = (archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
+    code = st.sampled_from(CODE)
+    return st.one_of(damaged(data), damaged(old), code | code.map(lambda pickled: with_pickle(data, pickled)),
+                     damaged(content).map(lambda pickled: with_pickle(data, pickled)), odd_checkpoint(data))
