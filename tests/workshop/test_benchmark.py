@@ -89,6 +89,7 @@ def test_memory_and_training_report_the_peak_of_a_mode(mode):
 def test_rows_of_several_processes_are_compared():
     peaks = benchmark.compared([{"mode": "ours", "peak_mib": 100.0}, {"mode": "ours", "peak_mib": 110.0}])
     assert "growth_percent" not in peaks[0] and peaks[1]["growth_percent"] == pytest.approx(10)
+    assert benchmark.compared([{"what": "afresh", "peak_mib": 9.0}]) == [{"what": "afresh", "peak_mib": 9.0}]
     steps = benchmark.compared([{"mode": "reference", "step_s": 6.0, "peak_mib": 10.0},
                                 {"mode": "ours", "step_s": 2.0, "peak_mib": 5.0}])
     assert steps[1]["ratio"] == 3 and steps[1]["peak_share"] == 0.5

@@ -49,7 +49,7 @@ def compared(rows):
     first = {row["mode"]: row for row in reversed(rows) if "mode" in row}
     for row in rows:
         same, theirs = first.get(row.get("mode")), first.get("reference")
-        if "peak_mib" in row and row is not same:
+        if "peak_mib" in row and same and row is not same:
             row["growth_percent"] = 100 * (row["peak_mib"] / same["peak_mib"] - 1)
         if "step_s" in row and row is not theirs and theirs:
             row["ratio"], row["peak_share"] = theirs["step_s"] / row["step_s"], row["peak_mib"] / theirs["peak_mib"]

@@ -25,9 +25,10 @@ from utils.config import user_errors
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ["data.size=[48,80]", "data.clip_length=2", "data.clips=2", "data.workers=1", "data.samples_per_class=12",
             "data.few_videos=repeat", "train.batch_size=4", "train.epochs=4", "train.log_every=1", "backbone.width=8",
-            "model.dim=32", "model.heads=2", "model.ffn_dim=32", "model.dropout=0.1", "iou_net.dim=4",
-            "iou_net.hidden=8", "memory.min_iou=0.0", "validate.classes=base_holdout", "validate.every=1",
-            "validate.holdout=0.2", "validate.episodes=6", "checkpoint.every_steps=3", "speed.deterministic=true"]
+            "backbone.weights=none", "model.dim=32", "model.heads=2", "model.ffn_dim=32", "model.dropout=0.1",
+            "iou_net.dim=4", "iou_net.hidden=8", "iou_net.weights=none", "memory.min_iou=0.0",
+            "validate.classes=base_holdout", "validate.every=1", "validate.holdout=0.2", "validate.episodes=6",
+            "checkpoint.every_steps=3", "speed.deterministic=true"]
 MOMENTS = ("anywhere", "step", "write", "validation")
 TIMES = ("seconds", "data_seconds", "samples_per_s", "data_s")
 
