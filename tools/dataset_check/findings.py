@@ -48,7 +48,6 @@ WARNINGS = {
     "empty_fold": "folds without a class to train on or to test: they cannot be run",
     "few_videos_shared": "classes with too few videos: their supports share videos (data.few_videos=repeat)",
     "missing_optional": "files that training and testing do not need",
-    "frame_without_mask": "images without a mask: never used",
     "against_the_rule": "listed frames that show no class of the list with more than 100 pixels",
     "decoder_note": "files that decode with a remark, usually without harm"}
 KINDS = ERRORS | WARNINGS
@@ -74,6 +73,10 @@ class Findings:
             for found, place in ((drop, self.drops), (left, self.left)):
                 if found:
                     place[found[0]].add(found[1])
+
+    def add_line(self, kind, where, what):
+        """As `fault` of the readers of lists: the line is to be left out."""
+        self.add(kind, where, what, left=("lines", where))
 
     def total(self, kinds):
         """Number of findings among these kinds: ERRORS or WARNINGS."""
