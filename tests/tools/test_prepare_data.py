@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from material import SHARED
+from material import SHARED, tree
 from PIL import Image
 from pycocotools import mask as rle
 from tqdm import tqdm
@@ -45,10 +45,6 @@ def run(*arguments):
 
 
 # Downloads
-
-
-def tree(root):
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture(scope="module")
