@@ -45,6 +45,11 @@ def results_of(folder):
             for line in read_json_lines(folder / "results.jsonl")]
 
 
+def tree(root):
+    """{name below a folder: bytes} of all its files"""
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
 def same_weights(a, b):
     """Two state dicts: the same names, the same bits"""
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)

@@ -19,7 +19,7 @@ from dataloaders.datasets.minivspw_lists import NAMES, compare, contradictions, 
 from dataloaders.datasets.vspw_masks import count_labels
 from dataloaders.fewshot import test_videos, train_batches, validation_videos
 from models.method import Prediction
-from tools import make_minivspw_lists
+from tools import make_minivspw_lists, prepare_data
 from utils.config import load_config
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.tables import paper_table
@@ -161,13 +161,12 @@ def test_tool_writes_and_compares(vspw, tmp_path, monkeypatch, capsys):
     assert run_tool(monkeypatch, "--output", tmp_path / "new") == 2, "no masks to make lists from"
 
 
-def test_tool_checks_lists_without_masks(vspw, tmp_path, monkeypatch, capsys):
-    lists = make_lists(vspw)
-    write_lists(lists, tmp_path)
-    assert run_tool(monkeypatch, "--check", tmp_path) == 0
-    assert "no contradictions" in capsys.readouterr().out
+def test_lists_are_checked_without_masks(vspw, tmp_path, capsys):
+    write_lists(make_lists(vspw), tmp_path)
+    assert prepare_data.main(["check", "minivspw", str(tmp_path)]) == 0
+    assert "0 contradictions" in capsys.readouterr().out
     write_list(tmp_path / "val_0.txt", {"v2": [99]})
-    assert "No masks yield" in run_tool(monkeypatch, "--check", tmp_path)
+    assert prepare_data.main(["check", "minivspw", str(tmp_path)]) == 1
     assert "v2/00000099: in val_0, but" in capsys.readouterr().out
 
 
