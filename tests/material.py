@@ -252,5 +252,5 @@ def video_of(file_name):
 
 
 def numbers_of(images):
-    """The frame numbers that FakeIndex paints into its images, (T, 3, H, W) normalised  ->  list of int"""
-    return ((images[:, 0, images.shape[2] // 2, images.shape[3] // 2] * 0.229 + 0.485) * 255).round().int().tolist()
+    """The frame numbers that FakeIndex paints into its images, (T, 3, H, W)  ->  list of int"""
+    return (images[:, 0, images.shape[2] // 2, images.shape[3] // 2] * 255).round().int().tolist()

@@ -252,7 +252,7 @@ def test_a_clip_without_memory_or_maps_says_why(page, settings, arguments, sente
 
 
 def test_names_from_files_are_no_html(page, monkeypatch):
-    monkeypatch.setattr(explain, "denormalise", lambda images: np.zeros((2, 48, 80, 3), np.uint8))
+    monkeypatch.setattr(explain, "as_pixels", lambda images: np.zeros((2, 48, 80, 3), np.uint8))
     honest = explain.load_video
 
     def named(*arguments):

@@ -12,7 +12,7 @@ import torch
 from models.vipmt.layer import attention_scores
 from utils.evaluation.metrics import jaccard
 from utils.pictures.images import encode_jpeg, segmentation
-from utils.pictures.overlay import denormalise
+from utils.pictures.overlay import as_pixels
 
 MOST_THUMBNAILS = 120       # of a longer video every second, third, ... frame is shown, so that the page stays small
 
@@ -168,7 +168,7 @@ def capture(model, video, segmenter, clip_number=None, progress=iter):
     with Watch(model) as watch:
         for number, clip in enumerate(progress(video.clips)):
             first, prediction = len(view.frames), segmenter(segmenter.prepare(clip), clip)
-            frames, masks, truth = denormalise(clip.images), as_array(prediction.masks[0]), as_array(clip.masks[0])
+            frames, masks, truth = as_pixels(clip.images), as_array(prediction.masks[0]), as_array(clip.masks[0])
             view.memory.append(bank.drawn)
             has_memory = view.detail is not None and bool(view.detail.memory)
             if number == clip_number or clip_number is None and (bank.drawn or not has_memory):

@@ -10,8 +10,6 @@ from utils.evaluation.metrics import boundary
 from utils.files import safe_name
 from utils.pictures.film import Film
 
-IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 MASK_COLOUR = (230, 40, 40)
 TRUTH_COLOUR = (60, 255, 60)
 
@@ -37,10 +35,9 @@ def save_palette_mask(path, mask):
     image.save(path)
 
 
-def denormalise(images):
-    """Network input back to pictures, (T, 3, H, W) float  ->  (T, H, W, 3) uint8 RGB"""
-    pixels = np.moveaxis(np.asarray(images, np.float32), -3, -1) * IMAGENET_STD + IMAGENET_MEAN
-    return (pixels.clip(0, 1) * 255).round().astype(np.uint8)
+def as_pixels(images):
+    """(T, 3, H, W) float, RGB in [0, 1]  ->  (T, H, W, 3) uint8"""
+    return (np.moveaxis(np.asarray(images, np.float32), -3, -1).clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def overlay(frame, mask, gt=None, opacity=0.45):
@@ -84,6 +81,6 @@ def _overlays(clip, masks, original_size, restore):
     if masks.shape[-2:] != images.shape[-2:]:
         images = torch.stack([restore(images[:, c], original_size) for c in range(3)], dim=1)
         truth = clip.original_masks
-    frames = denormalise(images)
+    frames = as_pixels(images)
     return np.stack([overlay(*picture) for picture in zip(frames, masks.any(axis=0), truth.any(dim=0).numpy(),
                                                             strict=True)])
