@@ -8,10 +8,9 @@ from collections import deque
 from dataclasses import dataclass, replace
 from itertools import islice
 
-import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from dataloaders.episode import Clip, SupportSet, Video
 from dataloaders.fewshot.sampling import (
@@ -22,6 +21,7 @@ from dataloaders.fewshot.sampling import (
     read_frames,
     share_video,
 )
+from dataloaders.loader import Loader
 from dataloaders.transforms import TestTransform
 from utils.seeds import rng_for
 
@@ -217,31 +217,24 @@ def video_of(index, plan, references):
 
 
 def read_item(episodes, key):
-    """(i, None)  ->  the Video; (i, number)  ->  the Clip
-
-    Files that cannot be read come back as the error itself: raised by a worker it would go up with the worker's
-    traceback as its message.
-    """
+    """(i, None)  ->  the Video; (i, number)  ->  the Clip"""
     i, number = key
-    try:
-        return episodes.video(i) if number is None else episodes.clip(i, number)
-    except (OSError, ValueError) as error:
-        return error
+    return episodes.video(i) if number is None else episodes.clip(i, number)
 
 
 class EpisodeStream:
     """The videos numbered in `order`, each with its clips, all of them read by one loader without a pause.
 
     episodes: TestEpisodes, ListedEpisodes or RunsTogether.
-    workers: processes that read ahead, two items each; 0 reads on demand. pin_memory: for asynchronous copies to a GPU.
+    workers, patience: of the Loader; pin_memory: for asynchronous copies to a GPU.
 
     A video's clips may be left where they are: what is not taken is passed over when the next video is asked for.
     A file that cannot be read raises when its own clip is due.
     """
 
-    def __init__(self, episodes, order, workers=0, pin_memory=False):
+    def __init__(self, episodes, order, workers=0, pin_memory=False, patience=600):
         self.episodes, self.order = episodes, list(order)
-        self.workers, self.pin_memory = workers, pin_memory
+        self.settings = {"workers": workers, "pin_memory": pin_memory, "patience": patience}
 
     def __len__(self):
         return len(self.order)
@@ -265,16 +258,9 @@ class EpisodeStream:
             deque(rest, maxlen=0)
 
     def _loader(self):
-        """Supports, clip, clip, ..., supports, clip, ... Its generator: see `train_batches`."""
+        """Supports, clip, clip, ..., supports, clip, ..."""
         keys = [(i, number) for i in self.order for number in (None, *range(self.episodes.num_clips(i)))]
-        return DataLoader(self.episodes, batch_size=None, sampler=keys, num_workers=self.workers,
-                          pin_memory=self.pin_memory, worker_init_fn=use_one_thread, generator=torch.Generator())
-
-
-def use_one_thread(worker_id):
-    """Loader processes are parallel already; threads within them only fight for the cores."""
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+        return Loader(self.episodes, sampler=keys, keep_errors=True, **self.settings)
 
 
 def _or_raise(item):

@@ -394,7 +394,7 @@ def test_validation_uses_held_out_videos_only_as_queries(demo_cfg):
     facts = [video.references[0].facts[0] for video in validation_videos(demo_cfg, index, 1)]
     assert {one["video"] for one in facts} == held and len(held) > 0
     assert not held & {video_of(f) for one in facts for f in one["support_frames"]}
-    trained = train_batches(demo_cfg, index, 1, 0).dataset.videos.values()
+    trained = train_batches(demo_cfg, index, 1, 0).dataset.dataset.videos.values()
     assert not held & {index.video_name(v) for videos in trained for v in videos}
 
 
