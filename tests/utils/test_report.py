@@ -1,5 +1,6 @@
 """The report of a run: its numbers are the run's, whatever a folder holds ends in a page or in one clear error."""
 import base64
+import io
 import json
 import re
 import sys
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from material import TINY, Parsed, command
+from PIL import Image
 from test_results import result
 
 import test as test_script
@@ -17,11 +19,11 @@ import train
 from dataloaders.datasets.folds import MINIVSPW_CLASSES, YTVIS_CLASSES, minivspw_classes, split_classes
 from tools import report as report_command
 from utils.config import load_config
-from utils.evaluation.tables import class_table
+from utils.evaluation.tables import class_table, paper_tables
 from utils.pictures.film import Film
 from utils.pictures.overlay import save_palette_mask
 from utils.records import describe_run, read_json_lines
-from utils.report import charts, sections
+from utils.report import charts
 from utils.report.films import Kept, chosen, film_of, kept_by
 from utils.report.read import read_parts
 from utils.report.write import refresh_report, write_report
@@ -163,13 +165,11 @@ def test_the_papers_numbers_stand_beside_its_own_classes_only(tmp_path):
     assert "the classes tested here are not the test classes of fold 1" in text and "(paper" not in text
 
 
-@pytest.mark.parametrize("fold", [1, 2, 3, 4])
-def test_classes_of_the_papers_folds_are_known_by_their_names(fold):
-    ids = split_classes(YTVIS_CLASSES, fold)[1], minivspw_classes(fold, "test")
-    names = [[of[number] for number in some] for of, some in zip((YTVIS_CLASSES, MINIVSPW_CLASSES), ids, strict=True)]
-    assert [sections.PAPER_FOLDS[dataset][fold][0] for dataset in ("ytvis", "minivspw")] == [
-        *map(sections.digest_of, names)]
-    assert sections.digest_of(name.replace("_", " ").title() for name in names[0]) == sections.digest_of(names[0])
+def test_the_classes_of_the_papers_folds_are_those_of_the_loaders():
+    for fold in (1, 2, 3, 4):
+        ids = split_classes(YTVIS_CLASSES, fold)[1], minivspw_classes(fold, "test")
+        assert [paper_tables()[table].folds[fold - 1]["classes"] for table in ("1", "2")] == [
+            [names[i] for i in some] for names, some in zip((YTVIS_CLASSES, MINIVSPW_CLASSES), ids, strict=True)]
 
 
 def test_small_data_with_the_papers_class_names_is_not_the_papers(tmp_path):
@@ -275,15 +275,42 @@ def test_colours_are_seen_on_both_papers():
             assert (light + 0.05) / (dark + 0.05) >= 3, (paper, colour)
 
 
-def test_a_chart_takes_the_text_colour_of_its_page_and_names_are_no_markup_or_formula():
-    svg = charts.bars([("<script> $\\frac{ $", [(50.0, None)])], ["J"], 'what"<b>')
-    assert "fill: currentColor" in svg and charts.INK not in svg and "xmlns" not in svg and "http" not in svg
-    assert "&lt;script&gt; $\\frac{ $" in svg and "<script" not in svg and 'aria-label="what&#34;&lt;b&gt;"' in svg
+def test_names_in_a_chart_are_no_markup():
+    svg = charts.bars([("<script>", [(50.0, None)])], ["J"], 'what"<b>')
+    assert "&lt;script&gt;" in svg and "<script" not in svg and 'aria-label="what&#34;&lt;b&gt;"' in svg
 
 
-def test_every_frame_is_one_point():
-    counts = [charts.cloud(np.linspace(0, 1, n), np.linspace(0, 1, n), "xy", "points").count("<use") for n in (2, 7)]
-    assert counts[1] - counts[0] == 5
+def test_marks_stand_where_the_ticks_say():
+    """Taken from the SVG: a bar ends at its value, every frame is one point, the curve passes through its ticks."""
+    bar = charts.bars([("cat", [(40.0, None)])], ["J"], "bars")
+    tick = {words: float(x) for x, words in re.findall(r'<text x="([\d.]+)"[^>]*>(\d+)</text>', bar)}
+    corners = [float(x) for x in re.findall(r"[ML]([\d.]+) ", re.search(r'd="([^"]*z)"', bar)[1])]
+    assert min(corners) == tick["0"] and max(corners) == tick["40"]
+    x, y = np.array([0.0, 0.2, 1.0]), np.array([1.0, 0.4, 0.0])
+    svg = charts.cloud(x, y, "xy", "points")
+    column, row = ({words: float(place) for place, words in re.findall(pattern, svg)} for pattern in (
+        r'<text x="([\d.]+)" y="[\d.]+" text-anchor="middle">([\d.]+)</text>',
+        r'<text x="[\d.]+" y="([\d.]+)" text-anchor="end">([\d.]+)</text>'))
+    dots = [tuple(map(float, dot)) for dot in re.findall(r"M([\d.]+) ([\d.]+)h0", svg)]
+    expected = [(column[f"{a:g}"], row[f"{b:g}"] - 3) for a, b in zip(x, y, strict=True)]       # words hang 3 lower
+    assert np.allclose(dots, expected, atol=0.11)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.3, 1.02), (3, 3.0001), (-1e30, 1e30), (0, 7e-12), (0, 60)])
+def test_ticks_are_few_round_numbers_within_the_axis(low, high):
+    found = charts.ticks(low, high)
+    assert 2 <= len(found) <= 7 and low - 1e-5 * (high - low) <= found[0] < found[-1] <= high + 1e-5 * (high - low)
+    assert np.log10(np.diff(found)) % 1 == pytest.approx(np.log10(found[1] - found[0]) % 1, abs=1e-3)
+
+
+def test_flat_curves_and_frames_without_a_value_are_drawn():
+    assert "nan" not in charts.curves({"lr": [(1, 0.0), (2, 0.0)]}, "flat") + charts.histogram({"x": np.ones(3)}, "one")
+    svg = charts.strips([("a", [1.0, np.nan]), ("b", [0.0])], "strips")
+    file = io.BytesIO(base64.b64decode(re.search(r'href="data:image/png;base64,([^"]*)"', svg)[1]))
+    pixels = np.asarray(Image.open(file))
+    assert pixels[..., 3].tolist() == [[255, 0], [255, 0]]
+    assert pixels[0, 0, :3].tolist() == charts.VIRIDIS[255].tolist()
+    assert pixels[1, 0, :3].tolist() == charts.VIRIDIS[0].tolist()
 
 
 def test_long_curves_become_means_of_neighbours():

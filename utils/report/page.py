@@ -3,6 +3,7 @@
 Nothing is loaded and nothing runs: films and pictures are inlined, and the page's own policy forbids scripts and the
 network. base.html is that frame, also of other pages.
 """
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -15,9 +16,14 @@ HERE = Path(__file__).parent
 
 def render(template, values, folder=HERE):
     """A template of `folder`, which may build on those here  ->  HTML; whatever is no Markup is escaped"""
-    environment = Environment(loader=FileSystemLoader([folder, HERE]), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template(template).render(values)
+    return environment(folder).get_template(template).render(values)
+
+
+@cache
+def environment(folder):
+    """Once per folder, so that templates are compiled once"""
+    return Environment(loader=FileSystemLoader([folder, HERE]), autoescape=True, undefined=StrictUndefined,
+                       trim_blocks=True, lstrip_blocks=True)
 
 
 def build_page(parts, kept):

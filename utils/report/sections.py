@@ -3,7 +3,6 @@
 In: the tests, list of Part. Out: Section, blocks that page.html lays out, or None where there is nothing to show. What
 a method says (predicted IoUs, whether a frame was remembered, a scale) has the names of results.jsonl.
 """
-import hashlib
 from dataclasses import dataclass, field
 from statistics import mean
 
@@ -12,18 +11,13 @@ from markupsafe import Markup
 
 from utils.evaluation.rank_correlation import spearman
 from utils.evaluation.results import per_frame
-from utils.evaluation.tables import class_table, fold_table, paper_table
+from utils.evaluation.tables import class_table, fold_table, paper_table, paper_tables
 from utils.report import charts
 from utils.report.films import chosen, film_of
 from utils.report.read import is_number
 
-DATA_NAMES = {"ytvis": "YouTube-VIS 2019", "minivspw": "MiniVSPW"}
 PAPER_SETTING = {"data.shots": 5, "test.protocol": "II", "test.resolution": "input", "metrics.vc": "vipmt",
                  "metrics.vc_window": 7, "test.runs": 5}
-# A fold is the paper's if its classes have the paper's names (the beginning of the names' SHA-256) and it has about as
-# many videos: MiniVSPW's lists; YouTube-VIS has none, but a fold is ten of forty categories of 2238 videos.
-PAPER_FOLDS = {"ytvis": {1: ("5cdb8720", 100), 2: ("fcbdb9cb", 100), 3: ("058e4375", 100), 4: ("6f07035d", 100)},
-               "minivspw": {1: ("9e817976", 61), 2: ("81806abb", 96), 3: ("87bfbd3c", 261), 4: ("ec98b934", 64)}}
 TENTHS = 10              # of a video, for what changes along it
 MOST_CLASSES = 100       # as bars
 MOST_ROWS = 24           # videos that are shown frame by frame
@@ -92,31 +86,27 @@ def result_section(tests):
 
 
 def beside_paper(tests, folds):
-    """The table in the paper's form where the data is the paper's, else why not."""
+    """The table in the paper's form where classes and number of videos are the paper's, else why not."""
     dataset = next((part.setting("data.dataset") for part in tests if part.config is not None), None)
-    if dataset not in PAPER_FOLDS:
+    number, paper = next(((number, table) for number, table in paper_tables().items()
+                          if table.dataset and table.dataset == dataset), (None, None))
+    if paper is None:
         return [("text", "The paper has no numbers for this data.")]
-    name = DATA_NAMES[dataset]
     for fold, lines in folds.items():
-        digest, fewest = PAPER_FOLDS[dataset].get(fold, ("", 0))
+        known = paper.folds[fold - 1] if fold else {"classes": ()}
         videos = len({line["video"] for line in lines})
-        why = f"the classes tested here are not the test classes of fold {fold} of {name}"
-        if digest_of({line["class"] for line in lines}) == digest:
-            why = f"fold {fold} has {videos} videos here, far fewer than {name}, or the test is not complete"
-            if videos >= fewest:
-                continue
+        if {line["class"].lower().replace(" ", "_") for line in lines} != {*known["classes"]}:
+            why = f"the classes tested here are not the test classes of fold {fold} of {paper.name}"
+        elif videos < known["videos"]:
+            why = f"fold {fold} has {videos} videos here, far fewer than {paper.name}, or the test is not complete"
+        else:
+            continue
         return [("text", f"The paper's numbers are left out: {why}.")]
-    note = (f"Beside Table {1 if dataset == 'ytvis' else 2} of the paper, cells that were not run are empty. "
-            f"Comparable only if the videos are all of {name}.")
+    note = (f"Beside Table {number} of the paper, cells that were not run are empty. Comparable only if the videos are "
+            f"all of {paper.name}.")
     other = "; ".join(departures(tests))
     return [("text", note), number_table(paper_table(folds, dataset, "this run")),
             *([("warning", f"Not the paper's protocol: {other}.")] if other else [])]
-
-
-def digest_of(names):
-    """Names of classes, however they are spelled  ->  the beginning of their SHA-256"""
-    spelled = sorted("".join(letter for letter in name.lower() if letter.isalnum()) for name in names)
-    return hashlib.sha256(" ".join(spelled).encode()).hexdigest()[:8]
 
 
 def departures(tests):
