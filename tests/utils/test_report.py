@@ -10,7 +10,7 @@ from statistics import mean, stdev
 import cv2
 import numpy as np
 import pytest
-from material import TINY, Parsed, command
+from material import TINY, Parsed, command, film_frames
 from PIL import Image
 from test_results import result
 
@@ -216,9 +216,9 @@ def test_of_kept_masks_a_film_over_the_frames_is_made(tmp_path, at_input_size):
     uri, why = film_of(result("a"), kept)
     file = tmp_path / "film"
     file.write_bytes(base64.b64decode(uri.partition(",")[2]))
-    frames = film_frames(file)
+    frames = film_frames(file).astype(int)
     assert len(frames) == 2 and frames[0].shape == (*size, 3) and not why
-    redness = frames[0][..., 2] - frames[0][..., 0]
+    redness = frames[0, ..., 0] - frames[0, ..., 2]
     assert redness[mask].mean() > 40 > 10 > abs(redness[~mask]).mean()
     (tmp_path / "JPEGImages/a/1.jpg").unlink()
     assert film_of(result("a"), kept) == (None, "image of frame 1.jpg is missing")
@@ -408,11 +408,3 @@ def test_a_report_that_fails_is_one_warning(tmp_path, caplog):
     (tmp_path / "results.jsonl").write_text("[]\n")
     refresh_report(tmp_path)
     assert len(caplog.records) == 1 and "no report of" in caplog.text and not (tmp_path / "report.html").exists()
-
-
-def film_frames(file):
-    reader, frames = cv2.VideoCapture(str(file)), []
-    while (read := reader.read())[0]:
-        frames.append(read[1].astype(int))
-    assert frames
-    return frames
