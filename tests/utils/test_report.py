@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 from statistics import mean, stdev
 
-import cv2
 import numpy as np
 import pytest
-from material import TINY, Parsed, command, film_frames
+from material import TINY, Parsed, command
 from PIL import Image
 from test_results import result
 
@@ -21,10 +20,9 @@ from tools import report as report_command
 from utils.config import load_config
 from utils.evaluation.tables import class_table, paper_tables
 from utils.pictures.film import Film
-from utils.pictures.overlay import save_palette_mask
 from utils.records import describe_run, read_json_lines
 from utils.report import charts
-from utils.report.films import Kept, chosen, film_of, kept_by
+from utils.report.films import chosen, film_folders, film_of
 from utils.report.read import read_parts
 from utils.report.write import refresh_report, write_report
 
@@ -139,7 +137,8 @@ def test_training_its_test_and_other_folds_share_a_page(tmp_path):
     write_test(tmp_path / "fold2" / "test", [result("b", "dog", j=(0.7,), fold=2)])
     text = plain(page_of(tmp_path))
     assert "demo, folds 1, 2: training and test" in text and "fold 1 50.0 40.0 90.0" in text
-    assert "fold 2 70.0 40.0 90.0" in text and [part.fold for part in read_parts(tmp_path)] == [1, 1, 2]
+    assert "fold 2 70.0 40.0 90.0" in text and "cat 1 50.0 40.0 90.0" in text and "dog 1 70.0 40.0 90.0" in text
+    assert [part.fold for part in read_parts(tmp_path)] == [1, 1, 2]
     other = tmp_path / "several"
     for fold in (1, 2):
         write_test(other / "test" / f"fold{fold}", [result(fold=fold)])
@@ -202,36 +201,14 @@ def test_a_kept_film_is_on_the_page_byte_for_byte_and_loops(tmp_path):
     assert "No films" not in page_of(elsewhere, films=tmp_path / "overlays")
 
 
-@pytest.mark.parametrize("at_input_size", [True, False])
-def test_of_kept_masks_a_film_over_the_frames_is_made(tmp_path, at_input_size):
-    """The masks are red in it, at the place where they are set."""
-    size = (72, 120) if at_input_size else (144, 240)
-    (tmp_path / "JPEGImages" / "a").mkdir(parents=True)
-    mask = np.zeros(size, bool)
-    mask[size[0] // 2:, :size[1] // 2] = True
-    for i in range(2):
-        cv2.imwrite(str(tmp_path / f"JPEGImages/a/{i}.jpg"), np.full((144, 240, 3), 120, np.uint8))
-        save_palette_mask(tmp_path / f"masks/run0/cat/a/{i}.png", mask)
-    kept = Kept([], [tmp_path / "masks"], tmp_path)
-    uri, why = film_of(result("a"), kept)
-    file = tmp_path / "film"
-    file.write_bytes(base64.b64decode(uri.partition(",")[2]))
-    frames = film_frames(file).astype(int)
-    assert len(frames) == 2 and frames[0].shape == (*size, 3) and not why
-    redness = frames[0, ..., 0] - frames[0, ..., 2]
-    assert redness[mask].mean() > 40 > 10 > abs(redness[~mask]).mean()
-    (tmp_path / "JPEGImages/a/1.jpg").unlink()
-    assert film_of(result("a"), kept) == (None, "image of frame 1.jpg is missing")
-
-
 def test_only_films_below_the_folder_are_read(tmp_path):
     """Neither by a link, nor by another kind of file under the name of a film."""
     secret, films = tmp_path / "secret.webm", tmp_path / "overlays"
     secret.write_bytes(b"\x1a\x45\xdf\xa3 secret")
     (films / "run0" / "cat").mkdir(parents=True)
     (films / "run0" / "cat" / "a.webm").symlink_to(secret)
-    kept = kept_by(tmp_path)
-    assert film_of(result("a"), kept) == (None, "no film and no masks were kept")
+    kept = film_folders(tmp_path)
+    assert film_of(result("a"), kept) == (None, "no film was kept")
     assert film_of(result("../../../secret"), kept)[0] is None
     (films / "run0" / "cat" / "b.webm").write_bytes(b"root:x:0:0")
     assert film_of(result("b"), kept) == (None, "b.webm is no webm film")
@@ -276,16 +253,12 @@ def test_colours_are_seen_on_both_papers():
 
 
 def test_names_in_a_chart_are_no_markup():
-    svg = charts.bars([("<script>", [(50.0, None)])], ["J"], 'what"<b>')
+    svg = charts.strips([("<script>", [50.0])], 'what"<b>')
     assert "&lt;script&gt;" in svg and "<script" not in svg and 'aria-label="what&#34;&lt;b&gt;"' in svg
 
 
 def test_marks_stand_where_the_ticks_say():
-    """Taken from the SVG: a bar ends at its value, every frame is one point, the curve passes through its ticks."""
-    bar = charts.bars([("cat", [(40.0, None)])], ["J"], "bars")
-    tick = {words: float(x) for x, words in re.findall(r'<text x="([\d.]+)"[^>]*>(\d+)</text>', bar)}
-    corners = [float(x) for x in re.findall(r"[ML]([\d.]+) ", re.search(r'd="([^"]*z)"', bar)[1])]
-    assert min(corners) == tick["0"] and max(corners) == tick["40"]
+    """Taken from the SVG: every frame is one point, between the numbers of both axes."""
     x, y = np.array([0.0, 0.2, 1.0]), np.array([1.0, 0.4, 0.0])
     svg = charts.cloud(x, y, "xy", "points")
     column, row = ({words: float(place) for place, words in re.findall(pattern, svg)} for pattern in (

@@ -122,29 +122,6 @@ def thin(points, most=MOST_POINTS):
     return [tuple(np.mean(points[i:i + size], axis=0).tolist()) for i in range(0, len(points), size)]
 
 
-def labelled(rows, height, x):
-    """[(label, ...)]  ->  Axes with one row each, the first on top, its label before it; row i is from i to i + 1"""
-    axes = Axes(x, (-len(rows), 0), (WIDE[0], 36 + LEGEND + height * len(rows)), LABELS, LEGEND)
-    for number, (label, *_) in enumerate(rows):
-        axes.text(axes.left - 5, axes.place(0, -number - 0.5)[1] + 3, label[:36], "end")
-    return axes
-
-
-def bars(rows, names, what):
-    """[(label, [(value, spread or None) of every name])], the first on top  ->  horizontal bars, in per cent"""
-    axes, thick = labelled(rows, 30, (0, 105)).grid(rows=False), 0.8 / len(names)
-    for number, (_, cells) in enumerate(rows):
-        for place, (value, spread) in enumerate(cells):
-            y = -number - 0.1 - (place + 0.5) * thick
-            axes.box((0, value), (y - thick / 2, y + thick / 2), f'fill="{COLOURS[place]}" stroke="none"')
-            if spread:
-                axes.line([value - spread, value + spread], [y, y], 'stroke="currentColor" stroke-width="1"')
-            right, middle = axes.place(value + (spread or 0), y)
-            axes.text(right + 3, middle + 3, f"{value:.1f}", "start")
-    axes.legend((name, f'stroke="{colour}" stroke-width="6"') for name, colour in zip(names, COLOURS, strict=False))
-    return axes.svg(what)
-
-
 def histogram(series, what):
     """{name: values}  ->  how often each occurs, as a share of all"""
     joint = np.concatenate([*series.values()])
@@ -179,7 +156,10 @@ def strips(rows, what, low=None, high=None):
     pixels = np.dstack([colours((np.where(there, table, low) - low) / (high - low)), 255 * there.astype(np.uint8)])
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
-    axes = labelled(rows, 12, (-0.5, table.shape[1] - 0.5)).grid("frame", rows=False)
+    axes = Axes((-0.5, table.shape[1] - 0.5), (-len(rows), 0), (WIDE[0], 44 + 12 * len(rows)), LABELS)
+    axes.grid("frame", rows=False)
+    for number, (label, _) in enumerate(rows):
+        axes.text(axes.left - 5, axes.place(0, -number - 0.5)[1] + 3, label[:36], "end")
     axes.add('<image x="{}" y="{}" width="{}" height="{}" preserveAspectRatio="none" href="{}"/>', axes.left, axes.top,
              axes.right - axes.left, axes.bottom - axes.top, data_uri(file.getvalue(), "image/png"))
     return axes.svg(what)

@@ -26,12 +26,11 @@ def environment(folder):
                        trim_blocks=True, lstrip_blocks=True)
 
 
-def build_page(parts, kept):
-    """list of Part, {folder of a test: Kept}  ->  HTML"""
+def build_page(parts, films=None):
+    """list of Part, a folder of films beside those that are looked for  ->  HTML"""
     tests, trainings = [p for p in parts if p.is_test], [p for p in parts if not p.is_test]
-    found = [*(make(tests) for make in (sections.result_section, sections.class_section)),
-             sections.film_section(tests, kept), sections.reliability_section(tests), sections.frame_section(tests)]
-    found = found if tests else []
+    found = [sections.result_section(tests), sections.film_section(tests, films),
+             sections.reliability_section(tests), sections.frame_section(tests)] if tests else []
     found += [training.training_section(part, len(trainings) > 1) for part in trainings]
     found += [setup.config_section(parts), setup.setup_section(parts)]
     states = [(part.name, *training.training_state(part)) for part in trainings]

@@ -13,21 +13,18 @@ from utils.evaluation.rank_correlation import spearman
 from utils.evaluation.results import per_frame
 from utils.evaluation.tables import class_table, fold_table, paper_table, paper_tables
 from utils.report import charts
-from utils.report.films import chosen, film_of
+from utils.report.films import chosen, film_folders, film_of
 from utils.report.read import is_number
 
 PAPER_SETTING = {"data.shots": 5, "test.protocol": "II", "test.resolution": "input", "metrics.vc": "vipmt",
                  "metrics.vc_window": 7, "test.runs": 5}
 TENTHS = 10              # of a video, for what changes along it
-MOST_CLASSES = 100       # as bars
 MOST_ROWS = 24           # videos that are shown frame by frame
 MOST_KEYS = 8            # of what a method says of every frame
 PER_CENT = ("Per cent. J and F are means over all frames of a class, then over classes; ± is the sample standard "
             "deviation over runs, which says nothing about other trainings.")
-NO_FILMS = Markup(
-    "No films: test.py keeps them with <code>--save-overlays DIR</code>, or masks with <code>--save-masks DIR</code>. "
-    "Where DIR is neither <code>RUN/overlays</code> nor <code>RUN/masks</code>, <code>python -m tools.report RUN "
-    "--films DIR</code> or <code>--masks DIR</code> finds them.")
+NO_FILMS = Markup("No films: test.py keeps them with <code>--save-overlays DIR</code>. Where DIR is not "
+                  "<code>RUN/overlays</code>, <code>python -m tools.report RUN --films DIR</code> finds them.")
 
 
 @dataclass
@@ -80,8 +77,8 @@ def result_section(tests):
     shared = sum(line.get("supports_share_video", False) for line in lines)
     note = (f"In {shared} of {len(lines)} results a support is of the query's own video, or two are of one "
             "(data.few_videos).")
-    table = fold_table(folds) if len(folds) > 1 else class_table(lines)
-    return Section("results", "Results", [("text", PER_CENT), number_table(table),
+    tables = [fold_table(folds), *map(class_table, folds.values())] if len(folds) > 1 else [class_table(lines)]
+    return Section("results", "Results", [("text", PER_CENT), *map(number_table, tables),
                                           *([("warning", note)] if shared else []), *beside_paper(tests, folds)])
 
 
@@ -118,17 +115,6 @@ def departures(tests):
                     for key, value in PAPER_SETTING.items() if given[key] - {value}]
 
 
-def class_section(tests):
-    """J and F of every class as bars."""
-    rows = [(name, cells[:2]) for lines in by_fold(tests).values() for name, _, *cells in class_table(lines).rows[:-1]]
-    if not rows:
-        return None
-    rows = sorted(rows, key=lambda row: -row[1][0][0])[:MOST_CLASSES]
-    drawing = charts.bars(rows, ("J", "F"), "J and F of every class")
-    chart = Chart("J and F, best class first", drawing, "Per cent; thin lines: spread over runs.", wide=True)
-    return Section("classes", "Class by class", [("charts", [chart])])
-
-
 def test_state(part):
     """How far a test is; whatever its folder holds has been counted."""
     if not part.results:
@@ -152,15 +138,15 @@ def result_tiles(tests):
 
 # -- videos -----------------------------------------------------------------------------------------------------------
 
-def film_section(tests, kept):
+def film_section(tests, given=None):
     """Every video by its J; the best, median and worst as films."""
     blocks = []
     for part in (part for part in tests if part.results):
-        lines, names = chosen(part.results)
+        (lines, names), folders = chosen(part.results), film_folders(part.folder, given)
         head = f"Mean J of every video, {part.name}, run {lines[0]['run']}"
         drawn = charts.histogram({"J": [mean(line["j"]) for line in lines]}, head)
         films = [{"name": name, "title": title_of(lines[i]), "numbers": numbers(lines[i]),
-                  **dict(zip(("uri", "why"), film_of(lines[i], kept[part.folder]), strict=True))}
+                  **dict(zip(("uri", "why"), film_of(lines[i], folders), strict=True))}
                  for i, name in names.items()]
         there = any(film["uri"] for film in films)
         text = "Red: the predicted mask. Green line, where there is one: the truth." if there else NO_FILMS
