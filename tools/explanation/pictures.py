@@ -64,7 +64,7 @@ def iou_chart(view, min_iou=None):
     detail = numbers[clips == view.detail.number]
     axes.box((detail[0] - 0.5, detail[-1] + 0.5), (0, 1), f'fill="{blue}" fill-opacity=".15"')
     for end in np.flatnonzero(np.diff(clips)) + 0.5:
-        axes.line([end, end], [0, 1], charts.RULE)
+        axes.line([end, end], [0, 1], charts.BORDER)
     axes.line(numbers, true, f'stroke="{green}"')
     axes.dots(numbers, true, green)
     legend = [("true IoU (J)", f'stroke="{green}"')]
@@ -74,7 +74,7 @@ def iou_chart(view, min_iou=None):
         axes.dots(numbers[taken], predicted[taken], orange, size=6)
         axes.line([-0.5, len(numbers) - 0.5], [min_iou] * 2, f'stroke="{violet}" stroke-dasharray="5 3"')
         legend += [("predicted IoU", f'stroke="{orange}"'),
-                   ("entered memory", f'stroke="{orange}" stroke-width="6" stroke-linecap="round"'),
+                   ("entered memory", f'stroke="{orange}" stroke-width="6"'),
                    (f"memory.min_iou = {min_iou:g}", f'stroke="{violet}" stroke-dasharray="5 3"')]
     axes.legend(legend)
     return axes.svg("IoU over the frames of the video")

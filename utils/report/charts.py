@@ -18,7 +18,8 @@ COLOURS = ("#2a78b8", "#c4631f", "#2f9150", "#9a62bf")
 MOST_POINTS = 300        # of a curve: longer ones are shown as means of neighbours
 MOST_SPOTS = 2500        # of a cloud
 SMALL, WIDE, LABELS, LEGEND = (360, 200), (900, 260), 190, 24        # LABELS, LEGEND: margins that hold them
-RULE = 'stroke="currentColor" stroke-opacity=".3" stroke-width=".8"'
+RULE = 'stroke="currentColor" stroke-opacity=".2" stroke-width=".8"'
+BORDER = 'stroke="currentColor" stroke-opacity=".6" stroke-width=".8"'
 VIRIDIS = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_VIRIDIS)[:, 0, ::-1]   # (256, 3) RGB
 
 
@@ -141,7 +142,7 @@ def cloud(x, y, labels, what):
     """Two values of every frame, in 0 to 1  ->  one point each, of many frames evenly chosen ones"""
     axes = Axes((-0.02, 1.02), (-0.02, 1.02), (320, 320), top=LEGEND).grid(*labels)
     some = np.unique(np.linspace(0, len(x) - 1, min(MOST_SPOTS, len(x))).round().astype(int))
-    axes.line([0, 1], [0, 1], RULE)
+    axes.line([0, 1], [0, 1], BORDER)
     axes.dots(x[some], y[some], COLOURS[0], size=2.5, opacity=0.6)
     return axes.svg(what)
 
