@@ -11,7 +11,7 @@ import numpy as np
 
 from utils.pictures.overlay import overlay
 
-WIDTH = 240                  # of a picture on a page, in pixels
+WIDTH = 240                  # of an image on a page, in pixels
 QUALITY = 82                 # JPEG
 
 
@@ -36,9 +36,9 @@ def segmentation(frame, mask, truth=None, width=WIDTH):
     return overlay(fit(frame, width), fit(mask, width), None if truth is None else fit(truth, width))
 
 
-def encode_jpeg(picture):
+def encode_jpeg(image):
     """(rows, columns, 3) uint8 RGB  ->  bytes"""
-    _, code = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+    _, code = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return code.tobytes()
 
 

@@ -1,4 +1,4 @@
-"""Masks as pictures: palette PNGs, overlays, and what `test.py` keeps of every video (films: film.py)."""
+"""Masks as images: palette PNGs, overlays, and what `test.py` keeps of every video (films: film.py)."""
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def save_palette_mask(path, mask):
 
 
 def denormalise(images):
-    """Network input back to pictures, (T, 3, H, W) float  ->  (T, H, W, 3) uint8 RGB"""
+    """Network input back to images, (T, 3, H, W) float  ->  (T, H, W, 3) uint8 RGB"""
     pixels = np.moveaxis(np.asarray(images, np.float32), -3, -1) * IMAGENET_STD + IMAGENET_MEAN
     return (pixels.clip(0, 1) * 255).round().astype(np.uint8)
 
@@ -49,13 +49,13 @@ def overlay(frame, mask, gt=None, opacity=0.45):
     frame (H, W, 3) uint8 RGB, mask and gt (H, W) bool  ->  (H, W, 3) uint8
     """
     mask = np.asarray(mask, bool)
-    picture = frame.astype(np.float32)
-    picture[mask] = (1 - opacity) * picture[mask] + opacity * np.array(MASK_COLOUR, np.float32)
-    picture = picture.round().astype(np.uint8)
-    picture[boundary(mask)] = MASK_COLOUR
+    image = frame.astype(np.float32)
+    image[mask] = (1 - opacity) * image[mask] + opacity * np.array(MASK_COLOUR, np.float32)
+    image = image.round().astype(np.uint8)
+    image[boundary(mask)] = MASK_COLOUR
     if gt is not None:
-        picture[boundary(np.asarray(gt, bool))] = TRUTH_COLOUR
-    return picture
+        image[boundary(np.asarray(gt, bool))] = TRUTH_COLOUR
+    return image
 
 
 @contextmanager
@@ -84,6 +84,5 @@ def _overlays(clip, masks, original_size, restore):
     if masks.shape[-2:] != images.shape[-2:]:
         images = torch.stack([restore(images[:, c], original_size) for c in range(3)], dim=1)
         truth = clip.original_masks
-    frames = denormalise(images)
-    return np.stack([overlay(*picture) for picture in zip(frames, masks.any(axis=0), truth.any(dim=0).numpy(),
-                                                            strict=True)])
+    shown = zip(denormalise(images), masks.any(axis=0), truth.any(dim=0).numpy(), strict=True)
+    return np.stack([overlay(*frame) for frame in shown])

@@ -1,4 +1,4 @@
-"""Pictures, and what is recorded of a video: written, read back and compared."""
+"""Images with masks, and what is recorded of a video: written, read back and compared."""
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,9 +7,19 @@ import torch
 from material import film_frames
 from PIL import Image
 
+from dataloaders import transforms
 from dataloaders.episode import Clip
-from utils.pictures import overlay as visualise
-from utils.pictures.overlay import denormalise, overlay, palette, recording, save_palette_mask
+from utils.evaluation.metrics import boundary
+from utils.pictures.overlay import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    TRUTH_COLOUR,
+    denormalise,
+    overlay,
+    palette,
+    recording,
+    save_palette_mask,
+)
 
 rng = np.random.default_rng(0)
 
@@ -45,25 +55,20 @@ def test_mask_that_fits_no_palette_is_an_error(tmp_path, mask):
 def test_overlay_touches_only_mask_and_outlines():
     frame = rng.integers(0, 200, (48, 64, 3)).astype(np.uint8)
     before = frame.copy()
-    picture = overlay(frame, disc())
-    changed = (picture != frame).any(-1)
-    assert picture.dtype == np.uint8 and (frame == before).all()
-    assert changed[disc()].all() and not changed[~disc() & ~visualise.boundary(disc())].any()
+    image = overlay(frame, disc())
+    changed = (image != frame).any(-1)
+    assert image.dtype == np.uint8 and (frame == before).all()
+    assert changed[disc()].all() and not changed[~disc() & ~boundary(disc())].any()
     truth = np.roll(disc(), 5, axis=1)
-    assert (overlay(frame, disc(), truth)[visualise.boundary(truth)] == visualise.TRUTH_COLOUR).all()
+    assert (overlay(frame, disc(), truth)[boundary(truth)] == TRUTH_COLOUR).all()
     assert (overlay(frame, np.zeros((48, 64), bool)) == frame).all()
 
 
-def test_denormalise_inverts_the_normalisation():
+def test_denormalise_inverts_the_normalisation_of_the_data():
     pixels = rng.integers(0, 256, (2, 6, 7, 3), dtype=np.uint8)
-    images = ((pixels / 255.0 - visualise.IMAGENET_MEAN) / visualise.IMAGENET_STD).transpose(0, 3, 1, 2)
+    images = ((pixels / 255.0 - IMAGENET_MEAN) / IMAGENET_STD).transpose(0, 3, 1, 2)
     assert (denormalise(torch.from_numpy(images).float()) == pixels).all()
-
-
-def test_normalisation_is_that_of_the_data():
-    transforms = pytest.importorskip("dataloaders.transforms")
-    np.testing.assert_allclose(visualise.IMAGENET_MEAN, transforms.MEAN)
-    np.testing.assert_allclose(visualise.IMAGENET_STD, transforms.STD)
+    np.testing.assert_allclose([IMAGENET_MEAN, IMAGENET_STD], [transforms.MEAN, transforms.STD])
 
 
 def video(original, frames=7):
