@@ -154,11 +154,11 @@ def run(args, cfg, device, stop):
             results[test.split] = test_split(args, test, method, stream, device, stop)
             if is_main():
                 table = class_table(results[test.split]).write(test.output)
-                refresh_report(test.output, args.save_overlays, args.save_masks)
+                refresh_report(test.output, args.save_overlays)
                 log.info("fold %s: %s\n\n%s", test.split, summary(results[test.split]), table)
         if len(tests) > 1 and is_main():
             log.info("all folds\n\n%s", paper_table(results, cfg.data.dataset, cfg.name).write(output))
-            refresh_report(output, args.save_overlays, args.save_masks)
+            refresh_report(output, args.save_overlays)
     log.info("done: %s has results.jsonl, table.md and report.html", output)
 
 

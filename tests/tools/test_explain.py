@@ -262,7 +262,8 @@ def test_names_from_files_are_no_html(page, monkeypatch):
         video.frames = ['a"<i>.jpg'] * len(video.frames)
         return number, clips, video
     monkeypatch.setattr(explain, "load_video", named)
-    assert "<i>" not in page() and "script" not in Parsed(page()).tags
+    text = page()
+    assert "<i>" not in text and "script" not in Parsed(text).tags
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

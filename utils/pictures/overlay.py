@@ -1,4 +1,4 @@
-"""Masks as pictures: palette PNGs, overlays, and what `test.py` keeps of every video (films: film.py)."""
+"""Masks as images: palette PNGs, overlays, and what `test.py` keeps of every video (films: film.py)."""
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -46,13 +46,13 @@ def overlay(frame, mask, gt=None, opacity=0.45):
     frame (H, W, 3) uint8 RGB, mask and gt (H, W) bool  ->  (H, W, 3) uint8
     """
     mask = np.asarray(mask, bool)
-    picture = frame.astype(np.float32)
-    picture[mask] = (1 - opacity) * picture[mask] + opacity * np.array(MASK_COLOUR, np.float32)
-    picture = picture.round().astype(np.uint8)
-    picture[boundary(mask)] = MASK_COLOUR
+    image = frame.astype(np.float32)
+    image[mask] = (1 - opacity) * image[mask] + opacity * np.array(MASK_COLOUR, np.float32)
+    image = image.round().astype(np.uint8)
+    image[boundary(mask)] = MASK_COLOUR
     if gt is not None:
-        picture[boundary(np.asarray(gt, bool))] = TRUTH_COLOUR
-    return picture
+        image[boundary(np.asarray(gt, bool))] = TRUTH_COLOUR
+    return image
 
 
 @contextmanager
@@ -81,6 +81,5 @@ def _overlays(clip, masks, original_size, restore):
     if masks.shape[-2:] != images.shape[-2:]:
         images = torch.stack([restore(images[:, c], original_size) for c in range(3)], dim=1)
         truth = clip.original_masks
-    frames = as_pixels(images)
-    return np.stack([overlay(*picture) for picture in zip(frames, masks.any(axis=0), truth.any(dim=0).numpy(),
-                                                            strict=True)])
+    shown = zip(as_pixels(images), masks.any(axis=0), truth.any(dim=0).numpy(), strict=True)
+    return np.stack([overlay(*frame) for frame in shown])
