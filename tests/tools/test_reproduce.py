@@ -91,7 +91,8 @@ def test_trainings_that_several_tables_need_appear_once(preset):
 def test_another_method_keeps_to_its_own_config():
     made = plan("12")
     dan = [step for step in made.steps.values() if "/dan/" in step.name]
-    assert {(x["data.dataset"], x["model.method"]) for x in map(settings, dan)} == {("ytvis", "dan"), ("minivspw", "dan")}
+    assert {x["model.method"] for x in map(settings, dan)} == {"dan"}
+    assert {x["data.dataset"] for x in map(settings, dan)} == {"ytvis", "minivspw"}
     assert sorted((x["test.protocol"], x["online.learning"]) for x in (settings(step) for step in of_tests(made)
                   if step.name.startswith("ytvis/dan"))) == [("I", False), ("I", True), ("II", False), ("II", True)]
     assert not any("dan" in step.name and "minivspw" in step.name for step in plan("12", "mini").steps.values())
