@@ -21,10 +21,14 @@ INPUTS = ()
 EXACT = Limit()
 LIMITS = {
     "float64": {"array": Limit(rms=1e-9), "attention": Limit(rms=1e-9), "stored": Limit(rms=1e-7),
-                "loss": Limit(value=1e-10), "norm": Limit(value=1e-5, rms=1e-12), "gradient": Limit(rms=1e-5),
+                "loss": Limit(value=1e-10), "norm": Limit(value=1e-5, rms=1e-12),
+                "eval": Limit(rms=1e-5), "train": Limit(rms=1e-5),               # gradients
                 "j": Limit(value=1e-6), "learned": Limit(rms=1e-7)},
     "float32": {"array": Limit(rms=1e-3), "attention": Limit(rms=5e-3), "stored": Limit(rms=1e-3),
-                "loss": Limit(value=1e-4), "norm": Limit(value=1e-2, rms=1e-6), "gradient": Limit(rms=5e-2),
+                "loss": Limit(value=1e-4), "norm": Limit(value=1e-2, rms=1e-6),
+                # A ReLU at zero that rounds to the other side moves the gradients of its place: by up to 0.07 rms here,
+                # with statistics of four frames.
+                "eval": Limit(rms=5e-2), "train": Limit(rms=2e-1),
                 "j": Limit(value=2e-2), "learned": Limit(rms=5e-2)},
 }
 NAMES = (       # released name -> ours, by its beginning
@@ -154,7 +158,7 @@ def gradients(case, model, table, mode):
         without = name in NO_EFFECT
         if without:      # both are rounding noise: measured by the largest gradient, and not against one another
             assert float(value.norm()) < 1e-6 * largest if case.dtype == "float64" else 1e-3 * largest, name
-        found[f"grad/{name}"] = Found(value, limit["gradient"], sampled=True, scale=largest if without else None)
+        found[f"grad/{name}"] = Found(value, limit[mode], sampled=True, scale=largest if without else None)
     norms = Found([gradient[name].double().norm().item() for name in asked], limit["norm"])
     names = {"grad_names": have, "grad_none": [name for name in trained if not table[name]]}
     return {name: Found(value, EXACT) for name, value in names.items()}, {"grad_norms": norms, **found}
