@@ -29,7 +29,7 @@ LIMITS = {
                 # A ReLU at zero that rounds to the other side moves the gradients of its place: by up to 0.07 rms here,
                 # with statistics of four frames.
                 "eval": Limit(rms=5e-2), "train": Limit(rms=2e-1),
-                "j": Limit(value=2e-2), "learned": Limit(rms=5e-2)},
+                "j": Limit(value=1e-2), "learned": Limit(rms=5e-3)},
 }
 NAMES = (       # released name -> ours, by its beginning
     (r"encoder\.layer0\.([036])\.", lambda m: f"encoder.body.conv{int(m[1]) // 3 + 1}."),
