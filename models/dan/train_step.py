@@ -27,5 +27,5 @@ class TrainStep(nn.Module):
         logits = self.model(query, self.model.read_supports(support, batch.support_masks), truth.shape[-2:])
         prob = logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid()
         named = {"cross_entropy": self.weight.cross_entropy * losses.cross_entropy(prob, truth),
-                 "iou": self.weight.iou * losses.iou_loss(prob, truth)}
+                 "soft_iou": self.weight.iou * losses.iou_loss(prob, truth)}
         return named, {"iou": losses.mean_j(logits > 0, truth)}

@@ -138,7 +138,7 @@ def test_training_moves_everything_but_the_encoder_and_learns():
     for _ in range(8):
         optimizer.zero_grad()
         named = [step(*unit)[0] for unit in step.units(batch)]
-        assert len(named) == 2 and set(named[0]) == {"cross_entropy", "iou"}
+        assert len(named) == 2 and set(named[0]) == {"cross_entropy", "soft_iou"}
         totals.append(sum(sum(one.values()) for one in named))
         totals[-1].backward()
         optimizer.step()
