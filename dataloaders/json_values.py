@@ -2,15 +2,12 @@
 
 In: a path and the types that are expected (msgspec). Out: the records, or the ValueError of the one who asks.
 """
-import json
 import re
 import stat
 from pathlib import PurePosixPath
 from typing import Annotated
 
 import msgspec
-
-from dataloaders.images import MAX_PIXELS
 
 MAX_BYTES = 2 ** 31          # of an annotation file; COCO's, the largest, are below 2 ** 29
 MAX_ID = 2 ** 63 - 1         # of the arrays that ids are kept in
@@ -127,26 +124,6 @@ def file_names(names, folders):
     return names
 
 
-# -- values that are looked at one by one
-
-def read_json(path, hook, bad):
-    """path, json's object hook, what makes an error of (path, words)  ->  what the file says
-
-    The hook takes every record as soon as it is read, so that run lengths never pile up.
-    """
-    data = _bytes(path, bad)
-    try:
-        return json.loads(str(data, "utf-8"), object_hook=hook)
-    except json.JSONDecodeError as error:
-        raise bad(path, f"no valid JSON at line {error.lineno}, column {error.colno}: {error.msg}") from error
-    except UnicodeDecodeError as error:
-        raise bad(path, f"no UTF-8 text at byte {error.start}") from error
-    except RecursionError:
-        raise bad(path, "lists or objects lie too deep in one another") from None
-    except ValueError as error:                                       # Python reads no number of over 4300 digits
-        raise bad(path, f"no valid JSON: {error}") from error
-
-
 def shown(value):
     """A value of a file in an error's text, cut where it is long."""
     try:
@@ -154,16 +131,6 @@ def shown(value):
     except (ValueError, RecursionError):                              # thousands of digits, or of levels
         return f"{type(value).__name__} too long to show"
     return text if len(text) <= 80 else f"{text[:80]}..."
-
-
-def is_id(value):
-    return type(value) is int and abs(value) <= MAX_ID
-
-
-def is_size(size):
-    """Whether a value is [rows, columns] of an image that would be read."""
-    return (isinstance(size, list | tuple) and len(size) == 2 and all(type(n) is int and n > 0 for n in size)
-            and size[0] * size[1] <= MAX_PIXELS)
 
 
 def is_text(value):

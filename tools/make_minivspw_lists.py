@@ -2,11 +2,10 @@
 
     python -m tools.make_minivspw_lists data/VSPW_480p --output data/VSPW_480p/minivspw_lists
     python -m tools.make_minivspw_lists data/VSPW_480p --check PUBLISHED
-    python -m tools.make_minivspw_lists --check PUBLISHED
 
 The rule: of the videos of VSPW's train.txt (training lists) or val.txt (validation and test lists), the frames in which
 at least one class of the list covers more than 100 pixels. Lists are named train_0.txt to test_3.txt, folds from 0.
-Without VSPW, --check says whether any masks could yield the published lists by the rule: all of them together.
+Without VSPW, `python -m tools.prepare_data check minivspw` says whether any masks could yield lists by the rule.
 """
 import sys
 from functools import partial
@@ -15,22 +14,17 @@ from pathlib import Path
 from tqdm import tqdm
 
 from dataloaders.datasets.minivspw import read_list
-from dataloaders.datasets.minivspw_lists import NAMES, compare, contradictions, make_lists, write_lists
+from dataloaders.datasets.minivspw_lists import NAMES, compare, make_lists, write_lists
 from utils.command_line import Parser
 
 
-def published_lists(folder):
-    """The lists of a folder by name; FileNotFoundError if there is none"""
-    lists = {name: read_list(folder / f"{name}.txt") for name in NAMES if (folder / f"{name}.txt").is_file()}
-    if not lists:
+def check_lists(lists, folder):
+    """Compare with every list of a folder, one line each  ->  whether all of them agree"""
+    known = {name: read_list(folder / f"{name}.txt") for name in NAMES if (folder / f"{name}.txt").is_file()}
+    if not known:
         raise FileNotFoundError(f"--check {folder}: none of {', '.join(NAMES)} (.txt) is there.\n"
                                 f"  Name the folder with the published lists.")
-    return lists
-
-
-def check_lists(lists, published):
-    """Compare with every list of a folder, one line each  ->  whether all of them agree"""
-    known, agree = published_lists(published), True
+    agree = True
     for name in lists:
         difference = compare(lists[name], known[name]) if name in known else None
         agree &= not difference
@@ -38,35 +32,20 @@ def check_lists(lists, published):
     return agree
 
 
-def check_without_masks(published):
-    """Print what contradicts the rule, at most ten lines  ->  whether nothing does"""
-    lists = published_lists(published)
-    found = contradictions(lists)
-    frames = sum(len(numbers) for videos in lists.values() for numbers in videos.values())
-    print(*found[:10], f"{', '.join(lists)}: {frames} entries, {len(found) or 'no'} contradictions to the rule.",
-          sep="\n")
-    return not found
-
-
 def parse():
     parser = Parser(__doc__)
-    parser.add_argument("root", type=Path, nargs="?",
-                        help="folder of VSPW_480p: train.txt, val.txt, data/<video>/mask/*.png")
+    parser.add_argument("root", type=Path, help="folder of VSPW_480p: train.txt, val.txt, data/<video>/mask/*.png")
     parser.add_argument("--output", type=Path, help="folder for the lists; files of other content are never replaced")
     parser.add_argument("--check", type=Path, metavar="PUBLISHED", help="folder with lists to compare with")
     args = parser.parse_args()
     if args.output is None and args.check is None:
         parser.error("say what to do: --output FOLDER writes the lists, --check PUBLISHED compares them")
-    if args.root is None and args.output is not None:
-        parser.error("--output needs the folder of VSPW_480p: lists are made from its masks")
     return args
 
 
 def main():
     args = parse()
     try:
-        if args.root is None:
-            sys.exit(0 if check_without_masks(args.check) else "No masks yield these lists by the rule.")
         lists = make_lists(args.root, partial(tqdm, desc="masks", unit=" masks", disable=None))
         for name, videos in lists.items():
             print(f"{name}: {len(videos)} videos, {sum(map(len, videos.values()))} frames")

@@ -12,6 +12,7 @@ Data sets: ytvis, vspw, minivspw, coco2014, coco2017, weights. Nothing is downlo
 `arrange` and `from-*` write into --output only, never over another file; interrupted, the same command continues.
 Exit code: 0 complete, 1 something is wrong with the data, 2 with the command or what it names. See docs/data.md.
 """
+import json
 import sys
 from argparse import RawDescriptionHelpFormatter
 from itertools import groupby
@@ -19,15 +20,17 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from dataloaders.json_values import shown
 from tools import check_dataset
 from tools.dataset_check.findings import Findings, table
 from tools.dataset_preparation.archives import arrange
 from tools.dataset_preparation.categories import Table, assign_ids, category_of, tested_in, write_table
 from tools.dataset_preparation.lists import check_lists
 from tools.dataset_preparation.sources import SOURCES
-from tools.dataset_preparation.videos import add_video, copy_frames, find_davis, find_frames, scan, write_document
+from tools.dataset_preparation.videos import add_video, copy_frames, find_davis, find_frames, scan
 from utils.command_line import Parser
 from utils.config import user_errors
+from utils.files import atomic_file
 
 COMPLETE = 0
 PAPER_SHOTS = 5
@@ -75,9 +78,9 @@ def arrange_archives(args):
     source = SOURCES[args.dataset]
     with tqdm(unit=" files", desc=args.dataset, disable=None) as bar:
         done = arrange(args.archives, args.output, source.destination, bar)
-    unused = sum(done.unused.values())
-    print(f"{args.output}: {done.written} files written, {done.kept} were there already, {unused} of the archives not "
-          f"needed" + "".join(f"\n    not needed: {example}" for example in done.examples[:6]))
+    print(f"{args.output}: {done.written} files written, {done.kept} were there already, {done.unused} not needed")
+    for file, name in list(done.examples.items())[:6]:
+        print(f"    not needed: {file}: {shown(name)}")
     if not done.written + done.kept:
         raise ValueError(f"--archives {args.archives}: nothing of {source.title} is in there.\n  What to download: "
                          f"python -m tools.prepare_data explain {args.dataset}")
@@ -132,7 +135,8 @@ def write(args, videos, given):
             add_video(document, video, copy_frames(video, args.output), named, ids)
     if not document["annotations"]:
         raise ValueError(f"{args.root}: no mask shows an object that is not left out.\n  Masks are 0 where nothing is.")
-    write_document(document, args.output / "train.json")
+    with atomic_file(args.output / "train.json", "w") as file:      # where it exists, the data set is complete
+        json.dump(document, file)
     return check_own(args)
 
 

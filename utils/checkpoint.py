@@ -261,8 +261,9 @@ def _listing(kind, names, most=5):
 def _likely_reason(missing, unexpected):
     if any(str(name).startswith(RELEASED_NAMES) for name in unexpected):
         return "The names are those of the released code: convert the file with tools/convert_released.py"
-    if unexpected and all(str(name).startswith("module.") for name in unexpected):
-        return "The names begin with 'module.': save the state_dict() of the wrapped module (model.module)"
+    for prefix, wrapped in (("module.", "model.module"), ("_orig_mod.", "model._orig_mod")):
+        if unexpected and all(str(name).startswith(prefix) for name in unexpected):
+            return f"The names begin with '{prefix}': save the state_dict() of the wrapped module ({wrapped})"
     if {"model", "config"} <= set(map(str, unexpected)):
         return "This is a whole checkpoint: the weights are its entry 'model'"
     if missing or unexpected:

@@ -58,6 +58,7 @@ class Data(Section):
     """dataset, root and annotations are the task's, which knows the data sets."""
     size: Annotated[tuple[Annotated[int, Meta(ge=32)], Annotated[int, Meta(ge=32)]], WEIGHTS] = (240, 424)   # H, W
     workers: Annotated[Whole, NOTHING] = 4           # loader processes; results do not depend on it
+    patience: Annotated[Count, NOTHING] = 600        # seconds without a word of them after which a run ends
 
 
 class Train(Section):

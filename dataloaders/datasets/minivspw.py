@@ -188,7 +188,7 @@ def read_list(path, fault=None):
 
     fault(kind, where, what): is told of every line that cannot be used, which is left out; None: the first one raises
     """
-    fault, videos, last = fault or _raising(path), {}, None
+    fault, videos, last = fault or raising(path, "Download or make the list again."), {}, None
     for number, line in enumerate(text_lines(path), start=1):
         match, where = LINE.fullmatch(line), f"{path.name} line {number}"
         if match is None or not is_folder_name(match["video"]):
@@ -204,10 +204,10 @@ def read_list(path, fault=None):
     return videos
 
 
-def _raising(path):
+def raising(path, how):
     def fault(kind, where, what):
         line = where.removeprefix(path.name).strip()
-        raise ValueError(f"{path}: {line}: {what}.\n  Download or make the list again.")
+        raise ValueError(f"{path}: {line}: {what}.\n  {how}")
     return fault
 
 

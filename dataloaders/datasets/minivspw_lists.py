@@ -8,27 +8,34 @@ import re
 from graphlib import CycleError, TopologicalSorter
 
 from dataloaders.datasets.folds import FOLDS, minivspw_classes
-from dataloaders.datasets.minivspw import MIN_PIXELS, is_folder_name, read_list, text_lines, write_list
+from dataloaders.datasets.minivspw import MIN_PIXELS, is_folder_name, raising, read_list, text_lines, write_list
 from dataloaders.datasets.vspw_masks import count_labels, silent
+from dataloaders.json_values import shown
 
 SPLITS = {"train": "train", "val": "val", "test": "val"}       # VSPW's own test videos have no public masks
 NAMES = [f"{side}_{fold}" for side in SPLITS for fold in range(FOLDS)]
 MASK = re.compile(r"\d{8}\.png")
 
 
-def find_masks(root, split):
-    """The videos of VSPW's train.txt or val.txt, in its order  ->  {video: [mask files, in order]}"""
-    names = " ".join(text_lines(root / f"{split}.txt")).split()
-    if len(set(names)) < len(names) or not all(map(is_folder_name, names)):
-        raise ValueError(f"{root / f'{split}.txt'}: expected one folder name per line, each once.\n"
-                         f"  Take the file that comes with VSPW_480p.")
-    masks = {name: sorted((root / "data" / name / "mask").glob("*.png")) for name in names}
-    for name, files in masks.items():
+def find_masks(root, split, fault=None):
+    """The videos of VSPW's train.txt or val.txt, in its order  ->  {video: [mask files, in order]}
+
+    fault: as in read_list, is told of what cannot be used, which is left out; None: the first one raises
+    """
+    path, masks = root / f"{split}.txt", {}
+    fault = fault or raising(path, "Unpack VSPW_480p completely, with the file that comes with it.")
+    for number, name in enumerate(" ".join(text_lines(path)).split(), start=1):
+        where = f"{path.name} number {number}"
+        if not is_folder_name(name) or name in masks:
+            fault("bad_line", where, f"expected one folder name per line, each once, got {shown(name)}")
+            continue
+        files = sorted((root / "data" / name / "mask").glob("*.png"))
         wrong = [file.name for file in files if not MASK.fullmatch(file.name)]
-        if not files or wrong:
+        if files and not wrong:
+            masks[name] = files
+        else:
             what = f"the mask {wrong[0]}, not <8 digits>.png" if wrong else "no masks"
-            raise ValueError(f"{root / 'data' / name / 'mask'}: video {name} of {split}.txt has {what}.\n"
-                             f"  Unpack VSPW_480p completely.")
+            fault("missing_video", where, f"video {name} of {path.name} has {what}")
     return masks
 
 

@@ -2,13 +2,12 @@
 import logging
 
 import numpy as np
-import torch
-from torch.utils.data import DataLoader
 
 from dataloaders.episode import collate
 from dataloaders.fewshot.episode_list import check_header, replay
 from dataloaders.fewshot.sampling import DistinctClassBatchSampler, TrainEpisodes, holdout_videos
-from dataloaders.fewshot.streaming import EpisodeStream, RunsTogether, TestEpisodes, use_one_thread
+from dataloaders.fewshot.streaming import EpisodeStream, RunsTogether, TestEpisodes
+from dataloaders.loader import Loader
 
 log = logging.getLogger(__name__)
 
@@ -19,16 +18,13 @@ def train_batches(cfg, index, split, epoch, start=0, part=(0, 1), pin_memory=Fal
     """The Batches of one epoch of the fold's base classes, from batch `start` on; len is the whole epoch's.
 
     part: (rank, processes); every process gets its own episodes of each batch, train.batch_size / processes of them.
-
-    Loaders have a generator of their own, though nobody needs its numbers: without one they take a number from the
-    global generator whenever they start, and a resumed epoch, which starts twice, would see other dropout.
     """
     index, base = index.side(split, "train")
     episodes = TrainEpisodes(index, base, cfg, exclude=held_out(cfg, index, base))
     batches = DistinctClassBatchSampler(
         base, cfg.data.samples_per_class, cfg.train.batch_size, cfg.seed, epoch, start, part)
-    return DataLoader(episodes, batch_sampler=batches, collate_fn=collate, pin_memory=pin_memory,
-                      num_workers=cfg.data.workers, worker_init_fn=use_one_thread, generator=torch.Generator())
+    return Loader(episodes, batch_sampler=batches, collate=collate, pin_memory=pin_memory, workers=cfg.data.workers,
+                  patience=cfg.data.patience)
 
 
 def test_videos(cfg, index, split, part=(0, 1), done=frozenset(), listed=None, pin_memory=False):
@@ -44,7 +40,7 @@ def test_videos(cfg, index, split, part=(0, 1), done=frozenset(), listed=None, p
     runs = ([TestEpisodes(index, novel, cfg, run) for run in range(cfg.test.runs)] if listed is None else
             replay(listed, cfg, index, novel))
     episodes = RunsTogether(runs, done)
-    return EpisodeStream(episodes, share(range(len(episodes)), part), cfg.data.workers, pin_memory)
+    return EpisodeStream(episodes, share(range(len(episodes)), part), cfg.data.workers, pin_memory, cfg.data.patience)
 
 
 test_videos.__test__ = False       # no test of pytest
@@ -71,7 +67,7 @@ def validation_videos(cfg, index, split, part=(0, 1), pin_memory=False):
         log.warning("no validation: no class has a video to spare (validate.holdout, validate.episodes)")
         return None
     order = np.linspace(0, len(episodes) - 1, count).round().astype(int).tolist()
-    return EpisodeStream(episodes, share(order, part), cfg.data.workers, pin_memory)
+    return EpisodeStream(episodes, share(order, part), cfg.data.workers, pin_memory, cfg.data.patience)
 
 
 def share(things, part):

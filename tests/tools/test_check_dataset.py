@@ -512,9 +512,10 @@ DAMAGED_VSPW = {
     "train and test": (lambda root: add_line(root / "minivspw_lists/test_1.txt", "t0 t0/mask/00000001.png"),
                        {"both_sides": 1}),
     "video gone": (lambda root: add_line(root / "train.txt", "t9"), {"missing_video": 1}),
+    "mask of another name": (lambda root: relabel(root / "data/t0/mask/7.png", labelled(CAR)), {"missing_video": 1}),
     "split twice": (lambda root: add_line(root / "train.txt", "t0"), {"bad_line": 1}),
     "video linked out": (lambda root: (root / "data/t0").rename(root / "t0")
-                         and (root / "data/t0").symlink_to(root / "t0"), {"bad_file": 1}),
+                         and (root / "data/t0").symlink_to(root / "t0"), {"bad_file": 4}),
 }
 
 

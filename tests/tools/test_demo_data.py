@@ -1,12 +1,12 @@
 """The demo data set: same bytes for the same seed, the YouTube-VIS layout, exact masks, folds that need both cues."""
 import colorsys
-import hashlib
 import json
 import re
 
 import cv2
 import numpy as np
 import pytest
+from material import tree
 from pycocotools import mask as rle
 
 from tools.demo_data import scene as demo_scene
@@ -23,12 +23,6 @@ def demo(tmp_path_factory):
     root = tmp_path_factory.mktemp("demo") / "train"
     assert write_demo_data(root, **SETTINGS)
     return root, json.loads((root / "train.json").read_text())
-
-
-def digests(root):
-    """File name below root -> SHA-256 of its bytes."""
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 def decoded(annotation):
@@ -48,13 +42,13 @@ def scene_of(index, video):
 
 def test_same_seed_gives_same_bytes_with_any_number_of_processes(demo, tmp_path):
     write_demo_data(tmp_path, **SETTINGS, jobs=2)
-    assert digests(tmp_path) == digests(demo[0])
+    assert tree(tmp_path) == tree(demo[0])
 
 
 def test_another_seed_gives_other_frames_and_the_same_seed_the_same_with_fewer_videos(demo, tmp_path):
     for seed in (3, 4):
         write_demo_data(tmp_path / str(seed), **{**SETTINGS, "videos_per_category": 1, "seed": seed})
-    many, same, other = (digests(root / "JPEGImages") for root in (demo[0], tmp_path / "3", tmp_path / "4"))
+    many, same, other = (tree(root / "JPEGImages") for root in (demo[0], tmp_path / "3", tmp_path / "4"))
     assert same and all(many[name] == digest for name, digest in same.items())
     assert all(many.get(name) != digest for name, digest in other.items())
 

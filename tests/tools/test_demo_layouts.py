@@ -7,8 +7,8 @@ from functools import partial
 import cv2
 import numpy as np
 import pytest
+from material import tree
 from pycocotools import mask as rle
-from test_demo_data import digests
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from dataloaders import build_index, get_task
@@ -76,7 +76,7 @@ def test_interrupted_run_is_completed_to_the_same_bytes(layout, written, tmp_pat
     assert not (tmp_path / last).exists() and len(list(tmp_path.rglob("*.jpg"))) >= 3
     write(tmp_path)
     root = written(layout)
-    assert digests(tmp_path) == digests(root)
+    assert tree(tmp_path) == tree(root)
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     assert not write(root) and before == {path: path.stat().st_mtime_ns for path in root.rglob("*")}
 
@@ -87,10 +87,10 @@ def test_folder_with_anything_else_is_refused_and_untouched(layout, other, writt
     write = WRITERS[layout][0]
     (tmp_path / "train.json").write_text("precious")
     for root, asked in ((written(layout), {"seed": 2}), (written(other), {}), (tmp_path, {})):
-        before = digests(root)
+        before = tree(root)
         with pytest.raises(ValueError, match="Name another folder"):
             write(root, **asked)
-        assert digests(root) == before
+        assert tree(root) == before
 
 
 @pytest.mark.parametrize("layout, wrong", [

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from material import SHARED, tree
 from PIL import Image
 from pycocotools import mask as rle
 from tqdm import tqdm
@@ -24,11 +25,10 @@ from tools.dataset_preparation import archives as prepare_archives
 from tools.dataset_preparation import weights as prepare_weights
 from tools.dataset_preparation.categories import Table, assign_ids
 from tools.dataset_preparation.sources import SOURCES
-from tools.dataset_preparation.videos import find_frames, read_objects, scan
+from tools.dataset_preparation.videos import find_davis, find_frames, read_objects, scan
 from tools.prepare_data import main
 from utils.pictures.overlay import save_palette_mask
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 ROWS, COLS = 48, 64
 
 
@@ -45,10 +45,6 @@ def run(*arguments):
 
 
 # Downloads
-
-
-def tree(root):
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture(scope="module")
@@ -77,21 +73,22 @@ def arrange(downloads, output, dataset="ytvis"):
     return run("arrange", dataset, "--archives", downloads, "--output", output, "--no-check")
 
 
-@pytest.mark.parametrize("packed", ["zip", "tar", "tar.gz", "tar.xz", "unpacked", "without a folder around"])
-def test_what_is_packed_lies_in_its_place_afterwards(packed, files, tmp_path):
+def unpacked(path, members):
+    for name, content in members.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["train.zip", "train.tar", "train.tar.gz", "train.tar.xz", ""])
+@pytest.mark.parametrize("around", ["train/", ""])
+def test_what_is_packed_lies_in_its_place_afterwards(name, around, files, tmp_path):
     downloads, output = tmp_path / "downloads", tmp_path / "out"
     downloads.mkdir()
-    inside = {f"train/{name}": content for name, content in files.items() if name != "train.json"}
-    if packed == "zip":
-        zipped(downloads / "train.zip", inside)
-    elif packed.startswith("tar"):
-        tarred(downloads / f"train.{packed}", inside, f"w:{packed[4:]}")
-    elif packed == "unpacked":
-        for name, content in inside.items():
-            (downloads / name).parent.mkdir(parents=True, exist_ok=True)
-            (downloads / name).write_bytes(content)
+    inside = {f"{around}{file}": content for file, content in files.items() if file != "train.json"}
+    if ".tar" in name:
+        tarred(downloads / name, inside, f"w:{name[10:]}")
     else:
-        zipped(downloads / "train.zip", {name.removeprefix("train/"): content for name, content in inside.items()})
+        (zipped if name else unpacked)(downloads / name, inside)
     (downloads / "train.json").write_bytes(files["train.json"])
     assert arrange(downloads, output) == 0
     assert tree(output) == files
@@ -153,8 +150,7 @@ NAMES = {
 
 @pytest.mark.parametrize("dataset", NAMES)
 def test_names_of_the_official_archives_have_their_places(dataset):
-    for name, place in NAMES[dataset].items():
-        assert SOURCES[dataset].destination(name) == place
+    assert {name: SOURCES[dataset].destination(name) for name in NAMES[dataset]} == NAMES[dataset]
 
 
 @pytest.mark.parametrize("dataset", SOURCES)
@@ -164,32 +160,76 @@ def test_explain_names_page_place_and_next_command(dataset, capsys):
     assert SOURCES[dataset].page in text and f"check {dataset} {SOURCES[dataset].root}" in text and "Download " in text
 
 
-@pytest.mark.parametrize("name", ["../JPEGImages/v/1.jpg", "/JPEGImages/v/1.jpg", "a/../../JPEGImages/v/1.jpg"])
-@pytest.mark.parametrize("pack", [zipped, tarred])
-def test_a_name_that_leaves_its_folder_ends_everything(pack, name, tmp_path, capsys):
-    downloads = tmp_path / "a" / "downloads"
-    downloads.mkdir(parents=True)
-    pack(downloads / ("x.zip" if pack is zipped else "x.tar.gz"), {name: b"x"})
-    assert "leaves its folder" in refused(
-        ["arrange", "ytvis", "--archives", downloads, "--output", tmp_path / "a" / "out"], capsys)
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] in (["x.zip"], ["x.tar.gz"])
-
-
-def test_links_and_devices_in_archives_are_refused(tmp_path, capsys):
+def linked_zip(path, files):
     info = zipfile.ZipInfo("JPEGImages/v/1.jpg")
     info.external_attr = (stat.S_IFLNK | 0o777) << 16
-    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+    with zipfile.ZipFile(path / "x.zip", "w") as archive:
         archive.writestr(info, "/etc/passwd")
-    command = ["arrange", "ytvis", "--archives", tmp_path, "--output", tmp_path / "out"]
-    assert "is a link" in refused(command, capsys)
-    (tmp_path / "x.zip").unlink()
-    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
-        with tarfile.open(tmp_path / "x.tar", "w") as archive:
+
+
+def special_tar(kind):
+    def write(path, files):
+        with tarfile.open(path / "x.tar", "w") as archive:
             info = tarfile.TarInfo("JPEGImages/v/1.jpg")
             info.type, info.linkname = kind, "/etc/passwd"
             archive.addfile(info)
-        assert "is a link" in refused(command, capsys)
-    assert not (tmp_path / "out" / "JPEGImages").exists()
+    return write
+
+
+def flip(path, place):
+    data = bytearray(path.read_bytes())
+    data[place] ^= 255
+    path.write_bytes(bytes(data))
+
+
+def damaged_zip(path, files):
+    zipped(path / "x.zip", files)
+    flip(path / "x.zip", (path / "x.zip").stat().st_size // 2)          # within an image: its checksum fails
+
+
+def damaged_header(path, files):
+    """tarfile takes a header whose checksum fails for the end."""
+    tarred(path / "x.tar", files, "w")
+    flip(path / "x.tar", tarfile.open(path / "x.tar").getmembers()[-1].offset)
+
+
+def cut_between_files(path, files):
+    tarred(path / "x.tar", files, "w")
+    os.truncate(path / "x.tar", tarfile.open(path / "x.tar").getmembers()[1].offset)
+
+
+def huge_header(path, files):
+    info = tarfile.TarInfo("x")
+    info.type, info.size = tarfile.XHDTYPE, 2 ** 32
+    (path / "x.tar").write_bytes(info.tobuf() + bytes(10240))
+
+
+OUTSIDE = ("../JPEGImages/v/1.jpg", "/JPEGImages/v/1.jpg", "a/../../JPEGImages/v/1.jpg")
+BAD_ARCHIVES = {
+    **{f"zip with {name}": (lambda path, files, name=name: zipped(path / "x.zip", {name: b"x"}), "leaves its folder")
+       for name in OUTSIDE},
+    **{f"tar with {name}": (lambda path, files, name=name: tarred(path / "x.tar.gz", {name: b"x"}), "leaves its folder")
+       for name in OUTSIDE},
+    "link in a zip": (linked_zip, "is a link"),
+    **{f"{kind} in a tar": (special_tar(kind), "is a link") for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE,
+                                                                         tarfile.CHRTYPE, tarfile.FIFOTYPE)},
+    "damaged zip": (damaged_zip, "x.zip: cannot be read"),
+    "no zip": (lambda path, files: (path / "x.zip").write_bytes(b"<html>log in first</html>"), "x.zip: cannot be read"),
+    "damaged header": (damaged_header, "x.tar: "),
+    "cut between files": (cut_between_files, "truncated"),
+    "header of gigabytes": (huge_header, "a header of 4294967296 bytes")}
+
+
+@pytest.mark.parametrize("case", BAD_ARCHIVES)
+def test_bad_archives_are_named_and_write_nowhere_else(case, files, tmp_path, capsys):
+    write, words = BAD_ARCHIVES[case]
+    downloads, output = tmp_path / "a" / "downloads", tmp_path / "a" / "out"
+    downloads.mkdir(parents=True)
+    write(downloads, files)
+    assert words in refused(["arrange", "ytvis", "--archives", downloads, "--output", output], capsys)
+    assert all(files[name] == data for name, data in tree(output).items() if not name.endswith(".part"))
+    assert all(path.is_relative_to(tmp_path / "a") and path.name.startswith("x.") or path.is_relative_to(output)
+               for path in tmp_path.rglob("*") if not path.is_dir())
 
 
 def test_a_link_in_the_output_is_not_followed(files, tmp_path, capsys):
@@ -216,7 +256,7 @@ def test_what_would_fill_the_disk_is_refused(tmp_path, capsys, monkeypatch):
     assert not list((tmp_path / "out").rglob("*.jpg"))
 
 
-@pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.999])
 @pytest.mark.parametrize("ending", ["tar", "tar.gz", "tar.bz2", "tar.xz"])
 def test_a_truncated_tar_is_named_and_leaves_whole_images_only(ending, share, files, tmp_path, capsys):
     archive = tmp_path / f"x.{ending}"
@@ -226,42 +266,6 @@ def test_a_truncated_tar_is_named_and_leaves_whole_images_only(ending, share, fi
     archive.write_bytes(content[:int(end * share)])
     assert archive.name in refused(["arrange", "ytvis", "--archives", tmp_path, "--output", tmp_path / "out"], capsys)
     assert all(files[name] == data for name, data in tree(tmp_path / "out").items() if not name.endswith(".part"))
-
-
-def test_a_tar_that_ends_between_two_files_is_truncated(files, tmp_path, capsys):
-    tarred(tmp_path / "x.tar", files, "w")
-    whole = (tmp_path / "x.tar").read_bytes()
-    first, second = tarfile.open(tmp_path / "x.tar").getmembers()[:2]
-    (tmp_path / "x.tar").write_bytes(whole[:second.offset])
-    assert "truncated" in refused(["arrange", "ytvis", "--archives", tmp_path, "--output", tmp_path / "out"], capsys)
-
-
-def test_damaged_zips_are_named(files, tmp_path, capsys):
-    command = ["arrange", "ytvis", "--archives", tmp_path, "--output", tmp_path / "out"]
-    zipped(tmp_path / "x.zip", files)
-    data = bytearray((tmp_path / "x.zip").read_bytes())
-    data[len(data) // 2] ^= 255                                         # within an image: its checksum fails
-    (tmp_path / "x.zip").write_bytes(bytes(data))
-    assert "x.zip: cannot be read" in refused(command, capsys)
-    (tmp_path / "x.zip").write_bytes(b"<html>log in first</html>")
-    assert "x.zip: cannot be read" in refused(command, capsys)
-
-
-def test_a_tar_with_a_damaged_header_is_named(files, tmp_path, capsys):
-    """tarfile takes a header whose checksum fails for the end."""
-    tarred(tmp_path / "x.tar", files, "w")
-    data = bytearray((tmp_path / "x.tar").read_bytes())
-    data[tarfile.open(tmp_path / "x.tar").getmembers()[-1].offset] ^= 1
-    (tmp_path / "x.tar").write_bytes(bytes(data))
-    assert "x.tar: " in refused(["arrange", "ytvis", "--archives", tmp_path, "--output", tmp_path / "out"], capsys)
-
-
-def test_a_header_that_asks_for_gigabytes_gets_none(tmp_path, capsys):
-    info = tarfile.TarInfo("x")
-    info.type, info.size = tarfile.XHDTYPE, 2 ** 32
-    (tmp_path / "x.tar").write_bytes(info.tobuf() + bytes(10240))
-    assert "a header of 4294967296 bytes" in refused(
-        ["arrange", "ytvis", "--archives", tmp_path, "--output", tmp_path / "out"], capsys)
 
 
 def test_neither_links_nor_pipes_among_the_downloads_are_read(files, tmp_path, capsys):
@@ -297,7 +301,7 @@ def test_whatever_is_damaged_is_read_or_named(ending, tmp_path):
     archive.parent.mkdir()
     zipped(archive, members) if ending == "zip" else tarred(archive, members, f"w:{ending[4:]}")
     whole = archive.read_bytes()
-    for _ in range(150):
+    for _ in range(60):
         data, place = bytearray(whole), rng.randrange(len(whole))
         data[place:place + rng.choice((0, 1, 1, 30))] = rng.randbytes(rng.choice((0, 1, 1, 30)))
         archive.write_bytes(data)
@@ -341,16 +345,16 @@ def test_weights_are_compared_by_sha256(tmp_path, monkeypatch):
         prepare_weights.check_weights(good, "1234" * 16)
 
 
-@pytest.mark.skipif(not (SHARED / "weights").is_dir(), reason="needs the weights in ../shared/data")
+@pytest.mark.skipif(not (SHARED / "data/weights").is_dir(), reason="needs the weights in ../shared/data")
 def test_real_weights_say_which_keys_they_need(capsys):
-    assert run("check", "weights", SHARED / "weights") == 0
+    assert run("check", "weights", SHARED / "data/weights") == 0
     text = capsys.readouterr().out
     assert "backbone.stem=plain" in text and "model.high_level=c4" in text
 
 
-@pytest.mark.skipif(not (SHARED / "minivspw_lists").is_dir(), reason="needs the lists in ../shared/data")
+@pytest.mark.skipif(not (SHARED / "data/minivspw_lists").is_dir(), reason="needs the lists in ../shared/data")
 def test_published_lists_lack_only_what_was_never_published(capsys):
-    assert run("check", "minivspw", SHARED / "minivspw_lists") == 1
+    assert run("check", "minivspw", SHARED / "data/minivspw_lists") == 1
     text = capsys.readouterr().out
     assert "3 errors, 0 warnings" in text and "0 contradictions" in text
 
@@ -358,8 +362,8 @@ def test_published_lists_lack_only_what_was_never_published(capsys):
 # Videos of one's own
 
 
-def write_own(demo_root, root, frame, mask):
-    """The demo data as frames and palette masks; frame, mask: (video, stem) -> path below root  ->  the table's rows"""
+def write_own(demo_root, root):
+    """The demo data as frames and palette masks, in the layout of DAVIS  ->  the table's rows"""
     index, rows = YouTubeVISIndex(demo_root), []
     document = json.loads((demo_root / "train.json").read_text())
     names = {category["id"]: category["name"] for category in document["categories"]}
@@ -371,29 +375,17 @@ def write_own(demo_root, root, frame, mask):
             numbers = np.zeros(index.size(video["id"]), np.uint8)
             for number in shown:
                 numbers[index.read_mask(video["id"], t, number)] = number
-            target = root / frame(name, Path(file).stem)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(demo_root / "JPEGImages" / file, target)
-            save_palette_mask(root / mask(name, Path(file).stem), numbers)
+            save_palette_mask(root / "Annotations/480p" / Path(file).with_suffix(".png"), numbers)
+    shutil.copytree(demo_root / "JPEGImages", root / "JPEGImages/480p")
     return rows
 
 
-LAYOUTS = {
-    "side by side": ("from-frames", "{}/{}.jpg", "{}/{}.png"),
-    "marked": ("from-frames", "{}/{}.jpg", "{}/{}_mask.png"),
-    "two folders": ("from-frames", "{}/images/{}.jpg", "{}/masks/{}.png"),
-    "davis 480p": ("from-davis", "JPEGImages/480p/{}/{}.jpg", "Annotations/480p/{}/{}.png"),
-    "davis": ("from-davis", "JPEGImages/{}/{}.jpg", "Annotations/{}/{}.png")}
-
-
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_masks_and_images_come_back_identical(layout, demo_root, tmp_path, capsys):
-    command, frame, mask = LAYOUTS[layout]
+def test_masks_and_images_come_back_identical(demo_root, tmp_path, capsys):
     own, output, table = tmp_path / "own", tmp_path / "out", tmp_path / "objects.csv"
-    rows = write_own(demo_root, own, frame.format, mask.format)
+    rows = write_own(demo_root, own)
     with open(table, "w", newline="") as file:
         csv.writer(file).writerows([("video", "object", "category", "id"), *rows])
-    assert run(command, own, "--categories", table, "--output", output, "--shots", 1) == 0
+    assert run("from-davis", own, "--categories", table, "--output", output, "--shots", 1) == 0
     before, after = YouTubeVISIndex(demo_root), YouTubeVISIndex(output)
     assert after.class_ids == before.class_ids
     ids = {after.video_name(video): video for c in after.class_ids for video in after.videos(c)}
@@ -407,6 +399,22 @@ def test_masks_and_images_come_back_identical(layout, demo_root, tmp_path, capsy
                 assert np.array_equal(after.read_mask(same, t, number), before.read_mask(video, t, number))
     assert np.array_equal(after.read_image(same, 3), before.read_image(video, 3))
     assert "fold 1 tests" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("find, frame, mask", [
+    (find_frames, "v/{}.jpg", "v/{}.png"), (find_frames, "v/{}.jpg", "v/{}_mask.png"),
+    (find_frames, "v/{}.png", "v/{}_mask.png"), (find_frames, "v/images/{}.jpg", "v/masks/{}.png"),
+    (find_frames, "v/rgb/{}.jpeg", "v/labels/{}.png"), (find_davis, "JPEGImages/v/{}.jpg", "Annotations/v/{}.png"),
+    (find_davis, "JPEGImages/480p/v/{}.jpg", "Annotations/480p/v/{}.png")])
+def test_every_layout_gives_each_frame_its_mask_in_the_order_of_numbers(find, frame, mask, tmp_path):
+    for t in range(12):
+        for name in (frame.format(t), mask.format(t)):
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+    (found,), others = find(tmp_path)
+    assert found.name == "v" and not others
+    assert [*found.frames.items()] == [(str(t), tmp_path / frame.format(t)) for t in range(12)]
+    assert {stem: found.masks[stem] for stem in found.frames} == {str(t): tmp_path / mask.format(t) for t in range(12)}
 
 
 def video(root, masks, name="v", suffix=".jpg"):
@@ -432,12 +440,21 @@ def objects_of(root):
     return one
 
 
-def test_black_and_white_masks_show_one_object(tmp_path):
-    for name, mask in {"grey": square(255), "one": square(1), "bits": Image.fromarray(square(255)).convert("1"),
-                       "rgb": Image.fromarray(square(255)).convert("RGB"),
-                       "alpha": Image.fromarray(np.dstack([square(255)] * 3 + [square(255)]))}.items():
-        one = objects_of(video(tmp_path / name, [mask]))
-        assert list(one.tracks) == [1] and one.size == (ROWS, COLS)
+COLOURS = np.zeros((ROWS, COLS, 3), np.uint8)
+COLOURS[:10], COLOURS[20:30] = (0, 0, 255), (200, 0, 0)
+OBJECTS = {
+    "grey": (square(255), [1]), "one": (square(1), [1]),
+    "bits": (Image.fromarray(square(255)).convert("1"), [1]), "rgb": (Image.fromarray(square(255)).convert("RGB"), [1]),
+    "alpha": (np.dstack([square(255)] * 4), [1]), "void apart": (np.maximum(square(2), square(255, at=20)), [2]),
+    "16 bits, 255 among larger ones": (np.maximum(square(1001, np.uint16), square(255, np.uint16, at=20)), [255, 1001]),
+    "pure blue beside red": (COLOURS, [(1 << 24) + 255, 200 << 16])}
+
+
+@pytest.mark.parametrize("case", OBJECTS)
+def test_a_mask_shows_these_objects(case, tmp_path):
+    mask, numbers = OBJECTS[case]
+    one = objects_of(video(tmp_path, [mask]))
+    assert sorted(one.tracks) == sorted(numbers) and one.size == (ROWS, COLS)
 
 
 def disc(radius=13):
@@ -478,34 +495,38 @@ def test_255_around_smaller_numbers_is_void(label, rim, tmp_path):
         assert np.array_equal(rle.decode(one.tracks[label][0]).astype(bool), disc(radius))
 
 
-def test_255_apart_from_smaller_numbers_is_void(tmp_path):
-    one = objects_of(video(tmp_path, [np.maximum(square(2), square(255, at=20))]))
-    assert list(one.tracks) == [2]
-
-
-def test_wide_bands_around_white_are_asked_about(tmp_path):
-    mask = np.where(disc(8), 255, 128 * disc(16)).astype(np.uint8)
-    with pytest.raises(ValueError, match="video v: its masks have 255 within 128: a soft edge, or void"):
-        objects_of(video(tmp_path, [mask]))
-
-
-def test_numbers_of_16_bits_are_objects_and_255_among_larger_ones_too(tmp_path):
-    mask = np.maximum(square(1001, np.uint16), square(255, np.uint16, at=20))
-    assert list(objects_of(video(tmp_path, [mask])).tracks) == [255, 1001]
-
-
-def test_a_pure_blue_is_an_object_beside_other_colours(tmp_path):
-    colours = np.zeros((ROWS, COLS, 3), np.uint8)
-    colours[:10], colours[20:30] = (0, 0, 255), (200, 0, 0)
-    assert len(objects_of(video(tmp_path, [colours])).tracks) == 2
-
-
-def test_frames_that_ask_to_be_turned_are_refused(tmp_path):
-    video(tmp_path, [square(1)])
+def turned(root):
+    video(root, [square(1)])
     tags = Image.Exif()
     tags[0x0112] = 3
-    Image.new("RGB", (COLS, ROWS)).save(tmp_path / "v" / "0.jpg", exif=tags)
-    with pytest.raises(ValueError, match=r"0\.jpg asks to be turned"):
+    Image.new("RGB", (COLS, ROWS)).save(root / "v" / "0.jpg", exif=tags)
+
+
+def deep_colours(root):
+    video(root, [square(1)])
+    assert cv2.imwrite(str(root / "v" / "0.png"), np.zeros((ROWS, COLS, 3), np.uint16))
+
+
+REFUSED = {
+    "bands": ([np.where(disc(8), 255, 128 * disc(16)).astype(np.uint8)],
+              "video v: its masks have 255 within 128: a soft edge, or void"),
+    "photograph": ([np.random.default_rng(0).integers(0, 255, (ROWS, COLS, 3), np.uint8)],
+                   "0.png: more than 256 different values"),
+    "soft colours": ([cv2.blur(np.dstack([square(200), square(30), square(90, at=20)]), (3, 3))],
+                     "most of them on edges"),
+    "another size": ([square(1), square(1)[:10]], "1.png: 10 x 64 pixels, but the first frame of video v has 48 x 64"),
+    "turned frame": (turned, r"0\.jpg asks to be turned"),
+    "16 bits per colour": (deep_colours, r"0\.png has colours of 16")}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_masks_that_could_mean_anything_are_refused(case, tmp_path):
+    masks, words = REFUSED[case]
+    if callable(masks):
+        masks(tmp_path)
+    else:
+        video(tmp_path, masks)
+    with pytest.raises(ValueError, match=words):
         objects_of(tmp_path)
 
 
@@ -527,20 +548,8 @@ def test_colours_are_objects_and_transparency_is_background(tmp_path):
     assert (numbers[40:] == 0).all()
 
 
-def test_frames_are_in_the_order_of_their_numbers_and_those_without_mask_left_out(tmp_path):
-    one = objects_of(video(tmp_path, [square(1) if t != 5 else None for t in range(12)]))
-    assert one.stems == [str(t) for t in range(12) if t != 5]
-
-
-def test_smoothed_masks_and_other_sizes_are_refused(tmp_path):
-    photograph = np.random.default_rng(0).integers(0, 255, (ROWS, COLS, 3), np.uint8)
-    with pytest.raises(ValueError, match="0.png: more than 256 different values"):
-        objects_of(video(tmp_path / "a", [photograph]))
-    colours = cv2.blur(np.dstack([square(200), square(30), square(90, at=20)]), (3, 3))
-    with pytest.raises(ValueError, match="most of them on edges"):
-        objects_of(video(tmp_path / "c", [colours]))
-    with pytest.raises(ValueError, match="1.png: 10 x 64 pixels, but the first frame of video v has 48 x 64"):
-        objects_of(video(tmp_path / "b", [square(1), square(1)[:10]]))
+def test_frames_without_mask_are_left_out(tmp_path):
+    assert objects_of(video(tmp_path, [square(1), None, square(1)])).stems == ["0", "2"]
 
 
 def test_a_table_is_written_filled_and_read(tmp_path, capsys):

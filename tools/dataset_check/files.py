@@ -61,26 +61,21 @@ def _look(chunks):
 
 
 def _decode(chunks, workers):
-    """Chunks in processes. After a crash the chunk that was next goes file by file, to find the cause."""
-    done = 0
-    while done < len(chunks):
+    """Chunks in processes. Where one ends its process, the chunk that was next goes file by file, to find the cause."""
+    while chunks:
+        done = 0
         try:
             with _pool(workers) as pool:
-                for results in pool.map(_decode_all, chunks[done:]):
+                for results in pool.map(_decode_all, chunks):
                     yield results
                     done += 1
         except BrokenProcessPool:
-            yield [_decode_alone(task) for task in chunks[done]]
+            if workers == len(chunks[done]) == 1:
+                yield [FileResult("decoder_crash", "the decoder ended its process")]
+            else:
+                yield [one for found in _decode([[task] for task in chunks[done]], 1) for one in found]
             done += 1
-
-
-def _decode_alone(task):
-    """One file in a process of its own."""
-    try:
-        with _pool(1) as pool:
-            return pool.submit(_decode_all, [task]).result()[0]
-    except BrokenProcessPool:
-        return FileResult("decoder_crash", "the decoder ended its process")
+        chunks = chunks[done:]
 
 
 def _pool(workers):

@@ -3,10 +3,11 @@
 In: single findings, in any order and number. Out: text, a report, the exit code. An error would stop a run or let it
 learn from wrong data; a warning is worth a look and stops nothing.
 """
-import json
 from collections import Counter, defaultdict
 
-from dataloaders.json_values import read_json
+import msgspec
+
+from dataloaders.json_values import read_typed
 from utils.files import atomic_file
 
 ERROR, WARNING = "error", "warning"
@@ -47,7 +48,6 @@ WARNINGS = {
     "empty_fold": "folds without a class to train on or to test: they cannot be run",
     "few_videos_shared": "classes with too few videos: their supports share videos (data.few_videos=repeat)",
     "missing_optional": "files that training and testing do not need",
-    "frame_without_mask": "images without a mask: never used",
     "against_the_rule": "listed frames that show no class of the list with more than 100 pixels",
     "decoder_note": "files that decode with a remark, usually without harm"}
 KINDS = ERRORS | WARNINGS
@@ -73,6 +73,10 @@ class Findings:
             for found, place in ((drop, self.drops), (left, self.left)):
                 if found:
                     place[found[0]].add(found[1])
+
+    def add_line(self, kind, where, what):
+        """As `fault` of the readers of lists: the line is to be left out."""
+        self.add(kind, where, what, left=("lines", where))
 
     def total(self, kinds):
         """Number of findings among these kinds: ERRORS or WARNINGS."""
@@ -107,18 +111,21 @@ class Findings:
 
         references: {list: the annotations' key that names its ids}
         """
-        document = read_json(source, None, lambda path, what: ValueError(f"{path}: {what}.\n  Download it again."))
-        names = ("annotations", *references)
-        before = sum(len(document[name]) for name in names)
-        for name in names:
-            document[name] = [record for i, record in enumerate(document[name])
-                              if i not in self.drops[name] and record["id"] not in self.left[name]]
-        for name, key in references.items():
-            ids = {record["id"] for record in document[name]}
-            document["annotations"] = [record for record in document["annotations"] if record[key] in ids]
-        with atomic_file(target, "w") as file:
-            json.dump(document, file)
-        return before - sum(len(document[name]) for name in names)
+        document = read_typed(source, dict[str, msgspec.Raw], lambda path, what: ValueError(f"{path}: {what}"))
+        ids, gone = {}, 0
+        for name in (*references, "annotations"):
+            keys = references if name == "annotations" else {}
+            kind = msgspec.defstruct("Record", [(key, int) for key in ("id", *keys.values())])
+            raws = msgspec.json.decode(document[name], type=list[msgspec.Raw])
+            kept = [(raw, msgspec.json.decode(raw, type=kind)) for i, raw in enumerate(raws)
+                    if i not in self.drops[name]]
+            kept = [(raw, record) for raw, record in kept if record.id not in self.left[name]
+                    and all(getattr(record, key) in ids[other] for other, key in keys.items())]
+            document[name], ids[name] = [raw for raw, _ in kept], {record.id for _, record in kept}
+            gone += len(raws) - len(kept)
+        with atomic_file(target) as file:
+            file.write(msgspec.json.encode(document))
+        return gone
 
 
 def one_line(text):

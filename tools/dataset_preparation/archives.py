@@ -16,7 +16,6 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,6 @@ from dataloaders.json_values import is_file_name, shown
 
 OPENERS = {".tar": open, ".tgz": gzip.open, ".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 LARGEST_FILE = 2 ** 31       # bytes; COCO's annotations, the largest, have some 500 million
-MOST_MEMBERS = 5_000_000     # of one archive; VSPW has half a million
 MOST_BYTES = 2 ** 39         # that one archive may unpack to, used or not: what is skipped is decompressed, too
 LARGEST_HEADER = 2 ** 24     # bytes; a tar's header may ask for gigabytes
 LONGEST_END = 2 ** 24        # what may follow the end of a tar
@@ -45,16 +43,15 @@ class Member(NamedTuple):
 
 @dataclass
 class Arranged:
-    """What became of the members: written, there already, and those that no rule wants, with a few of their names."""
+    """What became of the members: written, there already, wanted by no rule; examples: {file: one of the latter}"""
     written: int = 0
     kept: int = 0
-    unused: Counter = field(default_factory=Counter)
-    examples: list = field(default_factory=list)
+    unused: int = 0
+    examples: dict = field(default_factory=dict)
 
     def leave(self, file, name):
-        self.unused[file.name] += 1
-        if self.unused[file.name] <= 2:
-            self.examples.append(f"{file.name}: {shown(name)}")
+        self.unused += 1
+        self.examples.setdefault(file.name, name)
 
 
 def arrange(folder, output, destination, bar):
@@ -124,11 +121,11 @@ class Bounded:
 
 def checked(found, file):
     """The same members, but none that an honest archive of a data set does not have, wanted or not."""
-    number = total = 0
+    total = 0
     for member in found:
-        number, total = number + 1, total + member.size
-        if number > MOST_MEMBERS or total > MOST_BYTES:
-            raise bad_archive(file, f"it unpacks to more than {MOST_MEMBERS} files or {MOST_BYTES} bytes")
+        total += member.size + tarfile.BLOCKSIZE             # also of empty files there are not too many
+        if total > MOST_BYTES:
+            raise bad_archive(file, f"it unpacks to more than {MOST_BYTES} bytes")
         if not member.plain:
             raise bad_archive(file, f"{shown(member.name)} is a link, a device or sparse, not a plain file")
         if not is_file_name(member.name, 0) or "//" in member.name:          # of an absolute name

@@ -6,6 +6,7 @@ In: a table of yours (CSV or JSON), folder names, or one name for all. Out: {(vi
 import csv
 import io
 import re
+from itertools import count
 from pathlib import Path
 
 from dataloaders.datasets.folds import FOLDS, YTVIS_CLASSES
@@ -28,10 +29,8 @@ class Table:
             raise FileNotFoundError(f"--categories {path}: no such file.\n  --write-table FILE makes one to be filled.")
         if self.path.stat().st_size > LARGEST_TABLE:
             raise self.error(f"more than {LARGEST_TABLE} bytes")
-        for where, video, number, name, given in self._json() if self.path.suffix.lower() == ".json" else self._csv():
-            self.add(video, number, name, where)
-            if given:
-                self.add_id(name, given, where)
+        for row in self._json() if self.path.suffix.lower() == ".json" else self._csv():
+            self._add(*row)
 
     def error(self, what):
         return ValueError(f"{self.path}: {what}.\n  Expected a CSV with the columns video,object,category (id may "
@@ -39,10 +38,9 @@ class Table:
 
     def _csv(self):
         try:
-            text = self.path.read_text(encoding="utf-8-sig")
+            reader = csv.DictReader(io.StringIO(self.path.read_text(encoding="utf-8-sig")))
         except UnicodeDecodeError:
             raise self.error("no UTF-8 text") from None
-        reader = csv.DictReader(io.StringIO(text))
         missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
         if missing:
             raise self.error(f"its first line has no {', '.join(missing)}")
@@ -54,21 +52,18 @@ class Table:
         content = read_typed(self.path, dict[str, str | dict[str, str]], lambda path, what: self.error(what))
         for video, value in content.items():
             for number, name in (value if isinstance(value, dict) else {ALL: value}).items():
-                yield f"video {shown(video)}", video, number, name, None
+                yield f"video {shown(video)}", video, number, name, ""
 
-    def add(self, video, number, name, where):
+    def _add(self, where, video, number, name, given):
         if not is_text(name) or not name:
             raise self.error(f"{where}: the category is {shown(name)}; write a name, or {NOTHING} to leave it out")
         if number != ALL and not NUMBER.fullmatch(number):
             raise self.error(f"{where}: the object is {shown(number)}; write its number in the masks, or {ALL} for all")
-        key = video, number if number == ALL else int(number)
-        if self.categories.setdefault(key, name) != name:
-            raise self.error(f"{where}: object {number} of video {shown(video)} has two categories")
-
-    def add_id(self, name, given, where):
-        if not NUMBER.fullmatch(given) or not int(given):
+        if given and not (NUMBER.fullmatch(given) and int(given)):
             raise self.error(f"{where}: the id is {shown(given)}, not a number from 1 on")
-        if self.ids.setdefault(name, int(given)) != int(given):
+        if self.categories.setdefault((video, number if number == ALL else int(number)), name) != name:
+            raise self.error(f"{where}: object {number} of video {shown(video)} has two categories")
+        if given and self.ids.setdefault(name, int(given)) != int(given):
             raise self.error(f"{where}: the category {shown(name)} has two ids")
 
 
@@ -90,19 +85,16 @@ def assign_ids(names, given=None, novel=()):
     Without `novel` a name of YouTube-VIS 2019 keeps its published id, so that a model of fold g meets only categories
     it has not learned; others get 41, 42, ... With `novel` those get ids of fold 1, all others ids of folds 2 to 4.
     """
-    given = given or {}
     unknown = sorted(set(novel) - set(names))
     if unknown:
         raise ValueError(f"--novel {unknown[0]}: no object has this category.\n  There are: {', '.join(sorted(names))}")
-    ids = {name: given[name] for name in sorted(names) if name in given}
-    if not novel:
-        ids |= {name: PUBLISHED[name] for name in sorted(names) if name not in given and name in PUBLISHED}
+    known = ({} if novel else PUBLISHED) | (given or {})
+    ids = {name: known[name] for name in sorted(names) if name in known}
     if len(set(ids.values())) < len(ids):
         raise ValueError(f"two categories have the same id: {ids}.\n  Give each its own in the column id.")
     for name in sorted(set(names) - set(ids)):
-        wanted = None if not novel else name in novel
-        ids[name] = next(n for n in range(len(PUBLISHED) + 1, len(PUBLISHED) + 2 + FOLDS * (len(names) + len(ids)))
-                         if n not in ids.values() and (wanted is None or (tested_in(n) == 1) == wanted))
+        ids[name] = next(n for n in count(len(PUBLISHED) + 1) if n not in ids.values()
+                         and (not novel or (tested_in(n) == 1) == (name in novel)))
     return ids
 
 

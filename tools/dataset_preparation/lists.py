@@ -16,15 +16,7 @@ def check_lists(root):
                                 f"python -m tools.prepare_data explain minivspw")
     check_sides(lists, findings)
     rows = compare_published(list_sizes(lists), findings)
-    against = contradictions({name: by_video(lines) for name, lines in lists.items()})
+    against = contradictions(lists)
     print(f"{table(rows)}\n\n{findings.text()}\n{len(against)} contradictions to the rule of the lists")
     print("".join(f"    {line}\n" for line in against[:SHOWN]), end="")
     return 1 if against else findings.exit_code()
-
-
-def by_video(lines):
-    """[(video, frame)]  ->  {video: [frame numbers]}"""
-    videos = {}
-    for video, frame in lines:
-        videos.setdefault(video, []).append(frame)
-    return videos

@@ -4,18 +4,15 @@ In: folders of frames and PNG masks, in one of the layouts of `find_davis` and `
 object. Out: JPEGImages/ and train.json. Only frames that have a mask are taken; an object that the mask does not show
 is absent from that frame.
 """
-import json
 import os
 import shutil
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from pycocotools import mask as rle
 
-from dataloaders.images import bad_image, image_size, natural, read_mask
+from dataloaders.images import bad_image, image_size, natural, orientation, read_bytes, read_mask
 from dataloaders.json_values import is_file_name, shown
 from tools.dataset_preparation.categories import category_of
 from tools.dataset_preparation.mask_values import MaskValues
@@ -25,8 +22,6 @@ IMAGE_FOLDERS = ("images", "frames", "JPEGImages", "origin", "rgb")
 MASK_FOLDERS = ("masks", "mask", "Annotations", "annotations", "labels")
 MASK_MARK = "_mask"             # frame.jpg and frame_mask.png in one folder, for frames that are PNGs themselves
 BLUE = 1 << 24                  # beside the number of a pure blue, which would be a grey value otherwise
-COLOUR_TYPES = (2, 4, 6)        # of PNG: RGB, grey with transparency, RGBA
-ORIENTATION = 0x0112            # EXIF
 
 
 @dataclass
@@ -73,7 +68,13 @@ def find_frames(root):
         inside = {sub: frames_and_masks(sub) for sub in folders(folder)}
         videos += [OwnVideo(sub.name, *pair, category=folder.name) for sub, pair in inside.items() if pair]
         others += [sub for sub, pair in inside.items() if not pair] or ([] if inside else [folder])
-    return rename_twins(videos), others
+    count = Counter(video.name for video in videos)
+    for video in videos:
+        if count[video.name] > 1 and video.category:      # two categories may have videos of one name
+            video.name = f"{video.category}_{video.name}"
+    if len({video.name for video in videos}) < len(videos):
+        raise ValueError("two videos have the same name, with and without a category folder.\n  Rename one of them.")
+    return videos, others
 
 
 def frames_and_masks(folder):
@@ -107,19 +108,6 @@ def folders(root):
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def rename_twins(videos):
-    """Videos of two categories may have one name: then each gets its category's before it."""
-    seen = defaultdict(list)
-    for video in videos:
-        seen[video.name].append(video)
-    for twins in seen.values():
-        for video in twins if len(twins) > 1 else ():
-            video.name = f"{video.category}_{video.name}" if video.category else video.name
-    if len({video.name for video in videos}) < len(videos):
-        raise ValueError("two videos have the same name, with and without a category folder.\n  Rename one of them.")
-    return videos
-
-
 def read_objects(path):
     """A mask file  ->  (H, W) int64, 0 for the background
 
@@ -127,10 +115,6 @@ def read_objects(path):
     three are equal; what is more than half transparent is background.
     """
     found = read_mask(path)
-    with open(path, "rb") as file:
-        depth, kind = file.read(26)[24:]
-    if depth == 16 and kind in COLOUR_TYPES:             # Pillow would cut them to eight, and objects would melt
-        raise bad_image(path, "has 16 bits per colour", "Save masks in colour with 8 bits, or as grey numbers.")
     if found.ndim == 2:
         return found.astype(np.int64)
     red, green, blue = np.moveaxis(found[..., :3].astype(np.int64), 2, 0)
@@ -160,12 +144,11 @@ def scan(video):
 
 
 def check_size(video, stem, size):
-    """Frame and mask, and all frames of a video, have one size; frames are opened no further than their header."""
+    """Frame and mask, and all frames of a video, have one size, and nothing asks for a turn."""
     path = video.frames[stem]
     found = image_size(path)
-    with Image.open(path, formats=("JPEG", "PNG")) as image:
-        if image.format == "JPEG" and image.getexif().get(ORIENTATION, 1) != 1:
-            raise bad_image(path, "asks to be turned (EXIF), and masks would not be", "Save it as it is to be seen.")
+    if orientation(read_bytes(path)) != 1:
+        raise bad_image(path, "asks to be turned (EXIF), and masks would not be", "Save it as it is to be seen.")
     video.size = video.size or found
     for what, other in ((path, found), (video.masks[stem], size)):
         if tuple(other) != tuple(video.size):
@@ -204,10 +187,3 @@ def add_video(document, video, names, categories, ids):
             "segmentations": [m and {"size": list(m["size"]), "counts": m["counts"].decode("ascii")} for m in coded],
             "areas": [m and int(rle.area(m)) for m in coded],
             "bboxes": [m and rle.toBbox(m).tolist() for m in coded], **about})
-
-
-def write_document(document, path):
-    """train.json, last and at once: where it exists, the data set is complete."""
-    part = Path(f"{path}.part")
-    part.write_text(json.dumps(document), encoding="utf-8")
-    os.replace(part, path)

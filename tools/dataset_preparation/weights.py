@@ -2,7 +2,6 @@
 
 In: a .pth file. Out: its SHA-256, and the keys with which the project loads it. Nothing is unpickled but tensors.
 """
-import hashlib
 import re
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from easydict import EasyDict
 
 from models.backbone import BLOCKS, Backbone
 from models.backbone_weights import load_backbone, read_state_dict
+from utils.files import fingerprint
 
 NAMED_HASH = re.compile(r".*-([0-9a-f]{8,64})\.pth")      # torchvision's convention: the SHA-256 begins like that
 ADVICE = "Read where it comes from: python -m tools.prepare_data explain weights"
@@ -28,8 +28,7 @@ def check_weights(path, sha256=None):
 
     ValueError where the file is another one than it should be, or no backbone of ours.
     """
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = fingerprint(path)
     named = NAMED_HASH.fullmatch(Path(path).name)
     for expected, who in ((sha256, "--sha256"), (named and named[1], "its name")):
         if expected and not found.startswith(expected.strip().lower()):

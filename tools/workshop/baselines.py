@@ -6,6 +6,7 @@ The prototype, cosine to the masked average of the supports' backbone features, 
 over these maps reaches is what the encoder already knows. It gets the threshold that is best on these very episodes,
 which is more than a fair method may know. Results of test.py beside it are put into the table.
 """
+from itertools import chain
 from pathlib import Path
 
 from utils.command_line import Parser, say
@@ -38,8 +39,8 @@ from models import get_method
 from models.method import Prediction
 from utils.checkpoint import load_checkpoint, load_weights
 from utils.evaluation.evaluate import evaluate
-from utils.evaluation.metrics import aggregate
 from utils.evaluation.results import read_results
+from utils.evaluation.tables import comparison, measured
 from utils.logger import setup_logger
 from utils.records import JsonLines
 from utils.runtime import choose_device
@@ -102,16 +103,6 @@ def best_threshold(model, videos):
     return float(THRESHOLDS[np.mean([np.mean(its, axis=0) for its in rows.values()], axis=0).argmax()])
 
 
-def row(name, lines):
-    """A line of the table: mean over runs, and the spread where there are several."""
-    runs = [aggregate([line for line in lines if line["run"] == run]) for run in sorted({x["run"] for x in lines})]
-    cells = []
-    for key in ("j", "f", "vc"):
-        values = [100 * means[key] for means in runs]
-        cells.append(f"{np.mean(values):.1f}" + (f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""))
-    return f"| {name} | " + " | ".join(cells) + " |"
-
-
 def main(args):
     cfg = load_config(args.config, args.overrides)
     method = get_method(cfg.model.method)
@@ -124,7 +115,7 @@ def main(args):
     def videos():
         return task.test_videos(cfg, index, args.fold, pin_memory=device.type == "cuda")
 
-    def measured(name, start):
+    def tested(name, start):
         (output / f"{name}.jsonl").unlink(missing_ok=True)
         with JsonLines(output / f"{name}.jsonl") as lines:
             return evaluate(start, videos(), cfg, lines.append, {"fold": args.fold})
@@ -137,15 +128,17 @@ def main(args):
     torch.manual_seed(cfg.seed)
     untrained = method.build(cfg, pretrained=True).to(device).eval()      # as it is before the first step
     table = {
-        "untrained": measured("untrained", lambda reference: method.Segmenter(
+        "untrained": tested("untrained", lambda reference: method.Segmenter(
             untrained, reference, cfg, rng=rng_for(cfg.seed, "memory", *reference.key))),
-        f"support prototype, cosine > {threshold:.3f}": measured(
+        f"support prototype, cosine > {threshold:.3f}": tested(
             "support_prototype", lambda reference: PrototypeScorer(encoder, reference, threshold))}
     if (output / "results.jsonl").is_file():
         table[f"VIPMT ({cfg.name})"] = read_results(output / "results.jsonl")
-    text = "\n".join(["| method | J | F | VC7 |", "| --- | --- | --- | --- |", *(row(*item) for item in table.items())])
-    (output / "references.md").write_text(text + "\n")
-    print(text)
+    columns = [f"{name} {args.fold}" for name in ("J", "F", "VC7")]
+    rows = [(name, measured([{args.fold: lines}], columns, (args.fold,))) for name, lines in table.items()]
+    text = comparison(columns, rows, list(chain(*table.values()))).markdown()
+    (output / "references.md").write_text(text)
+    print(text, end="")
 
 
 if __name__ == "__main__":

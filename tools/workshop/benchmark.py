@@ -12,9 +12,9 @@ OUTPUT/speed_<config>_<device>.json and .md; a run with --only replaces just its
 import json
 import os
 import platform
+import re
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
-from importlib import import_module
 from inspect import cleandoc
 from multiprocessing import get_context
 from pathlib import Path
@@ -28,9 +28,8 @@ NAMES = ("network", "end_to_end", "parts", "memory", "precision", "train", "metr
 def run_job(name, settings):
     """One job, in the process that calls this  ->  its rows, what they include in words"""
     from tools.workshop.benchmarking.bench import Bench
-    file = {"train": "training", "metrics": "metrics", "index": "index", "floor": "floor"}.get(name, "jobs")
-    job = getattr(import_module(f"tools.workshop.benchmarking.{file}"), name)
-    return job(Bench(settings)), " ".join(cleandoc(job.__doc__).partition("\n\n")[0].split())
+    from tools.workshop.benchmarking.jobs import JOBS
+    return JOBS[name](Bench(settings)), " ".join(cleandoc(JOBS[name].__doc__).partition("\n\n")[0].split())
 
 
 def variants(name, args):
@@ -40,21 +39,20 @@ def variants(name, args):
         return [{"mode": mode, "frames": frames} for mode, frames in (
             ("ours", args.frames), ("ours", args.long), ("reference", args.frames))]
     if name == "train":
-        return [{"mode": mode, **one} for mode in ("reference", "ours")
-                for one in (precisions if mode == "ours" and args.device == "cuda" else [{"precision": "fp32"}])]
+        return [{"mode": "reference", "precision": "fp32"}, *(
+            {"mode": "ours", **one} for one in (precisions if args.device == "cuda" else [{"precision": "fp32"}]))]
     return [{}] if name in ("precision", "metrics", "index") else precisions
 
 
 def compared(rows):
     """Rows of several processes: peaks against the first one of the same mode, steps against the reference's"""
+    first = {row["mode"]: row for row in reversed(rows) if "mode" in row}
     for row in rows:
-        if "peak_mib" in row and "mode" in row:
-            same = next(other for other in rows if other["mode"] == row["mode"])
-            row["growth_percent"] = 100 * (row["peak_mib"] / same["peak_mib"] - 1) if same is not row else None
-        if "step_s" in row and row["mode"] == "ours":
-            theirs = next((other for other in rows if other["mode"] == "reference"), None)
-            row["ratio"] = theirs and theirs["step_s"] / row["step_s"]
-            row["peak_share"] = theirs and row["peak_mib"] / theirs["peak_mib"]
+        same, theirs = first.get(row.get("mode")), first.get("reference")
+        if "peak_mib" in row and same and row is not same:
+            row["growth_percent"] = 100 * (row["peak_mib"] / same["peak_mib"] - 1)
+        if "step_s" in row and row is not theirs and theirs:
+            row["ratio"], row["peak_share"] = theirs["step_s"] / row["step_s"], row["peak_mib"] / theirs["peak_mib"]
     return rows
 
 
@@ -76,38 +74,36 @@ class Tables:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(json.dumps(self.head | {"tables": self.tables}, indent=1) + "\n")
         facts, size = self.head["machine"], " x ".join(map(str, self.head["size"]))
-        lines = [f"# Speed: {', '.join(self.head['config']) or 'config/vipmt/ytvis.yaml'}, {self.head['device']}", "",
+        parts = [f"# Speed: {', '.join(self.head['config']) or 'config/vipmt/ytvis.yaml'}, {self.head['device']}",
                  f"{facts['processor']}, {facts['threads']} threads, PyTorch {facts['torch']}, {size}, K = "
                  f"{self.head['shots']}, allocator: {self.head['allocator']}. Random weights unless a checkpoint is "
                  "named. s: seconds, fps: frames per second, ratio: reference time to ours."]
-        for name, found in self.tables.items():
-            lines += ["", f"## {name}", "", f"{found['included']} ({found['date']})", "", table(found["rows"])]
-        self.path.with_suffix(".md").write_text("\n".join(lines) + "\n")
+        for title, found in self.tables.items():
+            parts += [f"## {title}", f"{found['included']} ({found['date']})", table(found["rows"])]
+        self.path.with_suffix(".md").write_text("\n\n".join(parts) + "\n")
 
 
 def machine(args):
     """What the numbers depend on besides the settings."""
     import torch
-    gpu = torch.cuda.get_device_properties(0) if args.device == "cuda" else None
-    facts = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in (facts.read_text().splitlines() if facts.is_file() else [])
-             if line.startswith("model name")]
-    return {"processor": gpu.name if gpu else names[0] if names else platform.machine(), "threads": args.threads,
-            "torch": torch.__version__, "environment": {key: value for key, value in sorted(os.environ.items())
-                                                        if key.startswith(("MALLOC_", "LD_PRELOAD", "PYTORCH_"))}}
+    cpu, file = platform.machine(), Path("/proc/cpuinfo")
+    if file.is_file():
+        cpu = (re.findall(r"model name\s*: (.*)", file.read_text()) or [cpu])[0]
+    environment = {key: value for key, value in sorted(os.environ.items())
+                   if key.startswith(("MALLOC_", "LD_PRELOAD", "PYTORCH_"))}
+    return {"processor": torch.cuda.get_device_name(0) if args.device == "cuda" else cpu, "threads": args.threads,
+            "torch": torch.__version__, "environment": environment}
 
 
 def table(rows):
     """Rows  ->  Markdown; a column that is empty everywhere is left out, a cell that is empty stays so"""
+    def cell(value):
+        if isinstance(value, float):
+            return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+        return "" if value is None else str(value)
     names = dict.fromkeys(name for row in rows for name, value in row.items() if value is not None)
     lines = [[*names], ["---"] * len(names), *([cell(row.get(name)) for name in names] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def cell(value):
-    if isinstance(value, float):
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-    return "" if value is None else str(value)
 
 
 def parse_arguments(arguments=None):

@@ -61,9 +61,9 @@ def keep(output, mutant, number, detail):
     file = output / "failures" / f"{mutant.kind.replace(' ', '-')}-{number}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     raw = isinstance(mutant.content, bytes)
-    file.write_text(json.dumps({
-        "kind": mutant.kind, "file": mutant.file, "bytes": raw,
-        "content": base64.b64encode(mutant.content).decode() if raw else mutant.content, "detail": detail}, indent=1))
+    file.write_text(json.dumps(vars(mutant) | {
+        "content": base64.b64encode(mutant.content).decode() if raw else mutant.content, "bytes": raw,
+        "detail": detail}, indent=1))
     return file
 
 
@@ -71,12 +71,11 @@ def read_failure(file):
     """A file of `keep`  ->  Mutant"""
     try:
         record = json.loads(Path(file).read_text())
-        content = base64.b64decode(record["content"]) if record["bytes"] else str(record["content"])
-        name = PurePosixPath(record["file"])
-        if name.is_absolute() or ".." in name.parts:
-            raise ValueError(f"the file {str(name)[:80]!r} lies outside")
-        KINDS[record["kind"]]
-        return Mutant(record["kind"], record["file"], content)
+        kind, name, content = (record[key] for key in ("kind", "file", "content"))
+        path = PurePosixPath(name)
+        if kind not in KINDS or path.is_absolute() or ".." in path.parts:
+            raise ValueError(f"no such kind, or the file {name[:80]!r} lies outside")
+        return Mutant(kind, name, base64.b64decode(content) if record["bytes"] else str(content))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file}: no failure that this tool has kept ({type(error).__name__}: {error}).\n"
                          "  Name a file of OUTPUT/failures") from None

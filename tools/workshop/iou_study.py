@@ -37,7 +37,6 @@ if __name__ == "__main__":
 # Only now, since it takes seconds: help and mistakes on the command line answer at once.
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch.utils.data import DataLoader
 
@@ -77,16 +76,12 @@ def held_out_batches(cfg, index, fold, count):
                       num_workers=cfg.data.workers, generator=torch.Generator())
 
 
-def judged(step, batches, device):
+def predicted_and_true(step, batches, device):
     """IoUNet on noise  ->  predicted and true IoU of every frame, (N,) arrays"""
-    predicted, true = [], []
     with torch.inference_mode():
-        for batch in batches:
-            for unit in step.units(batch.to(device)):
-                logits, iou = step.predict(*unit)
-                predicted.append(logits.float().sigmoid().flatten().cpu())
-                true.append(iou.flatten().cpu())
-    return torch.cat(predicted).double().numpy(), torch.cat(true).numpy()
+        pairs = [step.predict(*unit) for batch in batches for unit in step.units(batch.to(device))]
+    logits, true = (torch.cat([part.flatten().cpu() for part in parts]) for parts in zip(*pairs, strict=True))
+    return logits.float().sigmoid().double().numpy(), true.numpy()
 
 
 def noise_alone(step, batches):
@@ -107,7 +102,6 @@ def of_results(path):
 
 def figure(rows, columns, size):
     drawn = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(drawn)
     return drawn, drawn.subplots(rows, columns, squeeze=False)
 
 
@@ -124,14 +118,11 @@ def draw_histogram(true, path):
 def draw_kinds(mask, other, path):
     """Every kind of noise on one mask (H, W): found in black, missed in red, too much in blue."""
     drawn, grid = figure(len(KINDS), len(STRENGTHS), (2.2 * len(STRENGTHS), 1.35 * len(KINDS)))
+    colours = np.array([(255, 255, 255), (60, 110, 220), (220, 50, 40), (0, 0, 0)], np.uint8)
     for (name, kind), line in zip(KINDS.items(), grid, strict=True):
         at = kind(mask, np.random.default_rng(0), other)
         for strength, axes in zip(STRENGTHS, line, strict=True):
-            noisy, image = at(strength), np.full((*mask.shape, 3), 255, np.uint8)
-            for region, colour in ((mask & noisy, (0, 0, 0)), (mask & ~noisy, (220, 50, 40)),
-                                   (noisy & ~mask, (60, 110, 220))):
-                image[region] = colour
-            axes.imshow(image)
+            axes.imshow(colours[2 * mask.astype(int) + at(strength)])
             axes.set(xticks=[], yticks=[])
             axes.set_title(f"{name} {strength:g}", fontsize=8)
     drawn.savefig(path, dpi=100)
@@ -159,7 +150,7 @@ def study(args, cfg):
     torch.manual_seed(cfg.seed)
     if args.checkpoint:
         load_encoder_and_iou_net(model, args.checkpoint)
-        studies["held-out noise"] = judged(step, batches, device)
+        studies["held-out noise"] = predicted_and_true(step, batches, device)
     true = studies["held-out noise"][1] if studies else noise_alone(step, batches)
     draw_histogram(true, args.output / "histogram.png")
     masks = next(iter(batches)).query_masks[:, 0].numpy()

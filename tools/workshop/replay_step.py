@@ -7,6 +7,7 @@ The file holds weights, batch and random numbers of the step, so that it comes o
 keys show what would have helped: train.amp=off, loss.ccds=none, ...
 """
 import math
+from functools import partial
 from pathlib import Path
 
 from utils.command_line import Parser, say
@@ -46,16 +47,14 @@ def read_step(path):
 
 def watch(model, found):
     """Note the first module whose output is not finite, and how large outputs were before it."""
-    def look(name):
-        def hook(module, inputs, output):
-            if isinstance(output, torch.Tensor) and output.is_floating_point() and "first" not in found:
-                if torch.isfinite(output).all():
-                    found.setdefault("largest", []).append((float(output.detach().abs().max()), name))
-                else:
-                    found["first"] = f"{name} ({type(module).__name__})"
-        return hook
+    def hook(module, inputs, output, name):
+        if isinstance(output, torch.Tensor) and output.is_floating_point() and "first" not in found:
+            if torch.isfinite(output).all():
+                found.setdefault("largest", []).append((float(output.detach().abs().max()), name))
+            else:
+                found["first"] = f"{name} ({type(module).__name__})"
     for name, module in model.named_modules():
-        module.register_forward_hook(look(name))
+        module.register_forward_hook(partial(hook, name=name))
 
 
 def replay(content, cfg, device):
@@ -79,16 +78,16 @@ def replay(content, cfg, device):
 
 def report(losses, norms, found, ids):
     """Text for people."""
-    lines = [f"episodes: {', '.join(ids)}"]
-    lines += [f"unit {number}: " + ", ".join(f"{name} {value:.4g}" for name, value in named.items())
-              for number, named in enumerate(losses, 1)]
-    lines.append(f"first output that is not finite: {found.get('first', 'none')}")
-    largest = sorted(found.get("largest", []), reverse=True)[:3]
-    lines.append("largest outputs before it: " + ", ".join(f"{name} {value:.3g}" for value, name in largest))
+    largest = [f"{name} {value:.3g}" for value, name in sorted(found.get("largest", []), reverse=True)[:3]]
     broken = [name for name, norm in norms.items() if not math.isfinite(norm)]
-    lines.append(f"gradients that are not finite: {len(broken)} of {len(norms)}"
-                 + (f", first {', '.join(broken[:3])}" if broken else ""))
-    return "\n".join(lines)
+    return "\n".join([
+        f"episodes: {', '.join(ids)}",
+        *(f"unit {number}: " + ", ".join(f"{name} {value:.4g}" for name, value in named.items())
+          for number, named in enumerate(losses, 1)),
+        f"first output that is not finite: {found.get('first', 'none')}",
+        f"largest outputs before it: {', '.join(largest)}",
+        f"gradients that are not finite: {len(broken)} of {len(norms)}"
+        + (f", first {', '.join(broken[:3])}" if broken else "")])
 
 
 def main(args):

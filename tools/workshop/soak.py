@@ -25,9 +25,10 @@ from utils.config import user_errors
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = ["data.size=[48,80]", "data.clip_length=2", "data.clips=2", "data.workers=1", "data.samples_per_class=12",
             "data.few_videos=repeat", "train.batch_size=4", "train.epochs=4", "train.log_every=1", "backbone.width=8",
-            "model.dim=32", "model.heads=2", "model.ffn_dim=32", "model.dropout=0.1", "iou_net.dim=4",
-            "iou_net.hidden=8", "memory.min_iou=0.0", "validate.classes=base_holdout", "validate.every=1",
-            "validate.holdout=0.2", "validate.episodes=6", "checkpoint.every_steps=3", "speed.deterministic=true"]
+            "backbone.weights=none", "model.dim=32", "model.heads=2", "model.ffn_dim=32", "model.dropout=0.1",
+            "iou_net.dim=4", "iou_net.hidden=8", "iou_net.weights=none", "memory.min_iou=0.0",
+            "validate.classes=base_holdout", "validate.every=1", "validate.holdout=0.2", "validate.episodes=6",
+            "checkpoint.every_steps=3", "speed.deterministic=true"]
 MOMENTS = ("anywhere", "step", "write", "validation")
 TIMES = ("seconds", "data_seconds", "samples_per_s", "data_s")
 
@@ -38,16 +39,15 @@ def command(script, data, output, *more):
 
 
 def start(arguments, log):
-    """A process of its own group, its messages in a file."""
-    return subprocess.Popen(arguments, cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
-                            env=os.environ | {"OMP_NUM_THREADS": "1"})
+    """A process of its own group, its messages at the end of a file."""
+    with open(log, "a") as file:
+        return subprocess.Popen(arguments, cwd=ROOT, stdout=file, stderr=file, start_new_session=True,
+                                env=os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def run(arguments, log):
     """To the end. ValueError with its last words where it fails."""
-    with open(log, "a") as file:
-        status = start(arguments, file).wait()
-    if status:
+    if status := start(arguments, log).wait():
         raise ValueError(f"{' '.join(arguments[:2])} ended with status {status}:\n{Path(log).read_text()[-2000:]}")
 
 
@@ -65,7 +65,7 @@ def wait_for(moment, process, output, lines, rng):
         if moment == "anywhere":
             return time.monotonic() > ended
         if moment == "write":
-            return output.is_dir() and any(name.endswith(".tmp") for name in os.listdir(output))
+            return any(output.glob("*.tmp"))
         return lines_in(lines) >= wanted and (moment == "step" or epoch_is_complete(lines))
 
     while process.poll() is None and not is_due():
@@ -86,22 +86,18 @@ def torment(arguments, output, lines, moments, kills, rng, log, compare):
     """
     done, runs, different = [], 1, []
     while len(done) < kills:
-        moment = rng.choice(moments)
-        with open(log, "a") as file:
-            process = start(arguments, file)
-            wait_for(moment, process, output, lines, rng)
-            alive = process.poll() is None
-            if alive:
-                os.killpg(process.pid, signal.SIGKILL)
+        moment, process = rng.choice(moments), start(arguments, log)
+        wait_for(moment, process, output, lines, rng)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        if alive:
             done.append({"moment": moment, "lines": lines_in(lines), "run": runs})
             print(f"kill {len(done)} of {kills}: {moment}, after {lines_in(lines)} lines of run {runs}", flush=True)
-            continue
-        run(arguments, log)           # at once, where it was complete; its message, where it had failed
-        different += compare()
-        shutil.rmtree(output)
-        runs += 1
+        else:
+            run(arguments, log)       # at once, where it was complete; its message, where it had failed
+            different += compare()
+            shutil.rmtree(output)
+            runs += 1
     run(arguments, log)
     return {"kills": done, "runs": runs, "different": different + compare()}
 
@@ -116,16 +112,15 @@ def without_times(path):
 def compare_trainings(first, second):
     """Names of what differs between two run folders."""
     from utils.checkpoint import content_checksum, load_checkpoint
-    a, b = (load_checkpoint(folder / "last.pth") for folder in (first, second))
+    (a, best), (b, other) = ([load_checkpoint(folder / name) for name in ("last.pth", "best.pth")]
+                             for folder in (first, second))
     wrong = [key for key in a if key != "config" and content_checksum(a[key]) != content_checksum(b[key])]
-    best = [content_checksum(load_checkpoint(folder / "best.pth")["model"]) for folder in (first, second)]
-    wrong += ["best.pth"] if best[0] != best[1] else []
-    return wrong + (["log.jsonl"] if without_times(first / "log.jsonl") != without_times(second / "log.jsonl") else [])
+    wrong += ["best.pth"] if content_checksum(best["model"]) != content_checksum(other["model"]) else []
+    return wrong + compare_lines(first / "log.jsonl", second / "log.jsonl")
 
 
-def compare_tests(first, second):
-    same = without_times(first / "results.jsonl") == without_times(second / "results.jsonl")
-    return [] if same else ["results.jsonl"]
+def compare_lines(first, second):
+    return [] if without_times(first) == without_times(second) else [first.name]
 
 
 def soak(output, kills, seed):
@@ -141,10 +136,10 @@ def soak(output, kills, seed):
     report["training"] = torment(command("train.py", data, broken, "--resume"), broken, broken / "log.jsonl", MOMENTS,
                                  kills, rng, log, lambda: compare_trainings(whole, broken))
     more = ["--checkpoint", str(whole / "last.pth"), "--runs", "3"]
-    whole, broken = whole / "test", broken / "test"
-    run(command("test.py", data, whole, *more), log)
-    report["test"] = torment(command("test.py", data, broken, *more), broken, broken / "results.jsonl", MOMENTS[:2],
-                             kills, rng, log, lambda: compare_tests(whole, broken))
+    first, second = (folder / "test" / "results.jsonl" for folder in (whole, broken))
+    run(command("test.py", data, first.parent, *more), log)
+    report["test"] = torment(command("test.py", data, second.parent, *more), second.parent, second, MOMENTS[:2], kills,
+                             rng, log, lambda: compare_lines(first, second))
     (output / "report.json").write_text(json.dumps(report, indent=1) + "\n")
     return report
 
@@ -156,11 +151,12 @@ def main():
     parser.add_argument("--output", type=Path, default=Path("output/soak"), help="emptied first")
     args = parser.parse_args()
     report = soak(args.output, args.kills, args.seed)
-    for name in ("training", "test"):
-        different = report[name]["different"]
-        print(f"{name}: {len(report[name]['kills'])} kills in {report[name]['runs']} runs survived, "
-              + (f"DIFFERENT: {', '.join(different)}" if different else "equal to the undisturbed run, bit for bit"))
-    sys.exit(any(report[name]["different"] for name in ("training", "test")))
+    halves = [report["training"], report["test"]]
+    for name, half in zip(("training", "test"), halves, strict=True):
+        print(f"{name}: {len(half['kills'])} kills in {half['runs']} runs survived, " + (
+            f"DIFFERENT: {', '.join(half['different'])}" if half["different"] else
+            "equal to the undisturbed run, bit for bit"))
+    sys.exit(any(half["different"] for half in halves))
 
 
 if __name__ == "__main__":

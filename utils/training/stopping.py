@@ -52,7 +52,7 @@ class StopRequest:
                 item = next(items)
             except StopIteration:
                 return
-            except RuntimeError:
+            except OSError:
                 self.check()
                 raise
             yield item

@@ -1,8 +1,7 @@
-"""What every job of tools/workshop/benchmark.py needs: a model, a video, a clock that knows the device, and turns."""
+"""What every job of tools/workshop/benchmark.py needs: a model, a video, a clock, and turns."""
 import ctypes
 import resource
 import sys
-import time
 from collections import defaultdict
 from statistics import median
 from types import SimpleNamespace
@@ -10,6 +9,7 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import torch
+from torch.utils.benchmark import timer
 
 from models import get_method
 from tools.workshop.benchmarking.data import RECORDED, Video
@@ -21,6 +21,18 @@ from utils.runtime import AMP, prepare_runtime, set_allocator, tune_malloc
 PRECISIONS = AMP | {"fp32": None}
 OBJECT_SHARE = 1 / 8        # of the pixels that random weights are made to call object
 MIB = 2 ** 20
+RSS_UNIT = 1 if sys.platform == "darwin" else 1024      # bytes that the system counts memory in
+
+
+def timed(function, *arguments):
+    """->  (value, seconds); PyTorch's clock waits for the GPU where there is one"""
+    start = timer()
+    return function(*arguments), timer() - start
+
+
+def predict(segmenter, clip):
+    """Clip  ->  Prediction"""
+    return segmenter(segmenter.prepare(clip), clip)
 
 
 class Bench:
@@ -38,11 +50,7 @@ class Bench:
         self.recorded = (90, 160) if s.quick else RECORDED
 
     def allocate(self, mode):
-        """Before a turn of ours or of the reference: how the C library treats freed memory, as settings.allocator says.
-
-        shipped: ours keeps it, as train.py and test.py do, and the reference gives it back, as the release does;
-        kept, default: both alike
-        """
+        """Before a turn of ours or of the reference: how the C library treats freed memory, as --allocator says."""
         if self.device.type == "cpu" and sys.platform == "linux" and mode != self.allocated:
             self.allocated = mode
             if {"shipped": mode != "reference", "kept": True, "default": False}[self.settings.allocator]:
@@ -61,9 +69,9 @@ class Bench:
             return model
         video, select = self.video(3 * self.cfg.data.clip_length), self.cfg.memory.select
         self.cfg.memory.select = "ground_truth"
-        segment = self.ours(model)(video)
+        segmenter = self.ours(model)(video.supports)
         for clip in video.clips():
-            margins = segment(clip).margins[0]
+            margins = predict(segmenter, clip).margins[0]
         self.cfg.memory.select = select
         middle = [slice(n // 8, n - n // 8) for n in margins.shape[1:]]      # without the border, which fades
         with torch.no_grad():
@@ -74,37 +82,22 @@ class Bench:
         return Video(self.cfg.data.size, self.cfg.data.shots, self.cfg.data.clip_length, frames)
 
     def ours(self, model, precision="fp32"):
-        """start(video, or the reference of one)  ->  a Segmenter that takes clips alone, too"""
-        return self.way(self.method.Segmenter, model, PRECISIONS[precision])
+        """start(reference)  ->  a Segmenter"""
+        return lambda reference: self.method.Segmenter(model, reference, self.cfg, amp=PRECISIONS[precision],
+                                                       rng=np.random.default_rng(self.cfg.seed))
 
     def reference(self, model):
         """The same for the released way, always in float32; model: ours, or a ReferenceNetwork of it"""
         network = model if isinstance(model, ReferenceNetwork) else ReferenceNetwork(model)
-        return self.way(ReferenceSegmenter, network, None)
-
-    def way(self, kind, network, amp):
-        return lambda video: WholeClips(kind(network, getattr(video, "supports", video), self.cfg, amp=amp,
-                                             rng=np.random.default_rng(self.cfg.seed)))
-
-    def timed(self, function, *arguments):
-        """->  (value, seconds), by device events on CUDA"""
-        if self.device.type != "cuda":
-            start = time.perf_counter()
-            value = function(*arguments)
-            return value, time.perf_counter() - start
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        value = function(*arguments)
-        end.record()
-        end.synchronize()
-        return value, start.elapsed_time(end) / 1000
+        return lambda reference: ReferenceSegmenter(network, reference, self.cfg,
+                                                    rng=np.random.default_rng(self.cfg.seed))
 
     def take_turns(self, functions, repeats):
         """One warm-up each, then measured: {mode: function}  ->  {mode: median seconds}"""
         seconds = defaultdict(list)
         for mode, _ in self.in_turns(functions, repeats + 1):
             self.allocate(mode)
-            seconds[mode].append(self.timed(functions[mode])[1])
+            seconds[mode].append(timed(functions[mode])[1])
         return {mode: median(values[1:]) for mode, values in seconds.items()}
 
     def in_turns(self, modes, count):
@@ -118,17 +111,7 @@ class Bench:
         """MiB: of the process on the CPU, of tensors on the GPU"""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated() / MIB
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / MIB
-
-
-class WholeClips:
-    """A Segmenter for the evaluation loop (prepare, then two arguments), which also takes a clip alone."""
-
-    def __init__(self, segmenter):
-        self.segmenter, self.prepare = segmenter, segmenter.prepare
-
-    def __call__(self, first, clip=None):
-        return self.segmenter(first, clip) if clip is not None else self.segmenter(self.prepare(first), first)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT / MIB
 
 
 class Contestant:
@@ -137,7 +120,7 @@ class Contestant:
     def __init__(self, bench, mode, start, video):
         self.bench, self.mode, self.frames, self.clips = bench, mode, 0, []
         bench.allocate(mode)
-        self.segment, self.start = bench.timed(start, video)
+        self.segmenter, self.start = timed(start, video.supports)
 
     @property
     def spent(self):
@@ -146,10 +129,10 @@ class Contestant:
     def run(self, clip):
         """->  masks (T, H, W) bool"""
         self.bench.allocate(self.mode)
-        said, seconds = self.bench.timed(self.segment, clip)
+        prediction, seconds = timed(predict, self.segmenter, clip)
         self.clips.append(seconds)
         self.frames += len(clip.images)
-        return said.masks[0].cpu()
+        return prediction.masks[0].cpu()
 
     def later_clip(self):
         """Median seconds of a clip with full memory, None if there was none"""

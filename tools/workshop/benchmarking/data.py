@@ -57,20 +57,15 @@ def distinct_frame(t):
     return min(t, 2 * DISTINCT - 2 - t)
 
 
-def tensors(count, size, seed=0):
-    """As the network sees it: count <= DISTINCT  ->  images (count, 3, *size) float32, masks (count, *size) bool"""
-    frames, masks = zip(*frames_of(count, [2 * n for n in size], seed), strict=True)
-    return TestTransform(size, "nearest")(frames, masks)
-
-
 class Video:
     """A query video of any length and its supports in memory, as the network sees them."""
 
     def __init__(self, size, shots, clip_length, frames):
+        def tensors(count, seed):                  # images (count, 3, *size) float32, masks (count, *size) bool
+            return TestTransform(size, "nearest")(*zip(*frames_of(count, [2 * n for n in size], seed), strict=True))
         self.count, self.length, self.last = -(-frames // clip_length), clip_length, frames
-        images, masks = zip(*(tensors(1, size, seed=1 + k) for k in range(shots)), strict=True)
-        self.supports = SupportSet(torch.cat(images), torch.cat(masks))
-        self.images, self.masks = tensors(min(frames, DISTINCT), size)
+        self.supports = SupportSet(*map(torch.cat, zip(*(tensors(1, 1 + k) for k in range(shots)), strict=True)))
+        self.images, self.masks = tensors(min(frames, DISTINCT), 0)
 
     def clip(self, number):
         """A Clip; the last one may be short."""
@@ -88,23 +83,22 @@ def write_videos(root, videos, size=RECORDED):
 
     videos: list of (name, category id, number of frames). Frames that repeat are links to one file.
     """
-    root, document = Path(root), {"videos": [], "annotations": [], "categories": [
-        {"id": c, "name": f"category_{c}"} for c in (NOVEL, *BASE)]}
-    for number, (name, category, count) in enumerate(videos):
-        folder = root / "JPEGImages" / name
+    document = {"videos": [], "annotations": [],
+                "categories": [{"id": c, "name": f"category_{c}"} for c in (NOVEL, *BASE)]}
+    for number, (name, category, count) in enumerate(videos, 1):
+        folder, masks = Path(root, "JPEGImages", name), []
         folder.mkdir(parents=True)
-        masks = []
         for t, (frame, mask) in enumerate(frames_of(min(count, DISTINCT), size, seed=number)):
             cv2.imwrite(str(folder / f"{t:05}.jpg"), frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
             encoded = rle.encode(np.asfortranarray(mask.astype(np.uint8)))
             masks.append({"size": list(size), "counts": encoded["counts"].decode()})
         for t in range(DISTINCT, count):
             os.link(folder / f"{distinct_frame(t):05}.jpg", folder / f"{t:05}.jpg")
-        document["videos"].append({"id": number + 1, "height": size[0], "width": size[1], "length": count,
+        document["videos"].append({"id": number, "height": size[0], "width": size[1],
                                    "file_names": [f"{name}/{t:05}.jpg" for t in range(count)]})
-        document["annotations"].append({"id": number + 1, "video_id": number + 1, "category_id": category,
+        document["annotations"].append({"id": number, "video_id": number, "category_id": category,
                                         "segmentations": [masks[distinct_frame(t)] for t in range(count)]})
-    (root / "train.json").write_text(json.dumps(document))
+    Path(root, "train.json").write_text(json.dumps(document))
 
 
 def one_test(length, shots):

@@ -1,14 +1,13 @@
-"""Jobs of tools/workshop/benchmark.py that run the network over videos: test loop, its parts, memory, precision.
+"""Jobs of tools/workshop/benchmark.py: the network over videos, its parts, memory, precision, a training step.
 
 Each function is one job, run in a process of its own. In: a Bench. Out: rows, plain dicts; the first paragraph of its
 docstring stands above the table. Ours and the reference take turns, clip by clip or video by video, after a warm-up.
 """
 import copy
-import time
 from collections import defaultdict
-from contextlib import contextmanager
-from statistics import mean
+from statistics import mean, median
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -17,11 +16,14 @@ from dataloaders import build_index, get_task
 from dataloaders.datasets.ytvis import YouTubeVISIndex
 from dataloaders.transforms import TestTransform
 from tools.workshop.benchmarking import metrics as released
-from tools.workshop.benchmarking.bench import Contestant
-from tools.workshop.benchmarking.data import NOVEL, moving_masks, one_test, write_videos
-from tools.workshop.reference_mode import ReferenceNetwork
+from tools.workshop.benchmarking.bench import PRECISIONS, Contestant, predict, timed
+from tools.workshop.benchmarking.data import NOVEL, moving_masks, one_test, one_training, write_videos
+from tools.workshop.benchmarking.floor import floor
+from tools.workshop.benchmarking.index import index
+from tools.workshop.reference_mode import ReferenceNetwork, ReferenceTrainStep
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import jaccard
+from utils.training.step import optimise
 
 
 def network(bench):
@@ -82,72 +84,28 @@ def released_loop(start, videos):
     """Whole videos, one thing after the other  ->  J, F and VC of each"""
     results = []
     for video in videos:
-        segment, masks, truth = start(video.references[0]), [], []
-        for clip in list(video.clips):                    # the release reads the whole video first
-            masks.append(segment(clip).masks[0].cpu().numpy())
-            truth.append(clip.masks[0].numpy())
-        results.append(released.reference_video_metrics(np.concatenate(masks), np.concatenate(truth)))
+        segmenter, clips = start(video.references[0]), list(video.clips)      # the release reads the whole video first
+        masks = [predict(segmenter, clip).masks[0].cpu().numpy() for clip in clips]
+        truth = np.concatenate([clip.masks[0].numpy() for clip in clips])
+        results.append(released.reference_video_metrics(np.concatenate(masks), truth))
     return results
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------
 
-class Parts:
-    """Seconds spent in chosen methods, which are replaced by timed ones."""
-
-    def __init__(self, device):
-        self.device, self.seconds = device, defaultdict(float)
-
-    def watch(self, part, owner, *methods):
-        for method in methods:
-            inner = getattr(owner, method)
-
-            def call(*arguments, inner=inner, **named):
-                with self.measure(part):
-                    return inner(*arguments, **named)
-            setattr(owner, method, call)
-
-    @contextmanager
-    def measure(self, part):
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        yield
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        self.seconds[part] += time.perf_counter() - start
-
-
-def watched(bench, model, network):
-    """Parts of both modes: a model of ours, a ReferenceNetwork"""
-    ours, theirs = Parts(bench.device), Parts(bench.device)
-    ours.watch("backbone", model.backbone, "forward")
-    ours.watch("prior", model.activation, "prior", "search_keys")
-    for layer in model.layers:
-        ours.watch("layers", layer, "forward")
-    ours.watch("similarity maps", model, "similarity_maps")
-    if model.iou_net is not None:
-        ours.watch("IoUNet", model.iou_net, "fuse", "forward")
-    for part, method in (("backbone", "encode"), ("prior", "prior"), ("layers", "iterate"),
-                         ("similarity maps", "similarity_maps"), ("IoUNet", "score")):
-        theirs.watch(part, network, method)
-    return {"ours": ours, "reference": theirs}
-
-
 def parts(bench):
     """One clip with full memory, milliseconds. network: all of it, other: what the named parts leave."""
     s, model = bench.settings, bench.model()
-    video = bench.video(bench.cfg.data.clip_length * (s.repeats + 2))
-    network = ReferenceNetwork(model)
-    timers = watched(bench, model, network)
-    segment = {"ours": bench.ours(model, s.precision)(video), "reference": bench.reference(network)(video)}
-    for mode, number in bench.in_turns(timers, video.count):
+    video, network = bench.video(bench.cfg.data.clip_length * (s.repeats + 2)), ReferenceNetwork(model)
+    seconds = watched(model, network)
+    segmenters = {"ours": bench.ours(model, s.precision)(video.supports),
+                  "reference": bench.reference(network)(video.supports)}
+    for mode, number in bench.in_turns(seconds, video.count):
         bench.allocate(mode)
         if number == 2:                                    # memory is full from here on
-            timers[mode].seconds.clear()
-        with timers[mode].measure("network"):
-            segment[mode](video.clip(number))
-    rows = {mode: {part: 1000 * x / s.repeats for part, x in timer.seconds.items()} for mode, timer in timers.items()}
+            seconds[mode].clear()
+        seconds[mode]["network"] += timed(predict, segmenters[mode], video.clip(number))[1]
+    rows = {mode: {part: 1000 * x / s.repeats for part, x in found.items()} for mode, found in seconds.items()}
     for row in rows.values():
         row["other"] = 2 * row["network"] - sum(row.values())
     rows["ours"] |= outside(bench, released.our_video_metrics)
@@ -155,6 +113,32 @@ def parts(bench):
     return [{"part": part, "precision": s.precision, "ours_ms": ms, "reference_ms": rows["reference"].get(part),
              "ratio": divide(rows["reference"].get(part), ms)}
             for part, ms in rows["ours"].items()]
+
+
+def watched(model, network):
+    """The methods of each part, of a model of ours and a ReferenceNetwork, are timed  ->  {mode: {part: seconds}}"""
+    ours = {"backbone": [(model.backbone, "forward")], "layers": [(layer, "forward") for layer in model.layers],
+            "prior": [(model.activation, "prior"), (model.activation, "search_keys")],
+            "similarity maps": [(model, "similarity_maps")],
+            "IoUNet": [(model.iou_net, "fuse"), (model.iou_net, "forward")] if model.iou_net is not None else []}
+    theirs = {part: [(network, method)] for part, method in (
+        ("backbone", "encode"), ("prior", "prior"), ("layers", "iterate"), ("similarity maps", "similarity_maps"),
+        ("IoUNet", "score"))}
+    seconds = {"ours": defaultdict(float), "reference": defaultdict(float)}
+    for mode, parts in (("ours", ours), ("reference", theirs)):
+        for part, methods in parts.items():
+            for owner, method in methods:
+                setattr(owner, method, adding(getattr(owner, method), seconds[mode], part))
+    return seconds
+
+
+def adding(function, seconds, part):
+    """The function, which adds to seconds[part] what it takes"""
+    def call(*arguments, **named):
+        value, took = timed(lambda: function(*arguments, **named))
+        seconds[part] += took
+        return value
+    return call
 
 
 def outside(bench, metrics):
@@ -177,17 +161,15 @@ def outside(bench, metrics):
 def memory(bench):
     """Peak of the process (CPU: libraries and weights included) or of tensors (CUDA) over a streamed video. growth:
     against the shorter video of the same mode."""
-    s, model, started, frames = bench.settings, bench.model(), time.perf_counter(), 0
+    s, model = bench.settings, bench.model()
     video, start = bench.video(s.frames), getattr(bench, s.mode)(model)
     del model
-    bench.allocate(s.mode)
-    segment = start(video)
+    run = Contestant(bench, s.mode, start, video)
     for clip in video.clips():
-        segment(clip)
-        frames += len(clip.images)
-        if time.perf_counter() - started > 10 * s.cap:
+        run.run(clip)
+        if run.spent > 10 * s.cap:
             break
-    return [{"mode": s.mode, "frames": frames, "peak_mib": bench.peak()}]
+    return [{"mode": s.mode, "frames": run.frames, "peak_mib": bench.peak()}]
 
 
 def precision(bench):
@@ -212,3 +194,66 @@ def precision(bench):
     return [{"precision": name, "fps": run.frames / run.spent, "later_clip_s": run.later_clip(),
              "ratio": runs["fp32"].spent / run.spent, "j_difference": j[name] - j["fp32"],
              "pixels_differ": float((masks[name] != masks["fp32"]).mean())} for name, run in runs.items()]
+
+
+# -- training ----------------------------------------------------------------------------------------------------------
+
+def our_step(bench, model):
+    """train.py's own step, without its files."""
+    amp, groups = PRECISIONS[bench.settings.precision], bench.method.parameter_groups(model.train(), bench.cfg)
+    state = SimpleNamespace(
+        amp=amp, model=model, cfg=bench.cfg, device=bench.device, progress=SimpleNamespace(global_step=0),
+        optimizer=torch.optim.Adam([{"params": group["params"]} for group in groups], lr=bench.cfg.train.lr),
+        scaler=torch.amp.GradScaler(bench.device.type, enabled=amp == torch.float16))
+    step = bench.method.TrainStep(model, bench.cfg)
+
+    def call(batch):
+        optimise(state, step, batch)
+        state.optimizer.zero_grad(set_to_none=True)
+    return call
+
+
+def reference_step(bench, model):
+    """The released step, in float32."""
+    step = ReferenceTrainStep(model, bench.cfg)
+    trained = [p for p in step.network.model.train().parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=bench.cfg.train.lr)
+
+    def call(batch):
+        float(step.backward(batch))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return call
+
+
+def training_batches(bench):
+    """A loader over generated videos; on the CPU of two samples, whatever the config says"""
+    cfg, small = bench.cfg, bench.device.type == "cpu" or bench.settings.quick
+    cfg.train.batch_size, cfg.validate.classes, cfg.data.workers = 2 if small else cfg.train.batch_size, "none", 0
+    with TemporaryDirectory() as root:
+        write_videos(root, one_training(cfg.data.shots + 1, cfg.data.clip_length * cfg.data.clips + 1), bench.recorded)
+        cfg.data.root = root
+        yield from get_task("fewshot").train_batches(cfg, build_index(cfg), 1, 0)
+
+
+def train(bench):
+    """Forward, backward and Adam on one batch in memory, each mode in a process of its own; the reference in float32.
+    data: reading, decoding and augmenting one batch in one process; with data: one after the other. peak: weights and
+    optimiser included; share: of the reference's."""
+    s, model, batches = bench.settings, bench.model(), training_batches(bench)
+    next(batches)                                          # what is imported and opened once
+    loaded = [timed(next, batches) for _ in range(max(2, s.repeats))]
+    data, batch = median(seconds for _, seconds in loaded), loaded[0][0].to(bench.device)
+    batches.close()
+    bench.allocate(s.mode)
+    step = (our_step if s.mode == "ours" else reference_step)(bench, model)
+    del model
+    seconds = median([timed(step, batch)[1] for _ in range(s.repeats + 1)][1:])
+    size = bench.cfg.train.batch_size
+    return [{"mode": s.mode, "batch": size, "precision": s.precision, "data_s": data, "step_s": seconds,
+             "samples_per_s": size / seconds, "samples_per_s_with_data": size / (seconds + data),
+             "peak_mib": bench.peak()}]
+
+
+JOBS = {job.__name__: job for job in (
+    network, end_to_end, parts, memory, precision, train, released.metrics, index, floor)}

@@ -4,6 +4,7 @@ In: masks (T, H, W) bool arrays. Out: the same numbers as evaluation/metrics.py.
 """
 import math
 import warnings
+from functools import partial
 
 import cv2
 import numpy as np
@@ -82,14 +83,12 @@ def metrics(bench):
     s, rows = bench.settings, []
     cv2.setNumThreads(1)
     preds, gts = moving_masks(8 if s.quick else 20, bench.cfg.data.size)
-    for name, ours, theirs in (("boundary F, one frame", lambda: boundary_f(preds[0], gts[0]),
-                                lambda: reference_boundary_f(preds[0], gts[0])),
-                               (f"J, F, VC of {len(gts)} frames", lambda: our_video_metrics(preds, gts),
-                                lambda: reference_video_metrics(preds, gts)),
-                               (f"VC of {len(gts)} frames", lambda: vc_windows(preds, gts),
-                                lambda: reference_consistency(preds, gts))):
+    for name, ours, theirs, *masks in (
+            ("boundary F, one frame", boundary_f, reference_boundary_f, preds[0], gts[0]),
+            (f"J, F, VC of {len(gts)} frames", our_video_metrics, reference_video_metrics, preds, gts),
+            (f"VC of {len(gts)} frames", vc_windows, reference_consistency, preds, gts)):
         possible = has_skimage() or " F" not in name
-        modes = {"ours": ours, "reference": theirs} if possible else {"ours": ours}
+        modes = {"ours": partial(ours, *masks)} | ({"reference": partial(theirs, *masks)} if possible else {})
         seconds = bench.take_turns(modes, 10 * s.repeats)
         rows.append({"what": name, **{f"{mode}_ms": 1000 * x for mode, x in seconds.items()},
                      "ratio": seconds["reference"] / seconds["ours"] if possible else None,

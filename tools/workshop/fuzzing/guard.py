@@ -22,10 +22,10 @@ class Guard:
 
     def __init__(self, sandbox):
         self.sandbox, self.outside = os.path.realpath(sandbox), os.path.realpath(sandbox.parent / "outside")
-        self.at_first = self._outside_now()
         libraries = {sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), ROOT, "/proc", "/sys", "/dev/null"}
         self.readable = [os.path.realpath(folder) for folder in libraries]
-        self.active, self.anywhere, self.found = False, False, []
+        self.active, self.anywhere, self.found, self.beside = False, False, [], set()
+        self.crimes()                                          # what lies outside at first is none
         sys.addaudithook(self._hook)
 
     @contextmanager
@@ -38,34 +38,27 @@ class Guard:
 
     def crimes(self):
         """What happened while watching that must not happen, in words; '' if nothing did."""
-        found = self.found + [f"appeared outside: {name}" for name in self._outside_now() - self.at_first]
-        self.at_first = self._outside_now()
-        return "; ".join(found)
-
-    def _outside_now(self):
-        return {str(path) for folder in (self.outside, os.path.dirname(self.outside))
-                for path in Path(folder).iterdir()}
+        before, folders = self.beside, (self.outside, os.path.dirname(self.outside))
+        self.beside = {str(path) for folder in folders for path in Path(folder).iterdir()}
+        return "; ".join(self.found + [f"appeared outside: {name}" for name in self.beside - before])
 
     def _hook(self, event, arguments):
         if not self.active:
             return
-        if event == "open":
-            self._opened(*arguments)
+        if event in NEVER:
+            self.found.append(f"{event} {arguments!r}"[:300])
+        elif event == "open":
+            name, mode, flags = arguments
+            self._look(event, name, bool(flags & WRITING) if isinstance(flags, int) else set(mode or "") & set("wax+"))
         elif event in CHANGES:
             for name in arguments[:2]:
-                if isinstance(name, str | bytes | os.PathLike) and not self._within(name, [self.sandbox]):
-                    self.found.append(f"{event} of {name!r}")
-        elif event in NEVER:
-            self.found.append(f"{event} {arguments!r}"[:300])
+                self._look(event, name, writes=True)
 
-    def _opened(self, name, mode, flags):
-        if not isinstance(name, str | bytes | os.PathLike) or self._within(name, [self.sandbox]):
-            return
-        writes = bool(flags & WRITING) if isinstance(flags, int) else bool(set(mode or "") & set("wax+"))
-        if writes or self._within(name, [self.outside]) or not (self.anywhere or self._within(name, self.readable)):
-            self.found.append(f"opened {os.fsdecode(name)!r}, which is outside")
-
-    @staticmethod
-    def _within(name, folders):
-        path = os.path.realpath(os.fsdecode(name))
-        return any(path == folder or path.startswith(folder + os.sep) for folder in folders)
+    def _look(self, event, name, writes):
+        def within(folders):
+            return any(path == folder or path.startswith(folder + os.sep) for folder in folders)
+        if isinstance(name, str | bytes | os.PathLike):
+            path = os.path.realpath(os.fsdecode(name))
+            allowed = not writes and not within([self.outside]) and (self.anywhere or within(self.readable))
+            if not allowed and not within([self.sandbox]):
+                self.found.append(f"{event} of {os.fsdecode(name)!r}, which is outside")

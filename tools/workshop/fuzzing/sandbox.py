@@ -36,38 +36,31 @@ def make_sandbox(folder):
     write_demo_data(sandbox / "ytvis", videos_per_category=1, size=(48, 48), frames=(2, 2))
     write_demo_minivspw(sandbox / "minivspw", videos_per_category=2, size=(48, 48), frames=(2, 2))
     write_demo_coco(sandbox / "coco", images_per_category=2, size=(96, 96))
-    images = sandbox / "ytvis" / "JPEGImages"
-    for name, target in (("link_out", "../../../outside"), ("link_file.jpg", "../../../outside/secret.jpg"),
-                         ("loop", "loop")):
-        (images / name).symlink_to(target)
-    (sandbox / "config").mkdir()
-    shutil.copy(ROOT / "config" / "vipmt" / "ytvis.yaml", sandbox / "config")
-    (sandbox / "config" / "other.yaml").write_text("base: fuzz.yaml\n")
-    (sandbox / "config" / "loop").symlink_to("loop")
-    (sandbox / "config" / "fuzz.yaml").write_text(DEMO.read_text().replace("../vipmt/ytvis.yaml", "ytvis.yaml"))
+    images, config = sandbox / "ytvis" / "JPEGImages", sandbox / "config"
+    config.mkdir()
+    for path, target in ((images / "link_out", "../../../outside"), (images / "loop", "loop"),
+                         (images / "link_file.jpg", "../../../outside/secret.jpg"), (config / "loop", "loop")):
+        path.symlink_to(target)
+    (images / "pipe").mkdir()
+    os.mkfifo(images / "pipe" / "00000.jpg")          # a frame that never ends, if it is read
+    shutil.copy(ROOT / "config" / "vipmt" / "ytvis.yaml", config)
+    (config / "other.yaml").write_text("base: fuzz.yaml\n")
+    (config / "fuzz.yaml").write_text(DEMO.read_text().replace("../vipmt/ytvis.yaml", "ytvis.yaml"))
     (sandbox / "override.txt").write_text("seed=1")
     training(sandbox).save()
     write_episodes(sandbox)
     write_supports(sandbox / "support")
     for dataset in ANNOTATIONS:
         cached_index(sandbox, dataset)
-    make_pipe(sandbox)
     return sandbox
 
 
-def make_pipe(sandbox):
-    """A frame that never ends, if it is read."""
-    folder = sandbox / "ytvis" / "JPEGImages" / "pipe"
-    folder.mkdir(exist_ok=True)
-    if not (folder / "00000.jpg").exists():
-        os.mkfifo(folder / "00000.jpg")
-
-
 def copy_sandbox(source, target):
-    """With the times of the files, which caches look at; a pipe cannot be copied."""
+    """With the times of the files, which caches look at."""
+    def copy(file, to):
+        return os.mkfifo(to) if Path(file).is_fifo() else shutil.copy2(file, to)
     shutil.rmtree(target / "sandbox", ignore_errors=True)
-    shutil.copytree(source / "sandbox", target / "sandbox", symlinks=True, ignore=shutil.ignore_patterns("pipe"))
-    make_pipe(target / "sandbox")
+    shutil.copytree(source / "sandbox", target / "sandbox", symlinks=True, copy_function=copy)
 
 
 def data_config(sandbox, dataset):
@@ -87,7 +80,7 @@ def episode_config(sandbox):
 
 
 def network():
-    """As many kinds of weights as a checkpoint holds, in little space."""
+    """All kinds of weights that a checkpoint holds."""
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
 
 
@@ -118,16 +111,16 @@ def write_supports(folder):
     """The same image with its mask in each form that a support folder may have."""
     mask, corners = np.zeros((48, 48), np.uint8), [[5, 10], [40, 10], [40, 30], [5, 30]]
     mask[10:30, 5:40] = 255
-    image = np.random.default_rng(0).integers(0, 255, (48, 48, 3), np.uint8)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 48, 3), np.uint8))
+    labelme = {"imageHeight": 48, "imageWidth": 48, "imagePath": "dog.jpg",
+               "shapes": [{"label": "dog", "shape_type": "polygon", "points": corners},
+                          {"label": "dog", "shape_type": "circle", "points": [[9, 9], [12, 9]]}]}
+    coco = {"images": [{"id": 1, "file_name": "dog.jpg", "height": 48, "width": 48}],
+            "categories": [{"id": 1, "name": "dog"}], "annotations": [
+                {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "segmentation": [sum(corners, [])]}]}
     for form in ("png", "labelme", "coco"):
         (folder / form).mkdir(parents=True)
-        Image.fromarray(image).save(folder / form / "dog.jpg")
+        image.save(folder / form / "dog.jpg")
     Image.fromarray(mask).save(folder / "png" / "dog.png")
-    (folder / "labelme" / "dog.json").write_text(json.dumps({
-        "imageHeight": 48, "imageWidth": 48, "imagePath": "dog.jpg",
-        "shapes": [{"label": "dog", "shape_type": "polygon", "points": corners},
-                   {"label": "dog", "shape_type": "circle", "points": [[9, 9], [12, 9]]}]}))
-    (folder / "coco" / "all.json").write_text(json.dumps({
-        "images": [{"id": 1, "file_name": "dog.jpg", "height": 48, "width": 48}],
-        "categories": [{"id": 1, "name": "dog"}],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "segmentation": [sum(corners, [])]}]}))
+    (folder / "labelme" / "dog.json").write_text(json.dumps(labelme))
+    (folder / "coco" / "all.json").write_text(json.dumps(coco))

@@ -95,22 +95,25 @@ def changed_lines(draw, data, change_line=changed_json):
     return b"\n".join(lines) + b"\n"
 
 
-def list_line(line):
-    """Of MiniVSPW's lists: VIDEO VIDEO/mask/FRAME.png"""
-    video, _, file = line.decode().partition(" ")
-    numbers = ("0" * 8, "99999999", "-0000001", "9" * 5000, "٠" * 8, "00000000\0")
-    texts = [*(f"{name} {file}" for name in NAMES), *(f"{video} {name}" for name in NAMES),
-             *(f"{video} {video}/mask/{number}.png" for number in numbers), "", " " * 10_000, "x" * 100_000,
-             ".. ../mask/00000001.png", f"{'v' * 300} {'v' * 300}/mask/00000001.png", f"{video}\u2028 {file}",
-             f"{video} {file} x"]
-    return st.sampled_from(texts).map(lambda text: text.encode(errors="surrogatepass"))
+def changed_list(data):
+    """MiniVSPW's: VIDEO VIDEO/mask/FRAME.png"""
+    def line(old):
+        video, _, file = old.decode().partition(" ")
+        numbers = ("0" * 8, "99999999", "-0000001", "9" * 5000, "٠" * 8, "00000000\0")
+        return st.sampled_from([
+            text.encode(errors="surrogatepass") for text in (
+                *(f"{name} {file}" for name in NAMES), *(f"{video} {name}" for name in NAMES),
+                *(f"{video} {video}/mask/{number}.png" for number in numbers), "", " " * 10_000, "x" * 100_000,
+                ".. ../mask/00000001.png", f"{'v' * 300} {'v' * 300}/mask/00000001.png", f"{video}\u2028 {file}",
+                f"{video} {file} x")])
+    return changed_lines(data, line)
 
 
 # -- masks in JSON ----------------------------------------------------------------------------------------------------
 
 def wrapping_runs(pixels):
-    """A compressed RLE whose runs sum up to `pixels` only because 64 bits are left behind."""
-    runs, text = [2 ** 53 - 1] * 2048 + [2048 + pixels], ""                 # 2^64 + pixels
+    """A compressed RLE whose runs sum up to `pixels` only because 64 bits are left behind: to 2^64 + pixels"""
+    runs, text = [2 ** 53 - 1] * 2048 + [2048 + pixels], ""
     for i, run in enumerate(runs):
         value, more = run - (runs[i - 2] if i > 2 else 0), True
         while more:
@@ -120,18 +123,20 @@ def wrapping_runs(pixels):
     return text
 
 
-@st.composite
-def rle(draw, rows, cols, counts=""):
-    """A hostile mask of that size; counts: those of a correct one, which may be damaged, too"""
-    pixels, sizes = rows * cols, ([65_536, 65_536], [2 ** 40, 2 ** 40], [1, 1], [cols, rows], [], [rows, cols, 3], "48",
-                                  None, [1.5, 2], [True, 1], *([n, cols] for n in BIG))
+def rle(rows, cols, counts=""):
+    """Hostile masks of that size; counts: those of a correct one, which may be damaged, too"""
+    pixels = rows * cols
+    sizes = ([65_536, 65_536], [2 ** 40, 2 ** 40], [1, 1], [cols, rows], [], [rows, cols, 3], "48", None, [1.5, 2],
+             [True, 1], *([n, cols] for n in BIG))
     fixed = ([], "0", [pixels], [0], [0, pixels], [pixels + 1], [pixels, -1, 1], [0] * 7, [0.0], [None], [[1]],
              [2 ** 70, -2 ** 70], wrapping_runs(pixels), wrapping_runs(pixels) + "00")
-    return {"size": draw(st.sampled_from(sizes)) if draw(st.integers(0, 2)) == 0 else [rows, cols],
-            "counts": draw(st.one_of(
-                absurd, st.sampled_from(fixed), st.text(max_size=40), damaged(counts.encode()).map(
-                    lambda x: x.decode("latin-1")), st.text(st.characters(min_codepoint=48, max_codepoint=111)),
-                st.lists(st.sampled_from((*BIG, 1, 5, pixels)), max_size=10)))}
+    return st.fixed_dictionaries({
+        "size": st.just([rows, cols]) | st.just([rows, cols]) | st.sampled_from(sizes),
+        "counts": st.one_of(
+            absurd, st.sampled_from(fixed), st.text(max_size=40),
+            st.text(st.characters(min_codepoint=48, max_codepoint=111)),
+            damaged(counts.encode()).map(lambda x: x.decode("latin-1")),
+            st.lists(st.sampled_from((*BIG, 1, 5, pixels)), max_size=10))})
 
 
 def polygons(rows, cols):
@@ -172,42 +177,31 @@ def zeros(count):
     return zlib.compress(bytes(count), 9)
 
 
-def png_chunks(data):
-    """[(name, content)] of a correct PNG"""
-    chunks, place = [], 8
-    while place < len(data):
-        length, = struct.unpack(">I", data[place:place + 4])
-        chunks.append((data[place + 4:place + 8], data[place + 8:place + 8 + length]))
-        place += 12 + length
-    return chunks
-
-
 def png_file(chunks, checksums=True):
-    body = b"".join(struct.pack(">I", len(content)) + name + content + struct.pack(
+    """[(name, content)]  ->  bytes"""
+    return b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(content)) + name + content + struct.pack(
         ">I", zlib.crc32(name + content) if checksums or name == b"IEND" else 12345) for name, content in chunks)
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
-def png_header(cols, rows, *rest):
-    return b"IHDR", struct.pack(">IIBBBBB", cols, rows, *rest)
 
 
 @st.composite
 def changed_png(draw, data):
     """Another header, one more chunk, a damaged one, or a decompression bomb; checksums are right in most"""
-    chunks, how = png_chunks(data), draw(st.sampled_from(("header", "header", "bomb", "chunk", "content")))
+    chunks, rest, end = [], io.BytesIO(data[8:]), (b"IEND", b"")
+    while head := rest.read(8):
+        chunks.append((head[4:], rest.read(int.from_bytes(head[:4])))), rest.read(4)
+    how = draw(st.sampled_from(("header", "header", "bomb", "chunk", "content")))
     if how == "header":
-        side = st.sampled_from((0, 1, 48, 60_000, 2 ** 31 - 1, 2 ** 32 - 1))
-        chunks[0] = png_header(draw(side), draw(side), *(draw(st.sampled_from((0, 1, 2, 3, 8, 16))) for _ in range(5)))
+        side, kind = st.sampled_from((0, 1, 48, 60_000, 2 ** 31 - 1, 2 ** 32 - 1)), st.sampled_from((0, 1, 2, 3, 8, 16))
+        chunks[0] = b"IHDR", struct.pack(">IIBBBBB", draw(side), draw(side), *(draw(kind) for _ in range(5)))
     elif how == "bomb":
         size = draw(st.sampled_from(((60_000, 60_000), (8000, 8000), (2 ** 31 - 1, 1), (1, 2 ** 31 - 1))))
-        colour = draw(st.sampled_from((0, 3)))
-        chunks = [png_header(*size, 8, colour, 0, 0, 0), (b"IDAT", zeros(1 << 24)), (b"IEND", b"")]
+        header = struct.pack(">IIBBBBB", *size, 8, draw(st.sampled_from((0, 3))), 0, 0, 0)
+        chunks = [(b"IHDR", header), (b"IDAT", zeros(1 << 24)), end]
     elif how == "chunk":
         chunks.insert(draw(st.integers(0, len(chunks))), draw(st.sampled_from((
-            (b"zTXt", b"k\0\0" + zeros(1 << 26)), (b"iCCP", b"k\0\0" + zeros(1 << 26)), (b"PLTE", bytes(768)),
-            (b"IEND", b""), (b"acTL", struct.pack(">II", 2 ** 31 - 1, 0)), (b"eXIf", b"MM\0*" + b"\xff" * 20),
-            chunks[0], (b"IDAT", b"")))))
+            (b"zTXt", b"k\0\0" + zeros(1 << 26)), (b"iCCP", b"k\0\0" + zeros(1 << 26)), (b"PLTE", bytes(768)), end,
+            (b"acTL", struct.pack(">II", 2 ** 31 - 1, 0)), (b"eXIf", b"MM\0*" + b"\xff" * 20), chunks[0],
+            (b"IDAT", b"")))))
     else:
         place = draw(st.integers(0, len(chunks) - 1))
         chunks[place] = chunks[place][0], draw(damaged(chunks[place][1]))
@@ -231,24 +225,33 @@ def changed_jpeg(draw, data):
     return data[:place] + new + data[place:]
 
 
-@st.composite
-def other_image(draw):
-    """A whole image of a mode or size that nobody expects, or the beginning of another format"""
-    if draw(st.booleans()):
-        form, mode = draw(st.sampled_from((*(("PNG", mode) for mode in ("1", "LA", "P", "RGB", "RGBA", "I;16")),
-                                           *(("JPEG", mode) for mode in ("L", "RGB", "CMYK")))))
-        file, size = io.BytesIO(), draw(st.sampled_from(((48, 48), (1, 1), (3000, 1), (64, 48))))
-        Image.new(mode, size).save(file, form)
-        return file.getvalue()
-    heads = (b"P6 60000 60000 255\n", b"P5 30000 30000 255\n" + bytes(100), b"GIF89a" + b"\xff" * 10,
-             b"BM" + bytes(12) + struct.pack("<IiiHHI", 40, 30_000, 30_000, 1, 24, 0) + bytes(200),
-             b"II*\0\x08\0\0\0\xff\xff" + b"\xff" * 50, b"#?RADIANCE\n\n-Y 30000 +X 30000\n", b"v/1\x01\2\0\0\0",
-             b"RIFF\xff\xff\xff\x7fWEBPVP8 ", b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(90), b"<svg width='60000'/>")
-    return draw(st.sampled_from(heads)) + draw(st.sampled_from((b"\xff\xd9", b"IEND\xaeB`\x82")))
+MODES = [*(("PNG", mode) for mode in ("1", "LA", "P", "RGB", "RGBA", "I;16")),
+         *(("JPEG", mode) for mode in ("L", "RGB", "CMYK"))]
+HEADS = (b"P6 60000 60000 255\n", b"P5 30000 30000 255\n" + bytes(100), b"GIF89a" + b"\xff" * 10,
+         b"BM" + bytes(12) + struct.pack("<IiiHHI", 40, 30_000, 30_000, 1, 24, 0) + bytes(200),
+         b"II*\0\x08\0\0\0\xff\xff" + b"\xff" * 50, b"#?RADIANCE\n\n-Y 30000 +X 30000\n", b"v/1\x01\2\0\0\0",
+         b"RIFF\xff\xff\xff\x7fWEBPVP8 ", b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(90), b"<svg width='60000'/>")
+
+
+def whole_image(kind, size):
+    file = io.BytesIO()
+    Image.new(kind[1], size).save(file, kind[0])
+    return file.getvalue()
+
+
+# A whole image of a mode or size that nobody expects, or the beginning of another format.
+other_images = st.builds(
+    whole_image, st.sampled_from(MODES), st.sampled_from(((48, 48), (1, 1), (3000, 1), (64, 48)))) | st.builds(
+    bytes.__add__, st.sampled_from(HEADS), st.sampled_from((b"\xff\xd9", b"IEND\xaeB`\x82")))
 
 
 def changed_image(data):
-    return st.one_of(changed_jpeg(data) if data[:2] == b"\xff\xd8" else changed_png(data), damaged(data), other_image())
+    return (changed_jpeg(data) if data[:2] == b"\xff\xd8" else changed_png(data)) | damaged(data) | other_images
+
+
+def changed_support(data):
+    return changed_image(data) if data[:1] != b"{" else (
+        changed_json(data) if b"shapes" in data else changed_annotations(data))
 
 
 # -- YAML -------------------------------------------------------------------------------------------------------------
@@ -294,18 +297,15 @@ def override(draw, data):
 
 # -- checkpoints ------------------------------------------------------------------------------------------------------
 
-class Code:
-    """Whoever unpickles this calls the function."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
+class Code(tuple):
+    """Whoever unpickles this calls its first element with the others."""
 
     def __reduce__(self):
-        return self.call
+        return self[0], tuple(self[1:])
 
 
 MARK = "../outside/code"
-CODE = [pickle.dumps({"model": Code(*call)}, protocol=2) for call in (
+CODE = [pickle.dumps({"model": Code(call)}, protocol=2) for call in (
     (os.system, f"touch {MARK}"), (builtins.exec, f"open({MARK!r}, 'w')"), (open, MARK, "w"), (os.mkdir, MARK))] + [
     b"cos\nsystem\n(S'touch " + MARK.encode() + b"'\ntR.", b"\x80\x02cbuiltins\nexec\n(X\x01\0\0\0xtR."] + [
     b"\x80\x02}X\x05\0\0\0model" + b"]" * n + b"a" * (n - 1) + b"s." for n in (100, 5000, 100_000)]     # deep lists
@@ -328,13 +328,12 @@ odd_values = st.one_of(st.sampled_from(TENSORS).map(lambda make: make()), st.bui
                        st.builds(lambda: {1: 2}))
 
 
-def with_pickle(data, change_pickle):
-    """A file of torch.save, its pickle replaced by what the function makes of it"""
-    source, target = zipfile.ZipFile(io.BytesIO(data)), io.BytesIO()
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for entry in source.infolist():
-            content = source.read(entry)
-            archive.writestr(entry.filename, change_pickle(content) if entry.filename.endswith("data.pkl") else content)
+def with_pickle(data, pickled):
+    """A file of torch.save with another pickle in it"""
+    target = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for name in source.namelist():
+            archive.writestr(name, pickled if name.endswith("data.pkl") else source.read(name))
     return target.getvalue()
 
 
@@ -350,26 +349,24 @@ def odd_checkpoint(draw, data):
     state = torch.load(io.BytesIO(data), weights_only=True)
     del state["sha256"]
     how = draw(st.sampled_from(("anywhere", "anywhere", "weight", "key", "metadata", "config", "alone")))
-    value, weights = draw(odd_values), state["model"]
+    value = draw(odd_values)
     if how == "anywhere":
         change(draw, state, odd_values | absurd)
     elif how in ("weight", "key"):
-        weights[draw(st.sampled_from([*weights] if how == "weight" else [1, None, "0.weight ", ("a",)]))] = value
+        names = [*state["model"]] if how == "weight" else [1, None, "0.weight ", ("a",)]
+        state["model"][draw(st.sampled_from(names))] = value
     elif how == "metadata":
-        weights._metadata = draw(st.sampled_from((value, {"": value}, {"": {"version": value}})))
-    else:
-        state = {**state, "config": {"data": value}} if how == "config" else value
-    return saved(state)
+        state["model"]._metadata = draw(st.sampled_from((value, {"": value}, {"": {"version": value}})))
+    elif how == "config":
+        state["config"] = {"data": value}
+    return saved(value if how == "alone" else state)
 
 
-@st.composite
-def changed_checkpoint(draw, data):
+def changed_checkpoint(data):
     """Other bytes, the old format, a pickle that runs code or was damaged, or a whole checkpoint of other content"""
-    how = draw(st.integers(0, 4))
-    if how < 2:
-        whole = torch.load(io.BytesIO(data), weights_only=True)
-        return draw(damaged(data if how else saved(whole, _use_new_zipfile_serialization=False)))
-    if how == 2:
-        code = draw(st.sampled_from(CODE))
-        return draw(st.sampled_from((code, with_pickle(data, lambda _: code))))
-    return with_pickle(data, lambda content: draw(damaged(content))) if how == 3 else draw(odd_checkpoint(data))
+    old = saved(torch.load(io.BytesIO(data), weights_only=True), _use_new_zipfile_serialization=False)
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        content, = (archive.read(name) for name in archive.namelist() if name.endswith("data.pkl"))
+    code = st.sampled_from(CODE)
+    return st.one_of(damaged(data), damaged(old), code | code.map(lambda pickled: with_pickle(data, pickled)),
+                     damaged(content).map(lambda pickled: with_pickle(data, pickled)), odd_checkpoint(data))

@@ -5,7 +5,8 @@ import os
 import shutil
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, product
+from typing import NamedTuple
 
 from hypothesis import strategies as st
 
@@ -35,13 +36,11 @@ class Mutant:
         remove(path)
         if isinstance(what, bytes):
             path.write_bytes(what.replace(b"{outside}", os.fsencode(sandbox.parent / "outside")))
-        elif what == "folder":
-            path.mkdir()
-        elif what == "pipe":
-            os.mkfifo(path)
+        elif what in ("folder", "pipe"):
+            (os.mkdir if what == "folder" else os.mkfifo)(path)
         elif what == "sparse":
-            with open(path, "wb") as file:
-                file.truncate(SPARSE_BYTES)
+            path.touch()
+            os.truncate(path, SPARSE_BYTES)
         elif what != "missing":
             path.symlink_to(path.name if what == "loop" else what)
 
@@ -79,16 +78,13 @@ def use_index(sandbox, mutant):
     dataset = mutant.file.split("/")[0]
     index = build_index(data_config(sandbox, dataset))
     if dataset != "minivspw":
-        return look_at(index, index.class_ids)
-    for fold, side in ((1, "test"), (2, "test"), (1, "train"), (2, "train")):
+        look_at(index, index.class_ids)
+    for fold, side in product((1, 2), ("test", "train")) if dataset == "minivspw" else ():
         try:
-            seen = index.side(fold, side)
+            look_at(*index.side(fold, side))
         except ValueError as error:
             if "show no" not in str(error):              # the small data set has no class of some sides
                 raise
-        else:
-            look_at(*seen)
-    return None
 
 
 def look_at(index, class_ids):
@@ -103,10 +99,6 @@ def look_at(index, class_ids):
                 assert index.read_image(video, frame).shape == (*index.size(video), 3)
 
 
-def use_cache(sandbox, mutant):
-    look_at(*cached_index(sandbox, mutant.file.split("/")[1]))
-
-
 def use_check(sandbox, mutant):
     """Damaged data is what it is for: problems are findings, and only what is no such file at all is refused."""
     from tools import check_dataset
@@ -118,10 +110,6 @@ def use_check(sandbox, mutant):
     except SystemExit:
         raise ValueError(said.getvalue()) from None
     said.getvalue().encode()
-
-
-def use_support(sandbox, mutant):
-    read_supports((sandbox / mutant.file).parent)
 
 
 def use_episodes(sandbox, mutant):
@@ -156,12 +144,7 @@ def use_checkpoint(sandbox, mutant):
     load_weights(network(), content["model"], path)
 
 
-def use_resume(sandbox, mutant):
-    training(sandbox).resume()
-
-
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """files: patterns of those that are mutated, below the sandbox; change: strategy of a file's bytes; use: its reader
 
     named: words that an error may have instead of the file's name; reads_anywhere: `base:` may be any file
@@ -173,15 +156,6 @@ class Kind:
     reads_anywhere: bool = False
 
 
-def change_list(data):
-    return make.changed_lines(data, make.list_line)
-
-
-def change_support(data):
-    return make.changed_image(data) if data[:1] != b"{" else (
-        make.changed_json(data) if b"shapes" in data else make.changed_annotations(data))
-
-
 LISTS, COCO = "minivspw/minivspw_lists/*_[01].txt", f"coco/{ANNOTATIONS['coco']}"
 JPEGS = "ytvis/JPEGImages/*_*/*.jpg coco/train2017/*.jpg minivspw/data/*/origin/*.jpg"
 KINDS = {
@@ -190,16 +164,18 @@ KINDS = {
     "coco": Kind(COCO, make.changed_annotations, use_index),
     "jpeg": Kind(JPEGS, make.changed_image, use_index),
     "mask": Kind("minivspw/data/*/mask/*.png", make.changed_image, use_index),
-    "list": Kind(LISTS, change_list, use_index),
+    "list": Kind(LISTS, make.changed_list, use_index),
     "config": Kind("config/fuzz.yaml", make.changed_yaml, use_config, "config: ", reads_anywhere=True),
     "override": Kind("override.txt", make.override, use_override, "command line"),
     "checkpoint": Kind("last.pth", make.changed_checkpoint, use_checkpoint),
-    "resume": Kind("last.pth", make.changed_checkpoint, use_resume),
+    "resume": Kind("last.pth", make.changed_checkpoint, lambda sandbox, mutant: training(sandbox).resume()),
     "episodes": Kind("episodes.json", make.changed_json, use_episodes),
     "results": Kind("results.jsonl", make.changed_lines, use_results),
     "check ytvis": Kind("ytvis/train.json", make.changed_annotations, use_check),
     "check coco": Kind(COCO, make.changed_annotations, use_check),
-    "check vspw": Kind(LISTS, change_list, use_check),
-    "support": Kind("support/*/*", change_support, use_support),
-    "cache": Kind("cache/*/*.npz", make.damaged, use_cache),
+    "check vspw": Kind(LISTS, make.changed_list, use_check),
+    "support": Kind("support/*/*", make.changed_support,
+                    lambda sandbox, mutant: read_supports((sandbox / mutant.file).parent)),
+    "cache": Kind("cache/*/*.npz", make.damaged,
+                  lambda sandbox, mutant: look_at(*cached_index(sandbox, mutant.file.split("/")[1]))),
 }

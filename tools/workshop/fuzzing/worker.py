@@ -29,11 +29,10 @@ PATIENCE = 6                    # times the seconds that an input may compute, b
 
 def judge(mutant, sandbox, guard):
     """Feed one input that is in its place  ->  (outcome, detail); detail: the error in words, or what is wrong"""
-    kind = KINDS[mutant.kind]
+    kind, outcome, detail = KINDS[mutant.kind], "accepted", ""
     try:
         with guard.watching(kind.reads_anywhere):
             kind.use(sandbox, mutant)
-        outcome, detail = "accepted", ""
     except (ValueError, OSError) as error:
         outcome, detail = "refused", f"{type(error).__name__}: {error}"
         if str(sandbox) not in detail and (kind.named is None or kind.named not in detail):
@@ -42,19 +41,19 @@ def judge(mutant, sandbox, guard):
             outcome, detail = "failures", f"a message of {len(detail)} characters\n{detail}"
     except BaseException:        # the point of the tool: whatever else comes is a finding, SystemExit and all
         outcome, detail = "failures", traceback.format_exc()
-    crimes = guard.crimes()
-    return ("failures", f"{crimes}\n{detail}"[:LONGEST_DETAIL]) if crimes else (outcome, detail[:LONGEST_DETAIL])
+    if crimes := guard.crimes():
+        outcome, detail = "failures", f"{crimes}\n{detail}"
+    return outcome, detail[:LONGEST_DETAIL]
 
 
 def work(connection, folder, seconds, megabytes):
     """Within the process: every Mutant that comes, until nobody sends any; ends with an input that takes too much."""
-    log = open(folder / "stderr.txt", "w+")         # decoders write there
-    os.dup2(log.fileno(), 2)
-    sys.stderr = log
+    sys.stderr = log = open(folder / "stderr.txt", "w+")
+    os.dup2(log.fileno(), 2)                        # decoders write there
     faulthandler.enable(log)
     faulthandler.register(signal.SIGXCPU, log, chain=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)    # Ctrl-C is for the one who waits for the results
-    sandbox, original = folder / "sandbox", folder / "original" / "sandbox"
+    sandbox = folder / "sandbox"
     guard = confined(sandbox, megabytes)
     while mutant := connection.recv():
         os.ftruncate(2, 0)
@@ -62,7 +61,7 @@ def work(connection, folder, seconds, megabytes):
         resource.setrlimit(resource.RLIMIT_CPU, (int(used.ru_utime + used.ru_stime + seconds) + 1, -1))
         mutant.place(sandbox)
         result = judge(mutant, sandbox, guard)
-        mutant.restore(sandbox, original)
+        mutant.restore(sandbox, folder / "original" / "sandbox")
         connection.send(result)
 
 
@@ -83,10 +82,9 @@ class Worker:
     """A process with its own sandbox; `original` is where its files are correct."""
 
     def __init__(self, folder, seconds, megabytes):
-        self.folder, self.limits = folder, (seconds, megabytes)
+        self.folder, self.limits, self.original = folder, (seconds, megabytes), folder / "original" / "sandbox"
         make_sandbox(folder)
         copy_sandbox(folder, folder / "original")
-        self.original = folder / "original" / "sandbox"
         self.start()
 
     def start(self):
@@ -106,16 +104,13 @@ class Worker:
             self.process.join(5)
         except (EOFError, OSError):
             self.process.join()
-        words = self.last_words()
+        code = self.process.exitcode
+        hung = ", perhaps a hang" if code is None or -code in (signal.SIGXCPU, signal.SIGABRT) else ""
+        words = f"{ENDED} {code}{hung}\n{(self.folder / 'stderr.txt').read_text(errors='replace')[-4000:]}"
         self.end()
         copy_sandbox(self.folder / "original", self.folder)
         self.start()
         return "failures", words
-
-    def last_words(self):
-        hung = -self.process.exitcode in (signal.SIGXCPU, signal.SIGABRT) if self.process.exitcode else True
-        words = (self.folder / "stderr.txt").read_text(errors="replace")
-        return f"{ENDED} {self.process.exitcode}{', perhaps a hang' if hung else ''}\n{words[-4000:]}"
 
     def end(self):
         self.process.kill()
