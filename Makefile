@@ -32,6 +32,7 @@ lint: $(BIN)/ready
 
 parity: $(BIN)/ready
 	$(BIN)/python -m tools.workshop.check_parity tests/parity --dtype float32
+	$(BIN)/python -m tools.workshop.check_parity tests/parity/dan --dtype float32
 
 clean-demo:
 	rm -rf output/demo output/demo_data output/demo_clip
