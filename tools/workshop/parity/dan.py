@@ -13,7 +13,7 @@ from dataloaders.episode import Batch
 from models import get_method
 from models.dan import losses
 from models.dan.online import learn, with_stage
-from tools.workshop.parity import Found, Limit
+from tools.workshop.parity import Found, Limit, take_inputs_as_they_are
 from utils.config import load_config
 
 SOURCES = ("official_parameters.json",)
@@ -67,6 +67,7 @@ def released_step(case, running):
         model = method.build(cfg)
     model.load_state_dict({ours: state[name] for name, ours in table.items() if ours}, strict=True, assign=True)
     model.requires_grad_(True).encoder.requires_grad_(False)
+    take_inputs_as_they_are(model.encoder, getattr(torch, case.dtype))
     return method.TrainStep(model, cfg).train(running), table
 
 
