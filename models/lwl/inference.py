@@ -104,7 +104,7 @@ class Segmenter:
         return Target(centre, tuple(size), tuple(n / scale for n in size), scale, memory, tau)
 
     def from_box(self, image, box):
-        """image (3, H, W), filled box (H, W)  ->  logits and probabilities (H, W), of the whole image at its own size"""
+        """image (3, H, W), filled box (H, W)  ->  logits and probabilities (H, W), of the uncropped image"""
         logits = self.model.segment_box(box[None], image[None])[0]
         return logits, logits.sigmoid()
 

@@ -410,4 +410,143 @@ def complete(model, found, learning, encoded):
     return {"E_test": torch.cat(labels[1:]), "W_test": torch.cat(weights[1:])}
 
 
-CASES = {r"units_\w+": units, r"train_\w+": training}
+def tracking(case):
+    """track_*: the whole tracker, frame by frame"""
+    spec = case.fill.TRACK_CASES[case.letter]
+    images, labels = case.fill.video(**spec["video"])
+    boxes, objects = spec.get("box", False), spec["video"]["objects"]
+    cfg = settings(memory={"size": spec["memory"]}, data={"size": spec["sample"]})
+    segmenter = Watched(released_model(case, box=boxes), EasyDict(from_boxes=boxes), cfg)
+    frames = torch.from_numpy(images).permute(0, 3, 1, 2).to(getattr(torch, case.dtype)) / 255
+    given = given_masks(case, labels, spec, objects)
+    with torch.inference_mode():
+        for t, image in enumerate(frames):
+            segmenter.first = t == 0
+            segmenter.follow(image, given[:, t])
+    return compared(case, segmenter)
+
+
+def given_masks(case, labels, spec, objects):
+    """Label maps (T, H, W)  ->  (O, T, H, W) bool: what the tracker is given, masks or filled boxes"""
+    given = torch.zeros(objects, *labels.shape, dtype=torch.bool)
+    for t, some in spec.get("first", {0: range(1, objects + 1)}).items():
+        for o in some:
+            given[o - 1, t] = torch.from_numpy(labels[t] == o)
+            if spec.get("box"):
+                x, y, w, h = case.fill.box(labels[t] == o)
+                given[o - 1, t] = False
+                given[o - 1, t, y:y + h, x:x + w] = True
+    return given
+
+
+NOTHING = {"centre": 2, "search_centre": 2, "scale": 1, "target_size": 2, "crop": 4, "paste": 4, "stored": 1,
+           "replaced": 1, "area": 1, "box": 4}
+ROUNDED = ("centre", "search_centre", "scale", "target_size", "box", "area")
+WINDOWS = ("crop", "paste", "stored", "replaced")
+
+
+class Watched(inference.Segmenter):
+    """A Segmenter that notes what the golden files hold: a row per frame and object"""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.rows, self.labels, self.once, self.norms, self.slot, self.scores = [], [], {}, {}, {}, {}
+        self.first = True
+
+    def follow(self, image, given):
+        self.slot, self.scores, self.row = {}, {}, [{} for _ in given]
+        margins = super().follow(image, given)
+        self.labels.append(torch.cat([torch.zeros_like(margins[:1]), margins]).argmax(0).numpy().astype(np.uint8))
+        self.rows.append(self.row)
+        return margins
+
+    def start(self, image, mask, box):
+        (row, column, *size), o = box, len(self.targets)
+        centre, scale = (row + (size[0] - 1) / 2, column + (size[1] - 1) / 2), 5 * math.sqrt(
+            math.prod(size) / math.prod(self.out))
+        crop, small, _ = crops.first_crop(image, mask, centre, scale, self.out)
+        self.once |= {f"init_mask_crop_{o + 1}": small, f"init_layer3_{o + 1}": self.model.backbone(crop[None])[2]}
+        if self.from_boxes:
+            self.once[f"box_mask_{o + 1}"] = mask
+        target = super().start(image, mask, box)
+        self.norms[id(target.memory)] = {0: small.norm()}
+        return target
+
+    def remember(self, memory, x, mask):
+        slot = super().remember(memory, x, mask)
+        self.norms.setdefault(id(memory), {})[slot] = mask.norm()
+        self.slot[id(memory)] = slot
+        return slot
+
+    def decode(self, objects, *args):
+        honest = self.model.segment
+
+        def note(*inputs):
+            logits = honest(*inputs)
+            self.scores |= dict(zip(objects, logits, strict=True))
+            return logits
+        self.model.segment = note
+        found = super().decode(objects, *args)
+        self.model.segment = honest
+        return found
+
+    def see(self, objects, probs):
+        first = self.targets[0]
+        before = first.centre, first.size
+        for o in objects:                                      # the state with which the frame was searched
+            self.row[o] |= self.state(o)
+        super().see(objects, probs)
+        for o, prob in zip(objects, probs, strict=True):
+            target = self.targets[o]
+            self.row[o] |= {"prob": prob, "area": prob.sum()}
+            if not self.first:                                 # released: below the mass limit that of object 1
+                self.row[o]["box"] = reported_box(*((target.centre, target.size) if target.mass >= 100 else before))
+
+    def state(self, o):
+        """What a Target says before its probabilities are merged"""
+        target, searched = self.targets[o], o in self.scores
+        memory = target.memory
+        norms = [float(self.norms[id(memory)].get(i, 0.0)) for i in range(len(memory.weights))]
+        row = {"centre": target.centre, "target_size": target.size, "scale": target.scale, "stored": memory.stored,
+               "replaced": self.slot.get(id(memory), -1) if searched else -1, "weights": memory.weights,
+               "mem_masks": norms, "tau": target.tau}
+        if searched:
+            row |= {"search_centre": target.search, "crop": target.window.pixels(), "scores": self.scores[o],
+                    "paste": crops.paste(self.scores[o], target.window, (8192, 8192), self.tracking)[1]}
+        return row
+
+
+def compared(case, watched):
+    """->  {golden name: Found}"""
+    limits, found = LIMITS[case.dtype], {}
+    for name, n in NOTHING.items():
+        values = [[np.broadcast_to(np.asarray(row.get(name, np.nan), np.float64), n) for row in rows]
+                  for rows in watched.rows]
+        found[name] = Found(np.array(values).reshape(case.arrays[name].shape),
+                            limits["rounded"] if name in ROUNDED else EXACT)
+    for name in ("weights", "mem_masks"):
+        shape = case.arrays[name].shape
+        values = [[row.get(name, np.full(shape[2], np.nan)) for row in rows] for rows in watched.rows]
+        found[name] = Found(np.array(values, np.float64), limits["exact"])
+    for name in ("tau", "scores", "prob"):
+        for form in ("summary", "sample"):
+            found[f"{name}_{form}"] = Found(reduced(case, watched.rows, name, form), limits["exact"])
+    for name, value in watched.once.items():
+        whole, value = case.arrays[name].ndim == 2, value.numpy()
+        if not whole:
+            value = np.concatenate([case.fill.summary(value), case.fill.sample(value, 256)])
+        found[name] = Found(value, limits["rounded" if whole else "exact"])
+    found["scores_last"] = Found(torch.stack([row["scores"] for row in watched.rows[-1]]), limits["rounded"])
+    found["labels"] = Found(np.stack(watched.labels), limits["labels"])
+    return found
+
+
+def reduced(case, rows, name, form):
+    """Summaries or samples of every frame and object, NaN where there is none"""
+    golden = case.arrays[f"{name}_{form}"]
+    function = case.fill.summary if form == "summary" else lambda one: case.fill.sample(one, golden.shape[2])
+    return np.array([[function(row[name].cpu().numpy()) if name in row else np.full(golden.shape[2], np.nan)
+                      for row in some] for some in rows])
+
+
+CASES = {r"units_\w+": units, r"train_\w+": training, r"track_\w+": tracking}
