@@ -19,7 +19,7 @@ class Backbone(Section):
 class Model(Section):
     feature_dim: Annotated[Count, WEIGHTS] = 512         # C of the target model
     filters: Annotated[Count, WEIGHTS] = 16              # D, channels of a mask's encoding; 1 where label is mask
-    widths: Annotated[tuple[int, int, int, int], WEIGHTS] = (64, 128, 128, 256)      # decoder, layer1 to layer4
+    widths: Annotated[tuple[Count, Count, Count, Count], WEIGHTS] = (64, 128, 128, 256)      # decoder, layer1 to layer4
     high_level: Annotated[Literal["c5", "c4"], WEIGHTS] = "c5"       # c4: ours, the decoder begins at layer3
     label: Annotated[Literal["encoder", "mask"], WEIGHTS] = "encoder"        # mask: baseline of Table 1
     weight: Annotated[Literal["predictor", "one"], WEIGHTS] = "predictor"    # one: without W (Table 1)
@@ -39,7 +39,7 @@ class Learner(Section):
 
 class Memory(Section):
     size: Annotated[Count, BOTH] = 32        # K_max, samples per object
-    rate: Annotated[Annotated[float, Meta(gt=0, lt=1)], TEST] = 0.1          # 1 - eta
+    rate: Annotated[Annotated[float, Meta(ge=0.001, le=0.999)], TEST] = 0.1          # 1 - eta
     # released: the weights multiply residuals, so the loss sees their squares | paper: they multiply the loss
     weights: Annotated[Literal["released", "paper"], TEST] = "released"
     first_share: Annotated[Share, TEST] = 0.25           # released: at least, of the first frame; 0: it may be replaced
@@ -48,7 +48,7 @@ class Memory(Section):
 
 class Box(Section):
     """What takes the place of the keys of learner and memory where an object starts from a box (Section 3.7)."""
-    rate: Annotated[Annotated[float, Meta(gt=0, lt=1)], TEST] = 0.2
+    rate: Annotated[Annotated[float, Meta(ge=0.001, le=0.999)], TEST] = 0.2
     first_share: Annotated[Share, TEST] = 0.0
     first_update: Annotated[Literal["decayed", "half"], TEST] = "half"
     update_steps: Annotated[Whole, TEST] = 5
@@ -57,7 +57,7 @@ class Box(Section):
 
 class Tracking(Section):
     """The window in which an object is searched; the paper says no more than search_area."""
-    search_area: Annotated[Annotated[float, Meta(gt=0)], TEST] = 5.0         # side, in sides of the object
+    search_area: Annotated[Annotated[float, Meta(ge=0.1)], TEST] = 5.0         # side, in sides of the object
     min_scale: Annotated[Share, TEST] = 0.95     # of the last window's size; 0: no limit
     max_scale: Annotated[Annotated[float, Meta(ge=1)], TEST] = 1.1           # the same
     min_mass: Annotated[Positive, TEST] = 100.0  # pixels: with less the window stays where it is

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from models.lwl.crops import Window, crop_image, crop_mask, first_crop, paste, search_window
+from models.lwl.learner import apply_target_model
 from models.lwl.memory import Memory
 from models.method import Prediction
 
@@ -99,9 +100,11 @@ class Segmenter:
         _, x = self.model.encode(crop[None])
         memory = Memory(size=self.cfg.memory.size, rate=self.rule.rate, first_share=self.rule.first_share,
                         first_update=self.rule.first_update, weighting=self.cfg.memory.weights)
-        self.remember(memory, x, mask)
-        tau = self.model.learn(*memory.samples(), self.model.zero_filters(x, 1), self.cfg.learner.steps)
-        return Target(centre, tuple(size), tuple(n / scale for n in size), scale, memory, tau)
+        base, tau = tuple(n / scale for n in size), self.model.zero_filters(x, 1)
+        target = Target(centre, tuple(size), base, scale, memory, tau)
+        self.remember(target, x, mask)
+        self.learn(target, self.cfg.learner.steps)
+        return target
 
     def from_box(self, image, box):
         """image (3, H, W), filled box (H, W)  ->  logits and probabilities (H, W), of the uncropped image"""
@@ -140,14 +143,21 @@ class Segmenter:
         target.frame += 1
         if target.frame < 3:
             return
-        self.remember(target.memory, target.x, crop_mask(target.prob, target.window, self.out))
+        self.remember(target, target.x, crop_mask(target.prob, target.window, self.out))
         if (target.frame - 1) % self.updates.update_every == 0:
-            target.tau = self.model.learn(*target.memory.samples(), target.tau, self.updates.update_steps)
+            self.learn(target, self.updates.update_steps)
 
-    def remember(self, memory, x, mask):
-        """x (1, C, h, w) and the mask of its crop; it is encoded now, once."""
+    def learn(self, target, steps):
+        """Steps on all of an object's memory."""
+        x, label, weight, scores = target.memory.samples()
+        target.tau, scores = self.model.learn(x, label, weight, target.tau, steps, scores)
+        target.memory.learned(scores)
+
+    def remember(self, target, x, mask):
+        """x (1, C, h, w) and the mask of its crop, which is encoded now, once  ->  the slot of the memory"""
         label, weight = self.model.label_encoder(mask[None, None].to(x))
-        return memory.insert(x, label[0], weight[0])
+        scores = apply_target_model(x[None], target.tau.to(x.dtype))
+        return target.memory.insert(x, label[0], weight[0], scores[0])
 
     def move(self, target, image):
         """The window goes after the object: to the mean of its last mask, at the scale of its spread."""

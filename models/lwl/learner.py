@@ -30,16 +30,18 @@ def learner_loss(x, label, weight, reg, tau):
     return 0.5 * (residual.square().sum() + (reg * tau).square().sum())
 
 
-def learn(x, label, weight, reg, tau, steps):
-    """A, Eq. 4: `steps` of steepest descent with exact line search from the filters tau  ->  filters, as tau
+def learn(x, label, weight, reg, tau, steps, scores=None):
+    """A, Eq. 4: `steps` of steepest descent with exact line search from the filters tau  ->  filters, their scores
 
     x (T, B, C, h, w) features, label and weight (T, B, D, h, w): E and W of their masks, the weight times the frame's
-    own; reg (1,): its square is lambda; tau (B, D, C, k, k). In float32 under mixed precision.
+    own; reg (1,): its square is lambda; tau (B, D, C, k, k); scores: x * tau where it is known, which saves a
+    convolution. In float32 under mixed precision.
     """
     with torch.autocast(x.device.type, enabled=False):
         x, label, weight, reg, tau = (one.float() if one.dtype in (torch.half, torch.bfloat16) else one
                                       for one in (x, label, weight, reg, tau))
-        scores, squared, lam = apply_target_model(x, tau), weight.square(), reg.square()
+        scores = apply_target_model(x, tau) if scores is None else scores
+        squared, lam = weight.square(), reg.square()
         for _ in range(steps):
             gradient = adjoint(x, squared * (scores - label), tau.shape[-1]) + lam * tau
             change = apply_target_model(x, gradient)
@@ -47,4 +49,4 @@ def learn(x, label, weight, reg, tau, steps):
             curvature = (squared * change.square()).sum((0, 2, 3, 4)) + lam * length
             alpha = (length / curvature.clamp(min=SMALLEST))[:, None, None, None]
             tau, scores = tau - alpha[..., None] * gradient, scores - alpha * change       # scores stay x * tau
-        return tau
+        return tau, scores

@@ -15,15 +15,15 @@ class Memory:
         self.rate, self.first_share, self.half = rate, first_share, first_update == "half"
         self.paper = weighting == "paper"
         self.weights, self.entered, self.newest, self.stored = [0.0] * size, [0] * size, None, 0
-        self.features = self.labels = self.importance = None
+        self.parts = None
 
-    def insert(self, x, label, weight):
-        """A frame enters: x (1, C, h, w), label and weight of its mask (1, D, h, w)  ->  its slot"""
+    def insert(self, x, label, weight, scores):
+        """A frame enters: x (1, C, h, w), its mask's label and weight, its x * tau, (1, D, h, w) each  ->  its slot"""
         slot = self.free_slot()
-        if self.features is None:
-            self.features, self.labels, self.importance = (
-                one.new_empty(len(self.weights), *one.shape) for one in (x, label, weight))
-        self.features[slot], self.labels[slot], self.importance[slot] = x, label, weight
+        if self.parts is None:
+            self.parts = [one.new_empty(len(self.weights), *one.shape) for one in (x, label, weight, scores)]
+        for part, one in zip(self.parts, (x, label, weight, scores), strict=True):
+            part[slot] = one
         return slot
 
     def free_slot(self):
@@ -68,7 +68,12 @@ class Memory:
         self.weights = weights
 
     def samples(self):
-        """->  x (T, 1, C, h, w), labels and weights (T, 1, D, h, w) for learn"""
-        n, temporal = self.stored, torch.tensor(self.weights[:self.stored], dtype=torch.float64)
-        factor = (temporal.sqrt() if self.paper else temporal).to(self.importance)
-        return self.features[:n], self.labels[:n], self.importance[:n] * factor.view(-1, 1, 1, 1, 1)
+        """->  x (T, 1, C, h, w), labels, weights and scores (T, 1, D, h, w), as learn takes them"""
+        x, label, weight, scores = (part[:self.stored] for part in self.parts)
+        temporal = torch.tensor(self.weights[:self.stored], dtype=torch.float64)
+        factor = (temporal.sqrt() if self.paper else temporal).to(weight)
+        return x, label, weight * factor.view(-1, 1, 1, 1, 1), scores
+
+    def learned(self, scores):
+        """The scores of all frames after the filter has changed: they stay x * tau without being computed again."""
+        self.parts[-1][:self.stored] = scores

@@ -59,9 +59,9 @@ class LWL(nn.Module):
         """tau^0 for features of x's kind  ->  (count, D, C, 3, 3)"""
         return x.new_zeros(count, self.filters, x.shape[-3], KERNEL, KERNEL)
 
-    def learn(self, x, label, weight, tau, steps):
+    def learn(self, x, label, weight, tau, steps, scores=None):
         """A (Section 3.3): see models.lwl.learner.learn"""
-        return learn(x, label, weight, self.reg, tau, steps)
+        return learn(x, label, weight, self.reg, tau, steps, scores)
 
     def segment(self, tau, x, levels, size):
         """D(x, T_tau(x)): filters (B, D, C, 3, 3), x (B, C, h, w), levels of the same B crops  ->  logits (B, H, W)"""

@@ -46,7 +46,7 @@ class TrainStep(nn.Module):
         for t in range(1, frames):
             if t == 1 or self.update_steps:
                 with torch.set_grad_enabled(self.cfg.learner.end_to_end and torch.is_grad_enabled()):
-                    tau = model.learn(x[:t], label, weight, tau, steps)
+                    tau, _ = model.learn(x[:t], label, weight, tau, steps)
             logits.append(model.segment(tau, x[t], [one[t] for one in levels], images.shape[-2:]))
             if self.update_steps and t + 1 < frames:
                 more = model.label_encoder(logits[-1].detach().sigmoid()[None].to(x))

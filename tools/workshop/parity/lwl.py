@@ -158,8 +158,8 @@ def learned(x, e, w, r, tau, steps):
     iterates = [tau]
     for _ in range(steps - 1):
         with torch.no_grad():
-            iterates.append(learn(x, e, w, r, iterates[-1], 1))
-    iterates.append(learn(x, e, w, r, tau, steps))
+            iterates.append(learn(x, e, w, r, iterates[-1], 1)[0])
+    iterates.append(learn(x, e, w, r, tau, steps)[0])
     count = e.numel() + tau.numel()
     return iterates, torch.stack([2 * learner_loss(x, e, w, r, one).detach() / count for one in iterates])
 
@@ -359,8 +359,9 @@ def one_step(step, images, masks):
     honest = model.learn
 
     def learn_and_note(*args):
-        learning.append((args, honest(*args)))
-        return learning[-1][1]
+        result = honest(*args)
+        learning.append((args, result[0]))
+        return result
     model.learn = learn_and_note
     logits_of = step.segment
 
@@ -406,7 +407,7 @@ def complete(model, found, learning, encoded):
     x = found["x"].detach().unflatten(0, (4, -1))
     for t in (1, 2) if len(learning) == 1 else ():
         args = (x[:t + 1], torch.cat(labels[:t + 1]), torch.cat(weights[:t + 1]), learning[-1][1].detach(), 2)
-        learning.append((args, model.learn(*args)))
+        learning.append((args, model.learn(*args)[0]))
     return {"E_test": torch.cat(labels[1:]), "W_test": torch.cat(weights[1:])}
 
 
@@ -468,14 +469,12 @@ class Watched(inference.Segmenter):
         self.once |= {f"init_mask_crop_{o + 1}": small, f"init_layer3_{o + 1}": self.model.backbone(crop[None])[2]}
         if self.from_boxes:
             self.once[f"box_mask_{o + 1}"] = mask
-        target = super().start(image, mask, box)
-        self.norms[id(target.memory)] = {0: small.norm()}
-        return target
+        return super().start(image, mask, box)
 
-    def remember(self, memory, x, mask):
-        slot = super().remember(memory, x, mask)
-        self.norms.setdefault(id(memory), {})[slot] = mask.norm()
-        self.slot[id(memory)] = slot
+    def remember(self, target, x, mask):
+        slot = super().remember(target, x, mask)
+        self.norms.setdefault(id(target.memory), {})[slot] = mask.norm()
+        self.slot[id(target.memory)] = slot
         return slot
 
     def decode(self, objects, *args):
