@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from dataloaders.episode import Clip
 from models.backbone import Pyramid
 from models.lwl import inference
-from models.lwl.build import freeze, parameter_groups
+from models.lwl.build import freeze, load_start, parameter_groups
+from models.lwl.config import Config
 from models.lwl.crops import Window, crop_image, crop_mask, paste, search_window
 from models.lwl.learner import learn, learner_loss
 from models.lwl.losses import lovasz_loss
@@ -18,6 +19,8 @@ from models.lwl.memory import Memory
 from models.lwl.model import LWL
 from models.lwl.train_step import TrainStep, filled_boxes
 from tools.workshop.parity.lwl import settings
+from utils.config import load_config
+from utils.training.state import TrainingState
 
 SIZE = (64, 96)
 
@@ -204,6 +207,39 @@ def test_boxes_are_filled_around_masks():
     masks[0, 1, 2] = masks[0, 3, 4] = True
     boxes = filled_boxes(masks)
     assert boxes[0, 1:4, 2:5].all() and boxes.sum() == 9
+
+
+def test_rates_are_shares_and_fall_after_the_given_epochs(tmp_path):
+    cfg = load_config(overrides=["train.lr=1.0e-4", "train.lr_drops=[2, 4]"])
+    model, own = small_model(), settings()
+    freeze(model, own)
+    state = TrainingState(model, parameter_groups(model, own), cfg, None, tmp_path, torch.device("cpu"))
+    for epoch, factor in ((0, 1), (1, 1), (2, 0.2), (4, 0.04), (0, 1)):         # in any order, as after a resume
+        state.progress.epoch = epoch
+        state.set_rates()
+        assert [group["lr"] for group in state.optimizer.param_groups] == pytest.approx(
+            [1e-4 * factor * share for share in (1, 0.2, 1, 2)])               # r, features, decoder, E and W
+
+
+def test_next_stage_starts_from_the_one_before(tmp_path):
+    before, after = small_model(), small_model(box_encoder=True)
+    with torch.no_grad():
+        before.reg.fill_(0.5)
+    torch.save({"model": before.state_dict()}, tmp_path / "last.pth")
+    load_start(after, tmp_path / "last.pth")
+    assert after.reg.item() == 0.5
+    with pytest.raises(ValueError, match="these weights do not fit the model"):
+        load_start(small_model(filters=2), tmp_path / "last.pth")
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"model": {"label": "mask"}}, "model.filters=1"), ({"train": {"part": "box"}}, "box_encoder: true"),
+    ({"backbone": {"weights": "maskrcnn", "bn_eps": 1e-5}}, "bn_eps: 0.0"), ({"data": {"size": [100, 160]}}, "of 16")])
+def test_settings_that_do_not_go_together_are_refused(changes, message):
+    good = {"data": {"size": [96, 160]}, "backbone": {"weights": "none"}}
+    Config.check(settings(**good))
+    with pytest.raises(ValueError, match=message):
+        Config.check(settings(**(good | changes)))
 
 
 def test_normalisation_keeps_its_statistics_in_training():
