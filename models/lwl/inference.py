@@ -157,7 +157,7 @@ class Segmenter:
         """x (1, C, h, w) and the mask of its crop, which is encoded now, once  ->  the slot of the memory"""
         label, weight = self.model.label_encoder(mask[None, None].to(x))
         scores = apply_target_model(x[None], target.tau.to(x.dtype))
-        return target.memory.insert(x, label[0], weight[0], scores[0])
+        return target.memory.insert(x, label[0], weight[0], scores[0].to(target.tau.dtype))
 
     def move(self, target, image):
         """The window goes after the object: to the mean of its last mask, at the scale of its spread."""

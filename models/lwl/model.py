@@ -56,8 +56,8 @@ class LWL(nn.Module):
         return levels, self.features(levels[2])
 
     def zero_filters(self, x, count):
-        """tau^0 for features of x's kind  ->  (count, D, C, 3, 3)"""
-        return x.new_zeros(count, self.filters, x.shape[-3], KERNEL, KERNEL)
+        """tau^0 for features (..., C, h, w)  ->  (count, D, C, 3, 3), never in half precision"""
+        return self.reg.new_zeros(count, self.filters, x.shape[-3], KERNEL, KERNEL)
 
     def learn(self, x, label, weight, tau, steps, scores=None):
         """A (Section 3.3): see models.lwl.learner.learn"""
