@@ -3,6 +3,7 @@ import torch
 
 from models.backbone import Pyramid
 from models.backbone_weights import load_pyramid
+from models.lwl.decoder import initialise_he
 from models.lwl.model import LWL
 from utils.checkpoint import load_trained, load_weights
 
@@ -21,6 +22,8 @@ def build(cfg, pretrained=False, split=None):
     network = LWL(backbone, feature_dim=model.feature_dim, filters=model.filters, widths=model.widths,
                   label=model.label, with_weight=model.weight == "predictor", box_encoder=model.box_encoder,
                   reg=cfg.learner.reg)
+    if model.decoder_init == "he":
+        initialise_he(network.decoder)
     freeze(network, cfg)
     if pretrained and cfg.train.start != "none":
         load_start(network, cfg.train.start)

@@ -24,6 +24,8 @@ class Model(Section):
     label: Annotated[Literal["encoder", "mask"], WEIGHTS] = "encoder"        # mask: baseline of Table 1
     weight: Annotated[Literal["predictor", "one"], WEIGHTS] = "predictor"    # one: without W (Table 1)
     box_encoder: Annotated[bool, WEIGHTS] = False        # B, for boxes instead of masks
+    # released: PyTorch's own | he: [12] as the paper says, with a last convolution near 0; for short trainings
+    decoder_init: Literal["released", "he"] = "released"
 
 
 class Learner(Section):

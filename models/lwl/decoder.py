@@ -52,6 +52,16 @@ class Level(nn.Module):
         return self.after(x * gate + (deep if coarser is None else resize(deep, x.shape[-2:])))
 
 
+def initialise_he(decoder):
+    """[12] for all convolutions, no bias; the last one begins near 0, or the first steps would undo confident masks."""
+    for part in decoder.modules():
+        if isinstance(part, nn.Conv2d):
+            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+    nn.init.normal_(decoder.head2.weight, std=0.01)
+
+
 class Decoder(nn.Module):
     """channels: of layer1 and on, as many as the backbone has; widths: of the decoder's levels, likewise
 

@@ -13,6 +13,7 @@ from models.lwl import inference
 from models.lwl.build import freeze, load_start, parameter_groups
 from models.lwl.config import Config
 from models.lwl.crops import Window, crop_image, crop_mask, paste, search_window
+from models.lwl.decoder import initialise_he
 from models.lwl.learner import learn, learner_loss
 from models.lwl.losses import lovasz_loss
 from models.lwl.memory import Memory
@@ -240,6 +241,20 @@ def test_settings_that_do_not_go_together_are_refused(changes, message):
     Config.check(settings(**good))
     with pytest.raises(ValueError, match=message):
         Config.check(settings(**(good | changes)))
+
+
+def test_a_few_steps_from_he_weights_lower_the_loss():
+    model, data, cfg = small_model(), batch(), settings()
+    freeze(model, cfg)
+    initialise_he(model.decoder)
+    optimizer = torch.optim.Adam(parameter_groups(model, cfg)[2]["params"], lr=3e-3)
+    losses = []
+    for _ in range(12):
+        optimizer.zero_grad()
+        losses.append(loss_of(model, data))
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < losses[0] - 1
 
 
 def test_normalisation_keeps_its_statistics_in_training():

@@ -299,17 +299,17 @@ def training_data(source, spec):
     image = source.picture(spec["image"])
     mask = (source.fill.soft_mask(f"{source.case.letter}/image_mask", spec["image"]) > 0.5).astype(np.uint8)
     for i, (box, area) in enumerate(spec["train"]):
-        crop, small, window = data.training_crop(image, mask, box, out, area)
+        window = data.window_of(np.array(box), spec["image"], out, area)
+        crop, small = data.cut(image, mask, window, out)
         found |= {f"train{i}/{name}": Found(np.asarray(value), source.exact)
                   for name, value in (("image", crop), ("mask", small), ("window", window))}
     for i, (angle, scale) in enumerate(spec["affine"]):
-        matrix = data.affine_matrix(angle, scale, spec["image"])
-        warped = data.warp(image, mask, matrix)
-        found |= {f"affine{i}/matrix": matrix} | {f"affine{i}/{name}": Found(np.asarray(value), source.exact)
+        *warped, matrix = data.turned(image, mask, angle, scale)
+        found |= {f"affine{i}/matrix": matrix} | {f"affine{i}/{name}": Found(value, source.exact)
                                                   for name, value in zip(("image", "mask"), warped, strict=True)}
     for i, (box, normal, uniform) in enumerate(spec["jitter"]):
-        found |= {f"jitter{i}/{name}": np.array(data.jitter(box, normal, uniform, first=name == "train"))
-                  for name in ("train", "test")}
+        found |= {f"jitter{i}/{name}": data.jittered(np.array(box), normal, uniform, *values)
+                  for name, values in (("train", (0.25, 3.0)), ("test", (0.5, (5.5, 4.5))))}
     return found
 
 
