@@ -150,6 +150,7 @@ def train(run, index):
                     cfg, index, run.split, progress.epoch, progress.epoch_step, **run.part)
                 bar.of(cfg.train.epochs * len(loader))
                 run.step.train()
+                state.set_rates()
                 train_one_epoch(run, loader, log, bar)
                 progress.epoch, progress.epoch_step, progress.validation_due = progress.epoch + 1, 0, True
                 state.save()

@@ -2,7 +2,7 @@
 import importlib
 
 METHODS = {"vipmt": "models.vipmt", "dan": "models.dan", "iounet": "models.iou_training",
-           "propagation": "models.propagation"}
+           "propagation": "models.propagation", "lwl": "models.lwl"}
 CONTRACT = ("TASK", "Config", "build", "parameter_groups", "load", "compile_parts", "TrainStep", "Segmenter")
 
 

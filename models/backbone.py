@@ -6,12 +6,13 @@ needs encoding only once. `tiny` is a small encoder of ours that is trained with
 import copy
 from collections import OrderedDict
 from dataclasses import dataclass, fields
+from functools import partial
 from hashlib import blake2b
 
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
-from torchvision.models.resnet import Bottleneck, ResNet
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)       # of ImageNet, for RGB in [0, 1]
@@ -234,3 +235,55 @@ class FrameCache:
         while len(self.entries) > self.size:
             self.entries.popitem(last=False)
         return found
+
+
+# RGB in [0, 1]  ->  what the weights were trained on: order of the channels, factor, mean, deviation
+FLAVOURS = {"imagenet": ((0, 1, 2), 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+            "caffe2": ((2, 1, 0), 255.0, (102.9801, 115.9465, 122.7717), (1.0, 1.0, 1.0))}
+PYRAMIDS = {"resnet18": (BasicBlock, (2, 2, 2, 2)), **{name: (Bottleneck, blocks) for name, blocks in BLOCKS.items()}}
+
+
+class Pyramid(nn.Module):
+    """images (N, 3, H, W), RGB in [0, 1]  ->  [layer1, ..., layer4] at strides 4, 8, 16 and 32, (N, C, h, w) each
+
+    A ResNet that owns its normalisation and always normalises batches with stored statistics. high_level c4 leaves
+    layer4 out; trained: from the given stage on.
+    """
+
+    def __init__(self, *, name="resnet50", flavour="imagenet", stride_in_1x1=False, bn_eps=1e-5, high_level="c5",
+                 trained=False):
+        super().__init__()
+        block, blocks = PYRAMIDS[name]
+        self.body = ResNet(block, list(blocks), norm_layer=partial(nn.BatchNorm2d, eps=bn_eps))
+        del self.body.fc, self.body.avgpool
+        self.stages = STAGES[:3] if high_level == "c4" else STAGES
+        self.channels = [n * block.expansion for n in (64, 128, 256, 512)][:len(self.stages)]
+        if high_level == "c4":
+            del self.body.layer4
+        if stride_in_1x1 and block is Bottleneck:
+            for stage in self.stages[1:]:
+                first = getattr(self.body, stage)[0]
+                first.conv1.stride, first.conv2.stride = first.conv2.stride, (1, 1)
+        self.order, self.factor, *constants = FLAVOURS[flavour]
+        for part, values in zip(("mean", "deviation"), constants, strict=True):
+            self.register_buffer(part, torch.tensor(values).view(3, 1, 1), persistent=False)
+        self.requires_grad_(False)
+        for stage in self.stages[1:] if trained else ():
+            getattr(self.body, stage).requires_grad_(True)
+
+    def train(self, mode=True):
+        """Stored statistics, always."""
+        return super().train(False)
+
+    def normalise(self, images):
+        """What the first convolution sees; dtype of the weights"""
+        images = images.to(self.mean.dtype)[:, list(self.order)]
+        return (images * self.factor - self.mean) / self.deviation
+
+    def forward(self, images):
+        body = self.body
+        x, levels = body.maxpool(body.relu(body.bn1(body.conv1(self.normalise(images))))), []
+        for stage in self.stages:
+            x = getattr(body, stage)(x)
+            levels.append(x)
+        return levels

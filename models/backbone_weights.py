@@ -53,3 +53,38 @@ def read_state_dict(path, key, advice):
         raise FileNotFoundError(f"{key}: no file {path}.\n  {advice}")
     state = load_checkpoint(path)
     return state.get("state_dict", state)
+
+
+# -- Pyramid ----------------------------------------------------------------------------------------------------------
+
+PYRAMID_WEIGHTS = """Name a file of a torchvision ResNet or Mask R-CNN, or set backbone.weights to maskrcnn, torchvision
+  (both are loaded from the network) or none"""
+
+
+def load_pyramid(backbone, cfg):
+    """Weights of backbone.weights into a Pyramid, by name; those of a Mask R-CNN are its backbone.body.
+
+    A classifier, and a stage 4 that is not used, are left out. ValueError where names or sizes differ.
+    """
+    if cfg.weights == "maskrcnn":
+        from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
+        state = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.get_state_dict(progress=True, check_hash=True)
+    elif cfg.weights == "torchvision":
+        from torchvision.models import get_model_weights
+        state = get_model_weights(cfg.name).IMAGENET1K_V1.get_state_dict(progress=True, check_hash=True)
+    else:
+        state = read_state_dict(Path(cfg.weights), "backbone.weights", PYRAMID_WEIGHTS)
+    prefix = "backbone.body."
+    if any(name.startswith(prefix) for name in state):
+        state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    expected = {k: v for k, v in backbone.body.state_dict().items() if not k.endswith("num_batches_tracked")}
+    dropped = ("fc.",) if len(backbone.stages) == 4 else ("fc.", "layer4.")
+    state = {k: v for k, v in state.items() if not k.startswith(dropped) and not k.endswith("num_batches_tracked")}
+    wrong = sorted(set(expected) ^ set(state)) + [
+        k for k in expected if k in state and expected[k].shape != state[k].shape]
+    if wrong:
+        hint = ("the file ends before stage 4: set model.high_level=c4" if all(k.startswith("layer4.") for k in wrong)
+                else "backbone.name has to be that of the file, with a plain stem")
+        raise ValueError(f"backbone.weights: {cfg.weights} does not fit {cfg.name}: {len(wrong)} tensors differ, first "
+                         f"{', '.join(wrong[:3])}.\n  {hint}")
+    backbone.body.load_state_dict(state, strict=False)

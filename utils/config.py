@@ -65,6 +65,8 @@ class Train(Section):
     batch_size: Count = 4        # B, over all processes
     epochs: Annotated[Count, NOTHING] = 100
     lr: Positive = 5.0e-4        # Adam; a method's parameter groups may take a share of it
+    lr_drops: tuple[Count, ...] = ()                 # after so many epochs the rate falls, each time
+    lr_factor: Share = 0.2       # to this share
     betas: tuple[Share, Share] = (0.9, 0.999)
     weight_decay: Positive = 5.0e-4                  # L2, not decoupled
     amp: Literal["bf16", "fp16", "off"] = "bf16"     # on the CPU always off

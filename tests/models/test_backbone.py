@@ -5,9 +5,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from easydict import EasyDict
 from material import MODEL, RELEASED, SHARED
 
-from models.backbone import MEAN, STD, Backbone, FrameCache
+from models.backbone import MEAN, STD, Backbone, FrameCache, Pyramid
+from models.backbone_weights import load_pyramid
 from models.vipmt import build
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.config import load_config
@@ -357,3 +359,57 @@ def test_backbone_with_cache_returns_the_same_features(images):
 
 def test_trained_backbone_never_caches():
     assert Backbone(name="tiny", width=8, trained=True, cache_frames=4).cache is None
+
+
+# -- Pyramid ----------------------------------------------------------------------------------------------------------
+
+def test_pyramid_is_torchvisions_resnet_at_four_strides():
+    torch.manual_seed(0)
+    theirs, images = torchvision.models.resnet18().eval(), torch.rand(2, 3, 64, 96)
+    ours = Pyramid(name="resnet18")
+    ours.body.load_state_dict({k: v for k, v in theirs.state_dict().items() if not k.startswith("fc.")})
+    mean, deviation = (torch.tensor(x).view(3, 1, 1) for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.no_grad():
+        levels, body = ours.train()(images), theirs
+        x = body.maxpool(body.relu(body.bn1(body.conv1((images - mean) / deviation))))
+        for i, level in enumerate(levels, 1):
+            x = getattr(body, f"layer{i}")(x)
+            torch.testing.assert_close(level, x)
+    assert [tuple(level.shape[-2:]) for level in levels] == [(16, 24), (8, 12), (4, 6), (2, 3)]
+
+
+def test_caffe2_flavour_is_bgr_minus_a_mean():
+    image = torch.rand(1, 3, 32, 32)
+    ours = Pyramid(name="resnet18", flavour="caffe2").normalise(image)
+    for channel, (source, mean) in enumerate(zip((2, 1, 0), (102.9801, 115.9465, 122.7717), strict=True)):
+        torch.testing.assert_close(ours[0, channel], 255 * image[0, source] - mean)
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_stride_of_the_pyramid_sits_where_it_is_wanted(first):
+    with torch.device("meta"):
+        block = Pyramid(stride_in_1x1=first).body.layer3[0]
+    assert (block.conv1.stride, block.conv2.stride) == (((2, 2), (1, 1)) if first else ((1, 1), (2, 2)))
+
+
+def test_a_mask_rcnn_file_is_read_by_name_and_a_short_one_says_what_to_set(tmp_path):
+    torch.manual_seed(0)
+    body = Pyramid(name="resnet18").body.state_dict()
+    file, cfg = tmp_path / "detector.pth", EasyDict(name="resnet18", weights=str(tmp_path / "detector.pth"))
+    torch.save({f"backbone.body.{k}": v for k, v in body.items()} | {"rpn.head.weight": torch.ones(1)}, file)
+    ours = Pyramid(name="resnet18")
+    load_pyramid(ours, cfg)
+    assert all(torch.equal(value, body[name]) for name, value in ours.body.state_dict().items())
+    torch.save({k: v for k, v in body.items() if not k.startswith("layer4.")}, file)
+    with pytest.raises(ValueError, match=r"(?s)resnet18: \d+ tensors differ, first layer4.*high_level=c4"):
+        load_pyramid(ours, cfg)
+    load_pyramid(Pyramid(name="resnet18", high_level="c4"), cfg)
+    with pytest.raises(FileNotFoundError, match="backbone.weights: no file"):
+        load_pyramid(ours, EasyDict(name="resnet18", weights="nowhere.pth"))
+
+
+def test_stage_two_trains_the_pyramid_from_layer2_on():
+    model = Pyramid(name="resnet18", trained=True)
+    assert {name.split(".")[1] for name, p in model.named_parameters() if p.requires_grad} == {
+        "layer2", "layer3", "layer4"}
+    assert not any(module.training for module in model.train().modules())

@@ -102,7 +102,7 @@ class Report:
         if ours.shape != golden.shape:
             print(f"{case.name}  {key}: shape {ours.shape}, golden {golden.shape}")
             self.line(case.name, key, np.inf, "shape", np.inf)
-        elif golden.dtype.kind in "bU":
+        elif golden.dtype.kind in "bU" or found.limit.flips and not found.limit.rms:
             self.flips(case, key, ours, golden, found.limit)
         else:
             if found.threshold is not None:
@@ -119,7 +119,8 @@ class Report:
 
 def deviation(ours, golden, found):
     """(largest deviation, its unit, the largest share of the tolerance)"""
-    rms = found.scale or float(np.sqrt(np.mean(np.square(golden, dtype=np.float64)))) if golden.size else 1.0
+    there = golden[~np.isnan(golden)]
+    rms = found.scale or float(np.sqrt(np.mean(np.square(there, dtype=np.float64)))) if there.size else 1.0
     error = np.where(np.isnan(ours) & np.isnan(golden), 0.0, np.abs(ours.astype(np.float64) - golden))
     allowed = found.limit.rms * rms + found.limit.value * np.abs(golden, dtype=np.float64)
     share = np.divide(error, allowed, out=np.where(error == 0, 0.0, np.inf), where=(error != 0) & (allowed > 0))

@@ -54,6 +54,13 @@ class TrainingState:
         if self.amp is torch.bfloat16 and not torch.cuda.is_bf16_supported():
             raise ValueError("train.amp: this GPU has no bf16.\n  Set train.amp=fp16 or train.amp=off.")
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp is torch.float16)
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
+
+    def set_rates(self):
+        """The learning rates of the epoch that comes next: train.lr_drops"""
+        factor = self.cfg.train.lr_factor ** sum(self.progress.epoch >= drop for drop in self.cfg.train.lr_drops)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
 
     def save(self, name="last"):
         """Write output/<name>.pth, whole or not at all; called by every process, written by one.
