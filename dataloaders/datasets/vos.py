@@ -25,12 +25,12 @@ class VosIndex:
 
     images, masks: folders with one folder per video; truth: a folder with the masks of all frames, where `masks` has
     only those in which objects first appear; None: `masks`. merge: all objects of a video are one, as in DAVIS 2016.
-    cache_dir: keeps what was counted, or None.
+    cache_dir: keeps what was counted, or None. at: the key of the config that says root.
     """
-    IMAGES, MASKS, AT = "JPEGImages", "Annotations", "data.root"
+    IMAGES, MASKS = "JPEGImages", "Annotations"
 
-    def __init__(self, root, annotations, cache_dir=None, *, truth=None, merge=False):
-        self.root, self.cache_dir, self.merge = real_path(Path(root)), cache_dir, merge
+    def __init__(self, root, annotations, cache_dir=None, *, truth=None, merge=False, at="data.root"):
+        self.root, self.cache_dir, self.merge, self.at = real_path(Path(root)), cache_dir, merge, at
         self.path = below_or_anywhere(self.root, annotations)
         self.images, self.masks = (self.folder(name) for name in (self.IMAGES, self.MASKS))
         self.truth = real_path(below_or_anywhere(self.root, truth)) if truth else self.masks
@@ -57,7 +57,7 @@ class VosIndex:
     def folder(self, name):
         folder = real_path(self.root / name)
         if not folder.is_dir():
-            raise FileNotFoundError(f"{type(self).__name__}: no folder {folder}.\n  {self.AT} is {self.root}; set it "
+            raise FileNotFoundError(f"{type(self).__name__}: no folder {folder}.\n  {self.at} is {self.root}; set it "
                                     f"to the folder with {self.IMAGES} and {self.MASKS}")
         return folder
 

@@ -38,7 +38,7 @@ class YouTubeVosIndex(VosIndex):
     def meta(self):
         path = Path(self.root, self.META)
         if not path.is_file():
-            raise FileNotFoundError(f"YouTube-VOS: no file {path}.\n  {self.AT} is {self.root}; set it to the folder "
+            raise FileNotFoundError(f"YouTube-VOS: no file {path}.\n  {self.at} is {self.root}; set it to the folder "
                                     "train or valid of the data set")
         try:
             if path.stat().st_size > MAX_BYTES:
