@@ -10,6 +10,7 @@ import numpy as np
 from utils.evaluation.tables import Table, paper_tables
 
 THRESHOLD, BINS = 0.5, 4     # of the recall, of the decay
+OBJECTS = {"davis": 61}      # of the validation sets that papers score by objects
 COLUMNS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 
 
@@ -49,7 +50,7 @@ def write_csv(results, folder, part):
 
 
 def object_table(results, name="ours", papers=()):
-    """Lines  ->  Table: rows of PaperTables, then ours, then every object; in per cent"""
+    """Lines  ->  Table: rows of papers, ours, every object; in per cent"""
     rows = [[f"{label} (paper)", *(cell(row.get(column)) for column in COLUMNS)]
             for paper in papers for label, row in paper.rows.items()]
     ours = [f"{name}, {len(results)} objects", *(cell(100 * value) for value in overall(results).values())]
@@ -62,6 +63,7 @@ def cell(number):
     return None if number is None else (number, None)
 
 
-def papers_of(dataset, method="lwl"):
-    """Data set  ->  the PaperTables in which the method's paper tests it by objects"""
-    return [table for table in paper_tables(method).values() if table.dataset == dataset]
+def papers_of(dataset, objects, method="lwl"):
+    """Data set, objects of a test  ->  tables of the method's paper that test all of it, [] for a part"""
+    whole = objects == OBJECTS.get(dataset)
+    return [table for table in paper_tables(method).values() if whole and table.dataset == dataset]
