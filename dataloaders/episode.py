@@ -9,8 +9,15 @@ from dataclasses import dataclass, field, fields, replace
 import torch
 
 
+class Pinned:
+    """Its images are pinned by the loader where copies to the GPU shall be asynchronous; masks stay on the CPU."""
+
+    def pin_memory(self):
+        return replace(self, images=self.images.pin_memory())
+
+
 @dataclass
-class Clip:
+class Clip(Pinned):
     """Consecutive frames of a test video, read and decoded.
 
     images (T, 3, H, W) float32, normalised in the few-shot task, RGB in [0, 1] at the video's own size in the vos task
@@ -27,13 +34,9 @@ class Clip:
     given: torch.Tensor | None = None
     scored: torch.Tensor | None = None
 
-    def pin_memory(self):
-        """Called by the loader where copies to the GPU shall be asynchronous; masks stay on the CPU."""
-        return replace(self, images=self.images.pin_memory())
-
 
 @dataclass
-class SupportSet:
+class SupportSet(Pinned):
     """The reference of the few-shot task: K images with masks of the same category.
 
     images (K, 3, H, W) float32, normalised; masks (K, H, W) bool
@@ -45,10 +48,6 @@ class SupportSet:
     key: tuple = ()
     facts: list = field(default_factory=list)
     folder: tuple = ()
-
-    def pin_memory(self):
-        """As `Clip.pin_memory`."""
-        return replace(self, images=self.images.pin_memory())
 
 
 @dataclass
@@ -87,7 +86,7 @@ class Video:
     clips: Iterable[Clip] = ()
 
     def pin_memory(self):
-        """As `Clip.pin_memory`, for the references."""
+        """As `Pinned`, for the references."""
         return replace(self, references=[one.pin_memory() for one in self.references])
 
 

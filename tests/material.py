@@ -1,5 +1,6 @@
 """What many tests build: a data set that lies on no disk, tiny models and videos, and commands as a user runs them."""
 import copy
+import itertools
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import torch
+from pycocotools import mask as mask_utils
 
 from dataloaders.datasets.folds import split_classes
 from dataloaders.episode import Batch, Clip, SupportSet
@@ -136,6 +138,43 @@ def batch_of(images, masks, shots, clip_length):
 
 
 # Data
+
+def box(top, left, bottom, right, size):
+    """(H, W) bool, True within"""
+    mask = np.zeros(size, bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def rle_of(mask):
+    """COCO's compressed run lengths, as pycocotools writes them"""
+    rle = mask_utils.encode(np.asfortranarray(mask.astype(np.uint8)))
+    return {"size": rle["size"], "counts": rle["counts"].decode()}
+
+
+def run_lengths(mask):
+    """The same as numbers, pixel by pixel down the columns"""
+    runs = [[value, len(list(run))] for value, run in itertools.groupby(mask.T.reshape(-1).tolist())]
+    return {"size": list(mask.shape), "counts": [0] * bool(mask[0, 0]) + [length for _, length in runs]}
+
+
+GONE = object()
+
+
+def changed(content, path, value):
+    """A copy of nested dicts and lists whose entry at a path such as "videos.0.id" is another, or GONE; a function
+    makes it from what was there."""
+    content = copy.deepcopy(content)
+    *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    inner = content
+    for part in parents:
+        inner = inner[part]
+    if value is GONE:
+        del inner[last]
+    else:
+        inner[last] = value(inner[last]) if callable(value) else value
+    return content
+
 
 class FakeIndex:
     """Class c has `counts[c]` videos of its own; (c, n) is its n-th. Frame t is grey with value t, a box is its object.

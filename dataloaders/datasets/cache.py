@@ -16,6 +16,19 @@ UNREADABLE = (OSError, EOFError, LookupError, ValueError, TypeError, ArithmeticE
               zipfile.BadZipFile, zlib.error, struct.error)
 
 
+def cached(folder, name, key, names, read):
+    """folder or None (no cache), name of the file there, what its content follows from, names of the arrays, what
+    makes them  ->  {name: array}"""
+    if folder is None:
+        return read()
+    cache = Path(folder) / f"{name}.npz"
+    tables = read_cache(cache, key, names)
+    if tables is None:
+        tables = read()
+        write_cache(cache, key, tables)
+    return tables
+
+
 def read_cache(cache, key, names):
     """path, key of the content, names  ->  {name: array}, None where there is no cache, an old one or a damaged one"""
     if not cache.is_file():

@@ -8,11 +8,11 @@ import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 
-from dataloaders.datasets.cache import read_cache, write_cache
+from dataloaders.datasets.cache import cached
 from dataloaders.images import bad_image, read_mask
 
 log = logging.getLogger(__name__)
@@ -55,21 +55,16 @@ def count_labels(paths, cache_dir=None, progress=silent):
     """Files of masks, folder of the cache or None, progress bar  ->  LabelAreas, in the order of the files"""
     paths = list(paths)
     stats = [(s.st_size, s.st_mtime_ns) for s in map(_stat, paths)]
-    if cache_dir is None:
-        return _count(paths, progress)
     names = hashlib.sha256("\n".join(str(path.absolute()) for path in paths).encode()).hexdigest()
     key = f"{CACHE_VERSION} {names} {hashlib.sha256(json.dumps(stats).encode()).hexdigest()}"
-    cache = Path(cache_dir) / f"vspw_{names[:16]}.npz"
-    found = read_cache(cache, key, [field.name for field in fields(LabelAreas)])
-    if found is not None:
-        return LabelAreas(**found)
-    log.info("reading %d masks once; %s keeps what they show", len(paths), cache)
-    areas = _count(paths, progress)
-    write_cache(cache, key, vars(areas))
-    return areas
+    return LabelAreas(**cached(cache_dir, f"vspw_{names[:16]}", key, [field.name for field in fields(LabelAreas)],
+                               partial(_count, paths, progress)))
 
 
 def _count(paths, progress):
+    """The arrays of LabelAreas"""
+    log.info("reading %d masks once", len(paths))
+
     def one(path):
         labels = read_labels(path)
         counts = np.bincount(labels.ravel(), minlength=256)
@@ -80,8 +75,9 @@ def _count(paths, progress):
         counted = progress(threads.map(one, paths), total=len(paths))
         sizes, shown, counts = zip(*counted, strict=True) if paths else ((), (), ())
     rows, cols = np.array(sizes, np.int32).reshape(-1, 2).T
-    return LabelAreas(rows, cols, np.cumsum([0, *map(len, shown)]), np.concatenate([np.zeros(0, np.uint8), *shown]),
-                      np.concatenate([np.zeros(0, np.int32), *counts]))
+    return {"rows": rows, "cols": cols, "start": np.cumsum([0, *map(len, shown)]),
+            "label": np.concatenate([np.zeros(0, np.uint8), *shown]),
+            "pixels": np.concatenate([np.zeros(0, np.int32), *counts])}
 
 
 def _stat(path):

@@ -6,20 +6,21 @@ objects, are also shared between loader processes without being copied.
 """
 import hashlib
 import json
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import PurePosixPath
 from typing import Annotated
 
 import msgspec
 import numpy as np
 
-from dataloaders.datasets.cache import read_cache, write_cache
+from dataloaders.datasets.cache import cached
 from dataloaders.datasets.rle import Rle, RunLengths, compress, compressed, fills, rle_counts
 from dataloaders.images import MAX_PIXELS
 from dataloaders.json_values import Id, Side, Text, file_names, read_typed, records, shown
 
 __all__ = ["TABLES", "Rle", "bad_file", "compress", "fills", "load_tables", "raising", "read_tables", "rle_counts"]
 
-CACHE_VERSION = 2            # raise it whenever a table changes its meaning
+CACHE_VERSION = 3            # raise it whenever a table changes its meaning
 TABLES = (
     "category_id", "category_name",                               # (categories,)
     "video_id", "video_rows", "video_cols",                       # (videos,)
@@ -35,14 +36,26 @@ class Category(msgspec.Struct):
     name: Text
 
 
-class Video(msgspec.Struct):
-    id: Id
+class Picture(msgspec.Struct):
+    """What says how large an image is."""
     height: Side
     width: Side
+
+    def __post_init__(self):
+        if self.height * self.width > MAX_PIXELS:
+            raise ValueError(f"its size is {self.height} x {self.width}, more than {MAX_PIXELS} pixels")
+
+    @property
+    def size(self):
+        return self.height, self.width
+
+
+class Video(Picture):
+    id: Id
     file_names: Annotated[list[Text], msgspec.Meta(min_length=1)]
 
     def __post_init__(self):
-        check_size(self.height, self.width)
+        super().__post_init__()
         self.file_names = file_names(self.file_names, folders=1)
         folders = {str(PurePosixPath(file).parent) for file in self.file_names}
         if len(folders) > 1:
@@ -71,16 +84,14 @@ class Document(msgspec.Struct):
 
 def load_tables(path, cache_dir=None):
     """path of train.json, folder of the cache or None (no cache)  ->  dict of TABLES"""
-    if cache_dir is None:
-        return read_tables(path)
-    stat, absolute = path.stat(), str(path.resolve())
-    key = json.dumps([CACHE_VERSION, absolute, stat.st_size, stat.st_mtime_ns])
-    cache = Path(cache_dir) / f"ytvis_{hashlib.sha256(absolute.encode()).hexdigest()[:16]}.npz"
-    tables = read_cache(cache, key, TABLES)
-    if tables is None:
-        tables = read_tables(path)
-        write_cache(cache, key, tables)
-    return tables
+    return cached_tables("ytvis", path, cache_dir, partial(read_tables, path))
+
+
+def cached_tables(kind, path, cache_dir, read, *settings):
+    """The TABLES of an annotation file, read once for each of its states and settings"""
+    stat, place = path.stat(), str(path.resolve())
+    key = json.dumps([CACHE_VERSION, place, stat.st_size, stat.st_mtime_ns, *settings])
+    return cached(cache_dir, f"{kind}_{hashlib.sha256(place.encode()).hexdigest()[:16]}", key, TABLES, read)
 
 
 def read_tables(path, fault=None):
@@ -91,27 +102,27 @@ def read_tables(path, fault=None):
     """
     document, fault = read_typed(path, Document, bad_file), fault or raising(path, bad_file)
     categories = read_categories(document.categories, fault)
-    videos, folders = {}, {}
-    for position, video in records(document.videos, Video, "videos", fault):
-        if folders.setdefault(video.folder, video.id) != video.id:
-            fault("shared_folder", f"video {video.id}",
-                  f"video {folders[video.folder]} has the folder {shown(video.folder)}, too", ("videos", position))
-        else:
-            videos[video.id] = video
-    return {**category_tables(categories), **_video_tables(videos),
-            **_annotation_tables(document.annotations, videos, categories, fault)}
+    videos = distinct(document.videos, Video, "videos", "folder", ("video", "shared_folder", "has the folder"), fault)
+    found = _masks_of(document.annotations, videos, categories, fault)
+    return {**category_tables(categories), **video_tables(videos), **annotation_tables(found, videos)}
 
 
 def read_categories(raws, fault):
     """Undecoded records  ->  {id: name}, ascending; names are those of results, so that each has one category"""
-    names = {}
-    for position, category in records(raws, Category, "categories", fault):
-        if category.name in names:
-            fault("duplicate_name", f"category {category.id}", f"category {names[category.name]} is called "
-                  f"{shown(category.name)}, too", ("categories", position))
+    found = distinct(raws, Category, "categories", "name", ("category", "duplicate_name", "is called"), fault)
+    return {number: found[number].name for number in sorted(found)}
+
+
+def distinct(raws, kind, name, field, words, fault):
+    """Undecoded records of the list `name`  ->  {id: record}; no two of them may have the same value of `field`"""
+    found, owner, (one, wrong, has) = {}, {}, words
+    for position, record in records(raws, kind, name, fault):
+        value = getattr(record, field)
+        if value in owner:
+            fault(wrong, f"{one} {record.id}", f"{one} {owner[value]} {has} {shown(value)}, too", (name, position))
         else:
-            names[category.name] = category.id
-    return dict(sorted((number, name) for name, number in names.items()))
+            owner[value], found[record.id] = record.id, record
+    return found
 
 
 def category_tables(categories):
@@ -119,44 +130,55 @@ def category_tables(categories):
             "category_name": np.array(list(categories.values()), str)}
 
 
-def _video_tables(videos):
+def video_tables(videos):
+    """{id: what has a size and file_names}  ->  the tables of videos"""
     names = [file.encode("utf-8") for video in videos.values() for file in video.file_names]
-    return {"video_id": np.array(list(videos), np.int64),
-            "video_rows": np.array([video.height for video in videos.values()], np.int64),
-            "video_cols": np.array([video.width for video in videos.values()], np.int64),
+    rows, cols = np.array([video.size for video in videos.values()], np.int64).reshape(-1, 2).T
+    return {"video_id": np.array(list(videos), np.int64), "video_rows": rows, "video_cols": cols,
             "file_start": np.cumsum([0, *(len(video.file_names) for video in videos.values())]),
             "file_name": np.array(names, bytes)}
 
 
-def _annotation_tables(raws, videos, categories, fault):
-    row_of = {number: row for row, number in enumerate(videos)}
-    ids, rows, classes, frames, rles, start = [], [], [], [], [], [0]
-    for position, record in records(raws, Annotation, "annotations", fault):
-        video, drop = videos.get(record.video_id), ("annotations", position)
-        for key, known in (("video_id", videos), ("category_id", categories)):
-            if getattr(record, key) not in known:
-                fault(f"unknown_{key.removesuffix('_id')}", f"annotation {record.id}",
-                      f"no usable {key.removesuffix('_id')} has the {key} {getattr(record, key)}", drop)
-        if video is None or record.category_id not in categories:
-            continue
-        visible = _visible_masks(record, video, fault, drop)
-        if visible is None:
-            continue
-        ids.append(record.id)
-        rows.append(row_of[record.video_id])
-        classes.append(record.category_id)
-        frames.extend(frame for frame, _ in visible)
-        rles.extend(rle for _, rle in visible)
+def annotation_tables(found, videos):
+    """(id, id of the video, id of the category, [(frame, compressed RLE)]) of each, {id: video}  ->  their tables"""
+    row_of, ids, rows, classes = {number: row for row, number in enumerate(videos)}, [], [], []
+    start, frames, rles = [0], [], []
+    for number, video, category, masks in found:
+        ids.append(number)
+        rows.append(row_of[video])
+        classes.append(category)
+        frames += [frame for frame, _ in masks]
+        rles += [rle for _, rle in masks]
         start.append(len(frames))
     return {"annotation_id": np.array(ids, np.int64), "annotation_video": np.array(rows, np.int64),
             "annotation_category": np.array(classes, np.int64),
             "mask_start": np.array(start), "mask_frame": np.array(frames, np.int32),
-            "rle_start": np.cumsum([0] + [len(rle) for rle in rles]), "rle": np.frombuffer(b"".join(rles), np.uint8)}
+            "rle_start": np.cumsum([0, *map(len, rles)]), "rle": np.frombuffer(b"".join(rles), np.uint8)}
+
+
+def known_annotations(raws, kind, fault, **known):
+    """Undecoded records, their type, `fault`, video=videos, ...  ->  (record, drop) of those that name what is there"""
+    for position, record in records(raws, kind, "annotations", fault):
+        drop = "annotations", position
+        unknown = [name for name, there in known.items() if getattr(record, f"{name}_id") not in there]
+        for name in unknown:
+            fault(f"unknown_{name}", f"annotation {record.id}",
+                  f"no usable {name} has the {name}_id {getattr(record, f'{name}_id')}", drop)
+        if not unknown:
+            yield record, drop
+
+
+def _masks_of(raws, videos, categories, fault):
+    """Undecoded annotations  ->  what annotation_tables takes, one by one"""
+    for record, drop in known_annotations(raws, Annotation, fault, video=videos, category=categories):
+        visible = _visible_masks(record, videos[record.video_id], fault, drop)
+        if visible is not None:
+            yield record.id, record.video_id, record.category_id, visible
 
 
 def _visible_masks(record, video, fault, drop):
     """One annotation  ->  [(frame, compressed RLE)] of the frames where its mask is not empty; None if it is wrong"""
-    name, size, visible, usable = f"annotation {record.id}, video {video.id}", (video.height, video.width), [], True
+    name, visible, usable = f"annotation {record.id}, video {video.id}", [], True
     given, length = len(record.segmentations), len(video.file_names)
     if given != length:
         fault("bad_segmentation", name, f"{given} segmentations, but the video has {length} frames", drop)
@@ -165,8 +187,8 @@ def _visible_masks(record, video, fault, drop):
         if mask is None:
             continue
         try:
-            if mask.size != size:
-                raise ValueError(f"RLE of size {mask.size}, the video has {size}")
+            if mask.size != video.size:
+                raise ValueError(f"RLE of size {mask.size}, the video has {video.size}")
             rle, area = compressed(mask)
         except (ValueError, OverflowError) as error:
             fault("bad_segmentation", f"{name}, frame {frame}", str(error), drop)
@@ -190,8 +212,3 @@ def raising(path, bad):
 def bad_file(path, what):
     """The ValueError for a data set whose content is wrong: what, where, and how to go on."""
     return ValueError(f"{path}: {what}.\n  Download the file again or repair it.")
-
-
-def check_size(rows, cols):
-    if rows * cols > MAX_PIXELS:
-        raise ValueError(f"its size is {rows} x {cols}, more than {MAX_PIXELS} pixels")

@@ -35,9 +35,21 @@ class Plan:
     supports: tuple        # K pairs (video id, frame)
 
 
-class PlannedEpisodes(Dataset):
+class Items(Dataset):
+    """What a loader reads of episodes, by (i, None) the Video and by (i, number) the Clip."""
+
+    def __getitem__(self, key):
+        i, number = key
+        return self.video(i) if number is None else self.clip(i, number)
+
+
+class PlannedEpisodes(Items):
     """Test episodes of one run, as they are read. What they show is for a subclass to say: it fills `pairs`, the (class
-    id, video id) of each, and has `frames`, `plan` and `load`.
+    id, video id) of each, and has
+
+    frames(i)    positions of the frames of the i-th query video that are segmented and scored, (frames,) int64
+    plan(i)      the Plan of the i-th episode
+    load(plan)   its supports: images (K, 3, H, W), masks (K, H, W), [(video id, frame)]
 
     Each is read in items small enough for a loader to keep some ahead: its supports, and each of its clips.
     """
@@ -46,18 +58,6 @@ class PlannedEpisodes(Dataset):
         self.index, self.data, self.run, self.pairs = index, cfg.data, run, []
         self.keep_original = cfg.test.resolution == "original"
         self.transform = TestTransform(cfg.data.size, cfg.data.mask_resize)
-
-    def frames(self, i):
-        """Positions of the frames of the i-th query video that are segmented and scored, (frames,) int64."""
-        raise NotImplementedError
-
-    def plan(self, i):
-        """i  ->  the Plan of the i-th episode"""
-        raise NotImplementedError
-
-    def load(self, plan):
-        """Plan  ->  its supports: images (K, 3, H, W), masks (K, H, W), [(video id, frame)]"""
-        raise NotImplementedError
 
     def __len__(self):
         return len(self.pairs)
@@ -86,9 +86,12 @@ class PlannedEpisodes(Dataset):
         return SupportSet(images, masks, key=(self.run, plan.class_id, video), facts=[facts],
                           folder=(f"run{self.run}", name, video))
 
-    def video(self, i):
-        """i  ->  the Video with one reference, without clips"""
-        return video_of(self.index, self.plan(i), [self.reference(i)])
+    def video(self, i, references=None):
+        """i, SupportSets or None for its own  ->  the Video, without clips"""
+        plan, index = self.plan(i), self.index
+        references = references or [self.reference(i)]
+        return Video(id=f"{index.class_name(plan.class_id)}/{index.video_name(plan.video)}", references=references,
+                     frames=references[0].facts[0]["frames"], original_size=index.size(plan.video))
 
     def clip(self, i, number):
         """The `number`-th clip of the i-th episode  ->  Clip"""
@@ -98,9 +101,6 @@ class PlannedEpisodes(Dataset):
         frames, masks = read_frames(self.index, class_id, [(video, frame) for frame in shown])
         images, shaped = self.transform(frames, masks)
         return Clip(images, shaped[None], torch.from_numpy(np.stack(masks))[None] if self.keep_original else None)
-
-    def __getitem__(self, key):
-        return read_item(self, key)
 
 
 class TestEpisodes(PlannedEpisodes):
@@ -161,7 +161,7 @@ class TestEpisodes(PlannedEpisodes):
             self.index, plan.class_id, plan.supports, self.transform, self.transform, self.seed)
 
 
-class RunsTogether(Dataset):
+class RunsTogether(Items):
     """The TestEpisodes of several runs as one: a video comes once, with the supports of all runs that test it.
 
     What depends on the video alone (reading, the backbone) is then done once for all runs. runs: list of TestEpisodes
@@ -198,28 +198,11 @@ class RunsTogether(Dataset):
     def video(self, i):
         """i  ->  the Video with one reference per run, without clips"""
         episodes, number = self.groups[i][0]
-        references = [episodes.reference(number) for episodes, number in self.groups[i]]
-        return video_of(episodes.index, episodes.plan(number), references)
+        return episodes.video(number, [episodes.reference(number) for episodes, number in self.groups[i]])
 
     def clip(self, i, clip_number):
         episodes, number = self.groups[i][0]
         return episodes.clip(number, clip_number)
-
-    def __getitem__(self, key):
-        return read_item(self, key)
-
-
-def video_of(index, plan, references):
-    """A Plan and its SupportSets  ->  Video, without clips"""
-    name = index.video_name(plan.video)
-    return Video(id=f"{index.class_name(plan.class_id)}/{name}", frames=references[0].facts[0]["frames"],
-                 original_size=index.size(plan.video), references=references)
-
-
-def read_item(episodes, key):
-    """(i, None)  ->  the Video; (i, number)  ->  the Clip"""
-    i, number = key
-    return episodes.video(i) if number is None else episodes.clip(i, number)
 
 
 class EpisodeStream:
@@ -243,11 +226,6 @@ class EpisodeStream:
     def frames(self):
         """Frames of all videos together, counted in every run."""
         return sum(len(self.episodes.frames(i)) * self.episodes.num_runs(i) for i in self.order)
-
-    @property
-    def results(self):
-        """Videos, counted in every run."""
-        return sum(map(self.episodes.num_runs, self.order))
 
     def __iter__(self):
         items = iter(self._loader())

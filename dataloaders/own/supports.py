@@ -7,7 +7,6 @@ In: a folder. Out: images and masks. Beside every image lies its mask, as one of
     dog.jpg + dog.json           LabelMe
     anything.json                COCO: one file for all images, which it names
 """
-import io
 import logging
 from dataclasses import dataclass
 from functools import partial
@@ -15,17 +14,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from dataloaders.images import TURNS, image_size, natural, numbers, orientation, read_bytes, read_image
+from dataloaders.images import TURNS, natural, numbers, orientation, pixels, read_bytes, read_image
 from dataloaders.own.folder import pictures_in
-from dataloaders.own.supports_json import is_coco, labelme_mask, read_coco, read_labelme
+from dataloaders.own.supports_json import chosen_label, is_coco, labelme_mask, read_coco, read_labelme
 
 log = logging.getLogger(__name__)
 
 MOST_SUPPORTS = 100          # pictures that are held in memory together
 MOST_COLOURS = 256           # of a mask; a photograph has more
 SHADES = 16                  # more values than this in no sequence are greys, not numbers of objects
+QUARTER_TURNS = (5, 6, 7, 8)  # of the orientations of EXIF
 PALETTE = 3                  # colour type of PNG
 LAYOUT = """Put images and masks of the same name into it: dog.jpg with dog.png or dog_mask.png (0 is background), or
   with dog.json of LabelMe; or one COCO file for all images."""
@@ -81,7 +80,9 @@ def find_supports(folder, object_number, category):
         return [(image, mask, True) for image, mask in read_coco(coco[0], category)]
     pairs = pair(folder, tables)
     labelme = {mask: read_labelme(mask) for _, mask in pairs if mask.suffix.lower() == ".json"}
-    category = the_category(folder, labelme, category)
+    if labelme:
+        labels = sorted(set().union(*(content.labels for content in labelme.values())))
+        category = chosen_label(labels, category, folder)
     found = []
     for image, mask in pairs:
         if mask not in labelme:
@@ -110,41 +111,27 @@ def pair(folder, tables):
     return pairs
 
 
-def the_category(folder, labelme, category):
-    """The label that is meant: the given one, or the only one there is"""
-    labels = sorted(set().union(*(content.labels for content in labelme.values())))
-    if not labelme or category in labels:
-        return category
-    if category is not None:
-        raise ValueError(f"--category {category}: {folder} has only {', '.join(labels)}.\n  Name one of them")
-    if len(labels) != 1:
-        raise ValueError(f"{folder}: {len(labels)} labels: {', '.join(labels)}.\n  Name the one to segment: "
-                         "--category LABEL")
-    return labels[0]
-
-
 def read_mask(path, object_number=None):
     """PNG  ->  (H, W) bool
 
     With a palette or one channel, every number but 0 is object, or the given one, where 255 may be void and soft edges
     are cut at half (`is_object`); with transparency, what is opaque; in colour, what is not black.
     """
-    pixels = read_numbers(path)
-    if pixels.ndim == 3 and (pixels[..., :3] == pixels[..., :1]).all() and (
-            pixels.shape[2] == 3 or (pixels[..., 3] == 255).all()):
-        pixels = pixels[..., 0]                            # grey, written as colours
-    if pixels.ndim == 2:
-        return is_object(pixels, path) if object_number is None else numbered(pixels, path, object_number)
+    found = read_numbers(path)
+    if found.ndim == 3 and (found[..., :3] == found[..., :1]).all() and (found[..., 3:] == 255).all():
+        found = found[..., 0]                              # grey, written as colours
+    if found.ndim == 2:
+        return is_object(found, path) if object_number is None else numbered(found, path, object_number)
     if object_number is not None:
         raise ValueError(f"--object {object_number}: {path} is in colour or transparent and has no object numbers.\n"
                          "  Leave --object out, or save it with a palette")
-    if pixels.shape[2] == 4 and (pixels[..., 3] < 255).any():
-        return pixels[..., 3] > 127
-    colours = len(np.unique(pixels[..., :3].reshape(-1, 3), axis=0))
+    if found.shape[2] == 4 and (found[..., 3] < 255).any():
+        return found[..., 3] > 127
+    colours = len(np.unique(found[..., :3].reshape(-1, 3), axis=0))
     if colours > MOST_COLOURS:
         raise ValueError(f"{path} looks like a photograph, not like a mask: it has more than {MOST_COLOURS} colours.\n"
                          f"  {LAYOUT}")
-    brightness = pixels[..., :3].max(axis=2)
+    brightness = found[..., :3].max(axis=2)
     return brightness > (brightness.max() // 2 if colours > SHADES else 0)
 
 
@@ -177,14 +164,12 @@ def thickness(mask):
 def read_numbers(path):
     """PNG  ->  its numbers, or colours, as images.read_mask; a palette of greys stands for these greys"""
     data = read_bytes(path)
-    pixels = numbers(data, path)
-    if pixels.ndim == 2 and data[25] == PALETTE:
-        with Image.open(io.BytesIO(data)) as image:
-            colours = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
-        used = colours[np.unique(pixels).clip(0, len(colours) - 1)]
-        if (used == used[:, :1]).all() and used.any():
-            return colours[pixels.clip(0, len(colours) - 1), 0]
-    return pixels
+    found = numbers(data, path)
+    if found.ndim == 2 and data[25] == PALETTE:
+        colours = pixels(data, path)
+        if (colours == colours[..., :1]).all() and colours.any():
+            return colours[..., 0]
+    return found
 
 
 def numbered(pixels, path, object_number):
@@ -203,8 +188,8 @@ def upright(path, mask, as_stored):
     A camera notes in the file how it was held. A mask is drawn on the picture as it is seen or as it is stored, which
     sizes tell after a quarter turn; where they do not, as_stored says what is usual: COCO's pixels are those stored.
     """
-    image, turn = read_image(path, upright=True), TURNS.get(orientation(read_bytes(path)))
-    stored = image_size(path)
+    image, held = read_image(path, upright=True), orientation(read_bytes(path))
+    turn, stored = TURNS.get(held), image.shape[1::-1] if held in QUARTER_TURNS else image.shape[:2]
     if turn and mask.shape == stored and (as_stored or image.shape[:2] != stored):
         mask = turn(mask)
     if turn and image.shape[:2] == stored:

@@ -11,11 +11,11 @@ import msgspec
 import numpy as np
 from pycocotools import mask as mask_utils
 
-from dataloaders.datasets.coco_json import region_of
+from dataloaders.datasets import coco_json
 from dataloaders.datasets.rle import RunLengths
-from dataloaders.datasets.ytvis_json import check_size
+from dataloaders.datasets.ytvis_json import Picture
 from dataloaders.images import MAX_PIXELS, numbers, real_path
-from dataloaders.json_values import Side, Text, file_names, in_words, read_typed, shown
+from dataloaders.json_values import Side, Text, in_words, read_typed, shown
 
 log = logging.getLogger(__name__)
 
@@ -29,29 +29,19 @@ class Shape(msgspec.Struct):
     mask: str | None = None
 
 
-class LabelMe(msgspec.Struct):
+class LabelMe(Picture):
     """What a LabelMe file says of its image."""
     height: Side = msgspec.field(name="imageHeight")
     width: Side = msgspec.field(name="imageWidth")
     shapes: list[Shape]
-
-    def __post_init__(self):
-        check_size(self.height, self.width)
 
     @property
     def labels(self):
         return {shape.label for shape in self.shapes}
 
 
-class Image(msgspec.Struct):
+class Image(coco_json.Image):
     id: int | str
-    file_name: Text
-    height: Side
-    width: Side
-
-    def __post_init__(self):
-        check_size(self.height, self.width)
-        self.file_name, = file_names([self.file_name], folders=0)
 
 
 class Annotation(msgspec.Struct):
@@ -89,6 +79,16 @@ def is_coco(path):
     return found.annotations is not None
 
 
+def chosen_label(labels, category, where):
+    """Names of what is annotated there, the one asked for or None  ->  that one, or the only one"""
+    listed = ", ".join(labels[:20])
+    if category is None and len(labels) != 1:
+        raise ValueError(f"{where}: {len(labels)} labels: {listed}.\n  Name the one to segment: --category NAME")
+    if category not in (None, *labels):
+        raise ValueError(f"--category {category}: {where} has only {listed}.\n  Name one of them")
+    return labels[0] if category is None else category
+
+
 # -- LabelMe --------------------------------------------------------------------------------------------------------
 
 def read_labelme(path):
@@ -98,14 +98,14 @@ def read_labelme(path):
 
 def labelme_mask(content, category, path):
     """LabelMe, label  ->  (H, W) bool, all shapes of that label together"""
-    mask = np.zeros((content.height, content.width), bool)
+    mask = np.zeros(content.size, bool)
     for number, shape in enumerate(content.shapes):
         if shape.label == category:
             try:
                 if shape.shape_type == "mask":
                     paste(mask, shape, path)
                 else:
-                    mask |= unpacked(region_of([outline(shape).ravel()], content), mask.shape)
+                    mask |= unpacked(coco_json.region_of([outline(shape).ravel()], mask.shape), mask.shape)
             except ValueError as error:
                 raise bad_file(path, f"shape {number} ({category}): {error}") from None
     return mask
@@ -191,14 +191,7 @@ def category_ids(categories, records, category, path):
             there.setdefault(one.name, set()).add(one.id)
     if not there:
         raise bad_file(path, "no annotation of a named category")
-    if category is None and len(there) == 1:
-        return next(iter(there.values()))
-    if category not in there:
-        listed = ", ".join(list(there)[:20])
-        raise ValueError(f"{path}: {len(there)} categories are annotated, none of them named {category!r}: {listed}.\n"
-                         "  Name one of them: --category NAME" if category is not None else
-                         f"{path}: {len(there)} categories: {listed}.\n  Name the one to segment: --category NAME")
-    return there[category]
+    return there[chosen_label(list(there), category, path)]
 
 
 def image_path(image, path):
@@ -215,12 +208,11 @@ def image_path(image, path):
 
 def coco_mask(image, parts, path):
     """Image, [(number of the annotation, undecoded segmentation)]  ->  (H, W) bool, all of them together"""
-    size = image.height, image.width
-    mask = np.zeros(size, bool)
+    mask = np.zeros(image.size, bool)
     for number, raw in parts:
         segmentation = decoded(raw, list[list[float]] | RunLengths, number, path)
         try:
-            mask |= unpacked(region_of(segmentation, image), size)
+            mask |= unpacked(coco_json.region_of(segmentation, image.size), image.size)
         except (ValueError, OverflowError) as error:
             raise bad_file(path, f"annotation {number}: {error}") from None
     return mask

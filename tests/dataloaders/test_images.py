@@ -154,10 +154,6 @@ def test_a_jpeg_that_is_a_decompression_bomb_is_refused_by_its_header(monkeypatc
         pixels(bytes(data[:2] + before + data[2:]), "a")
 
 
-def test_the_largest_size_is_8k_video():
-    assert 4320 * 7680 <= images.MAX_PIXELS < 2 * 4320 * 7680
-
-
 @settings(max_examples=150, derandomize=True, deadline=None)
 @given(rows=st.integers(1, 300), cols=st.integers(1, 300), form=st.sampled_from([".jpg", ".png"]),
        cut=st.integers(0, 2000), noise=st.binary(max_size=9), at=st.integers(0, 200))

@@ -6,8 +6,6 @@ import multiprocessing
 import pytest
 import torch
 from material import (
-    DEMO,
-    MODEL,
     FakeIndex,
     episode_of,
     model_of,
@@ -21,10 +19,6 @@ from material import (
 
 from dataloaders.fewshot.sampling import read_frames
 from dataloaders.fewshot.streaming import EpisodeStream, RunsTogether, TestEpisodes
-from models import get_method
-from utils.config import load_config
-from utils.evaluation.evaluate import evaluate
-from utils.seeds import rng_for
 
 WORKERS = pytest.mark.parametrize("workers", [0, 2])
 
@@ -82,39 +76,6 @@ def test_every_pair_is_tested_once_with_all_its_frames(cfg):
     assert clips[1].original_masks is None
 
 
-def test_plan_opens_no_image_and_is_what_is_loaded(cfg):
-    index = FakeIndex({1: 8})
-    episodes = TestEpisodes(index, [1], cfg, run=0)
-    plans = [episodes.plan(i) for i in range(len(episodes))]
-    assert index.read == []
-    for i in (0, 7):
-        facts = facts_of(episodes.video(i))
-        assert [index.file_name(*s) for s in plans[i].supports] == facts["support_frames"]
-        assert [index.file_name(plans[i].video, f) for f in plans[i].frames] == facts["frames"]
-
-
-def test_protocol_two_draws_supports_for_every_query_video(cfg):
-    episodes = TestEpisodes(FakeIndex({1: 12}), [1], cfg, run=0)
-    plans = [episodes.plan(i) for i in range(12)]
-    for plan in plans:
-        videos = {video for video, _ in plan.supports}
-        assert len(videos) == 5 and plan.video not in videos
-    assert len({plan.supports for plan in plans}) == 12
-
-
-def test_protocol_one_draws_supports_once_per_class_and_run(cfg):
-    cfg.test.protocol = "I"
-    index = FakeIndex({1: 12, 5: 8})
-    episodes = TestEpisodes(index, [1, 5], cfg, run=0)
-    for class_id, count in ((1, 12), (5, 8)):
-        plans = [episodes.plan(i) for i in range(len(episodes)) if episodes.pairs[i][0] == class_id]
-        assert len({plan.supports for plan in plans}) == 1
-        used = {video for video, _ in plans[0].supports}
-        assert len(used) == 5 and [p.video for p in plans] == [v for v in index.videos(class_id) if v not in used]
-        assert len(plans) == count - 5
-    assert TestEpisodes(index, [1, 5], cfg, run=1).plan(0).supports != episodes.plan(0).supports
-
-
 @pytest.mark.parametrize("protocol", ["I", "II"])
 def test_supports_depend_on_seed_run_and_pair_only(cfg, protocol):
     """Not on memory, clips, augmentation, workers, other classes or which other pairs are tested."""
@@ -149,13 +110,6 @@ def test_few_videos_leave_a_query_in_the_test(cfg, protocol, count):
         videos = {video_of(f) for f in facts["support_frames"]}
         assert facts["supports_share_video"] and len(set(facts["support_frames"])) == 5
         assert (facts["video"] in videos) == (count == 1) and len(videos) == max(1, count - 1)
-
-
-def test_original_masks_come_on_request(cfg):
-    cfg.test.resolution = "original"
-    clip = TestEpisodes(FakeIndex({1: 7}, length=4), [1], cfg, run=0).clip(0, 0)
-    assert clip.original_masks.shape == (1, 4, 48, 64) and clip.original_masks.dtype == torch.bool
-    assert clip.original_masks[0, 0, 12:36, 16:48].all() and clip.original_masks[0, 0].sum() == 24 * 32
 
 
 # -- the stream
@@ -274,34 +228,17 @@ def test_one_to_ten_shots_in_five_runs_that_all_differ(cfg, protocol, shots):
         for plan in plans:
             videos = {video for video, _ in plan.supports}
             assert len(plan.supports) == len(videos) == shots and plan.video not in videos
-            assert all(video // 100 == plan.class_id for video in videos)
-        of_first = [plan.supports for plan in plans if plan.class_id == 1]
-        assert len(of_first) == 14 - shots * (protocol == "I")
-        assert (len(set(of_first)) == 1) == (protocol == "I") or len(of_first) == 1
-        drawn.add(tuple(of_first))
+            assert all(v // 100 == plan.class_id and frame in index.frames(v, v // 100) for v, frame in plan.supports)
+        assert index.read == []
+        for class_id, count in index.counts.items():          # I: one draw, the other videos; II: one for every video
+            supports = [plan.supports for plan in plans if plan.class_id == class_id]
+            assert len(supports) == count - shots * (protocol == "I")
+            assert (len(set(supports)) == 1) == (protocol == "I")
+        drawn.add(tuple(plan.supports for plan in plans))
     assert len(drawn) == 5
     loaded, = next(iter(EpisodeStream(episodes, [0]))).references
     assert loaded.images.shape == (shots, 3, 24, 32) and loaded.masks.flatten(1).any(dim=1).all()
     assert loaded.facts[0]["support_frames"] == [index.file_name(*support) for support in plans[0].supports]
-
-
-@pytest.mark.parametrize("shots", [1, 10])
-def test_one_and_ten_shots_go_through_network_memory_and_metrics(shots):
-    cfg = load_config([DEMO], [*MODEL, f"data.shots={shots}", "data.size=[48, 80]", "memory.min_iou=0.0"])
-    method = get_method(cfg.model.method)
-    model, index = method.build(cfg).eval(), FakeIndex({1: 11}, length=3, size=(48, 80))
-    runs = [TestEpisodes(index, [1], cfg, run, only={100, 107}) for run in (0, 1)]
-
-    def start(reference):
-        assert reference.images.shape == (shots, 3, 48, 80)
-        return method.Segmenter(model, reference, cfg, rng=rng_for(0))
-
-    lines = evaluate(start, EpisodeStream(RunsTogether(runs), range(2)), cfg, lambda line: None)
-    assert [(line["run"], line["video"]) for line in lines] == [(0, "v100"), (1, "v100"), (0, "v107"), (1, "v107")]
-    for line in lines:
-        assert len(line["support_frames"]) == len({video_of(f) for f in line["support_frames"]}) == shots
-        assert len(line["j"]) == len(line["pred_iou"]) == 3 and all(line["remembered"])
-    assert lines[0]["support_frames"] != lines[1]["support_frames"]
 
 
 @pytest.mark.usefixtures("exact")
@@ -344,7 +281,7 @@ def test_a_video_is_read_once_for_all_runs(two_shots, workers):
     index = FakeIndex({1: 4}, length=7)
     runs = [TestEpisodes(index, [1], two_shots, run) for run in (0, 1, 2)]
     stream = EpisodeStream(RunsTogether(runs), range(4), workers)
-    assert stream.frames == 3 * 28 and stream.results == 3 * 4 and len(stream) == 4
+    assert stream.frames == 3 * 28 and len(stream) == 4
     for number, video in enumerate(stream):
         assert [run.facts[0]["run"] for run in video.references] == [0, 1, 2] and video.id == f"class1/v{100 + number}"
         for run, episodes in zip(video.references, runs, strict=True):
