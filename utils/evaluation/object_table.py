@@ -39,7 +39,7 @@ def overall(results):
 
 
 def write_csv(results, folder, part):
-    """global_results-PART.csv and per-sequence_results-PART.csv, as the toolkit writes them, shares with three digits"""
+    """global_results-PART.csv and per-sequence_results-PART.csv, as the toolkit writes them: shares, three digits"""
     rows = {"global_results": [COLUMNS, [f"{value:.3f}" for value in overall(results).values()]]}
     each = [(f"{line['video']}_{line['class_id']}", scores(line)) for line in results]
     rows["per-sequence_results"] = [("Sequence", "J&F-Mean", "J-Mean", "F-Mean"), *(
