@@ -108,8 +108,8 @@ class FramePrediction:
     """What is known of one frame.
 
     index: its number in the video; mask (H, W) bool and margin (H, W) float32, object minus background logit, at the
-    frame's own size (where objects are followed: their numbers, uint8, and the margin of the best one); values: what else
-    the method says of it, {name: number}; frame: dataloaders.own.video.Frame, with its time and image
+    frame's own size; of several objects their numbers, uint8, and the margin of the best one; values: what else the
+    method says of it, {name: number}; frame: dataloaders.own.video.Frame, with its time and image
     """
     index: int
     mask: np.ndarray
@@ -178,8 +178,8 @@ class Segmenter:
     def follow(self, given):
         """given: dataloaders.own.first_masks.Given"""
         if not self.follows:
-            raise ValueError(f"model.method {self.cfg.model.method} looks for what supports show, it follows no "
-                             "masks.\n  Give it supports (--support, set_support), or take a checkpoint of another method")
+            raise ValueError(f"model.method {self.cfg.model.method} looks for what supports show, and follows no "
+                             "masks.\n  Give it supports (--support, set_support), or take another checkpoint")
         given.check()
         self.given = given
 

@@ -48,7 +48,7 @@ class CocoInstances:
         try:
             annotation = msgspec.json.decode(self.annotations[i], type=Annotation)
             image = self.images[annotation.image_id]
-            region = region_of(annotation.segmentation, image)
+            region = region_of(annotation.segmentation, (image.height, image.width))
         except (ValueError, OverflowError) as error:             # msgspec's errors are ValueErrors
             raise bad_file(self.path, f"{self.name(i)}: {error}") from None
         size = (image.height, image.width)
