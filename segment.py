@@ -89,7 +89,7 @@ from dataloaders.own.first_masks import HOW, Given, given_boxes, given_masks, re
 from dataloaders.own.supports import read_supports
 from dataloaders.own.video import Frame, as_frames, clips_of, open_video
 from dataloaders.transforms import TestTransform, undo_letterbox
-from models import get_method
+from models import METHODS, get_method
 from utils.checkpoint import load_checkpoint
 from utils.evaluation.results import warn_of_other_config
 from utils.files import atomic_file, fingerprint
@@ -279,11 +279,12 @@ def read_config(path, config, overrides):
     trained = content.get("config")
     if not config and not isinstance(trained, dict):
         raise ValueError(f"{path}: the checkpoint does not say its config.\n  Name it: --config config/....yaml")
-    cfg = load_config(config, overrides) if config else apply_overrides(trained, overrides)
-    own = (trained or {}).get("model", {}).get("method", cfg.model.method)
-    if own != cfg.model.method:
-        raise ValueError(f"{path}: a checkpoint of model.method {own}, not {cfg.model.method}.\n  Leave --method out, "
+    own = ((trained or {}).get("model") or {}).get("method")
+    asked = ([text.partition("=")[2] for text in overrides if text.startswith("model.method=")] or [own])[-1]
+    if own in METHODS and asked in METHODS and get_method(own).TASK != get_method(asked).TASK:
+        raise ValueError(f"{path}: a checkpoint of model.method {own}, which cannot serve {asked}.\n  Leave --method out, "
                          "or name a checkpoint of that method")
+    cfg = load_config(config, overrides) if config else apply_overrides(trained, overrides)
     warn_of_other_config(trained or cfg, cfg, path)
     return cfg
 

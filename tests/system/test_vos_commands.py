@@ -163,3 +163,22 @@ def test_python_sets_masks_and_has_the_same_loop(davis):
     segmenter.set_masks({0: labels["one"][0], 3: labels["one"][3]})
     masks = list(segmenter(root / "JPEGImages/480p/one"))
     assert masks[0].dtype == np.uint8 and np.array_equal(masks[7], labels["one"][3])
+
+
+def test_a_checkpoint_of_another_task_is_refused(davis, tmp_path):
+    from utils.checkpoint import save_checkpoint
+    from utils.config import to_dict
+    save_checkpoint(tmp_path / "last.pth", {"model": {}, "config": to_dict(load_config()), "fold": 1})
+    with pytest.raises(ValueError, match="a checkpoint of model.method vipmt, which cannot serve first_mask"):
+        Segmenter.from_checkpoint(tmp_path / "last.pth", overrides=COPIED)
+
+
+def test_our_propagator_follows_several_objects(call, davis, tmp_path):
+    """Random features of colours suffice for flat squares; a late object starts from its mask."""
+    root, labels = davis
+    call(test_script, "--output", tmp_path, "model.method=matching", "backbone.name=tiny", "backbone.width=8",
+         "backbone.weights=none", *settings(root))
+    assert np.array_equal(png(tmp_path / "Annotations/one/00000.png"), labels["one"][0])
+    assert np.array_equal(png(tmp_path / f"Annotations/one/{LATE:05d}.png") == 2, labels["one"][LATE] == 2)
+    lines = read_json_lines(tmp_path / "results.jsonl")
+    assert len(lines) == 4 and np.mean(lines[0]["j"]) > 0.2      # object 2 is a single position of the features
