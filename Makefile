@@ -21,7 +21,7 @@ demo: $(BIN)/ready
 		--checkpoint $(DEMO)/last.pth --output output/demo_clip/result
 	$(BIN)/python test.py --config config/demo/ytvis.yaml --fold 1 --save-masks $(DEMO)/masks --save-overlays $(DEMO)/overlays
 	$(BIN)/python -m tools.workshop.baselines --config config/demo/ytvis.yaml --fold 1
-	@echo "Overlays to look at: $(DEMO)/overlays; curves: $(DEMO)/curves.png; masks: $(DEMO)/masks"
+	@echo "Overlays to look at: $(DEMO)/overlays; masks: $(DEMO)/masks; all of it: $(DEMO)/report.html"
 
 test: $(BIN)/ready
 	$(BIN)/ruff check .
@@ -32,6 +32,7 @@ lint: $(BIN)/ready
 
 parity: $(BIN)/ready
 	$(BIN)/python -m tools.workshop.check_parity tests/parity --dtype float32
+	$(BIN)/python -m tools.workshop.check_parity tests/parity/dan --dtype float32
 
 clean-demo:
 	rm -rf output/demo output/demo_data output/demo_clip

@@ -282,8 +282,8 @@ def read_config(path, config, overrides):
     own = ((trained or {}).get("model") or {}).get("method")
     asked = ([text.partition("=")[2] for text in overrides if text.startswith("model.method=")] or [own])[-1]
     if own in METHODS and asked in METHODS and get_method(own).TASK != get_method(asked).TASK:
-        raise ValueError(f"{path}: a checkpoint of model.method {own}, which cannot serve {asked}.\n  Leave --method out, "
-                         "or name a checkpoint of that method")
+        raise ValueError(f"{path}: a checkpoint of model.method {own}, which cannot serve {asked}.\n  Leave --method "
+                         "out, or name a checkpoint of that method")
     cfg = load_config(config, overrides) if config else apply_overrides(trained, overrides)
     warn_of_other_config(trained or cfg, cfg, path)
     return cfg

@@ -181,10 +181,10 @@ def run(args, cfg, device, stop):
             results[test.split] = test_split(args, test, method, stream, device, stop)
             if is_main():
                 write_tables(results[test.split], test, cfg)
-                refresh_report(test.output, args.save_overlays, args.save_masks)
+                refresh_report(test.output, args.save_overlays)
         if len(tests) > 1 and is_main():
             log.info("all folds\n\n%s", paper_table(results, cfg.data.dataset, cfg.name).write(output))
-            refresh_report(output, args.save_overlays, args.save_masks)
+            refresh_report(output, args.save_overlays)
     log.info("done: %s has results.jsonl, table.md and report.html", output)
 
 

@@ -53,7 +53,7 @@ from utils.records import describe_run
 from utils.report.write import refresh_report
 from utils.runtime import choose_device, prepare_runtime
 from utils.seeds import rng_for, seed_generators
-from utils.training.log import StepBar, TrainingLog, plot_curves
+from utils.training.log import StepBar, TrainingLog
 from utils.training.state import TrainingState
 from utils.training.step import note_spike, optimise
 from utils.training.stopping import STOPPED, Stopped, StopRequest
@@ -158,7 +158,6 @@ def train(run, index):
             progress.validation_due = False
             state.save()
             if log.drawing_is_due(at_end=progress.epoch >= cfg.train.epochs):
-                plot_curves(path, run.output / "curves.png")
                 refresh_report(run.output)
 
 
@@ -183,7 +182,7 @@ def start(args, cfg, device, stop):
         log.info("%s%.1f M trained parameters, %s, %s", f"fold {args.fold}, " if args.fold else "", trained,
                  run.step.about, run.device)
         train(run, index)
-    log.info("done: %s has last.pth, log.jsonl, curves.png and report.html; next: python test.py ... --checkpoint %s",
+    log.info("done: %s has last.pth, log.jsonl and report.html; next: python test.py ... --checkpoint %s",
              output, output / "last.pth")
 
 

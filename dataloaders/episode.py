@@ -20,8 +20,7 @@ class Pinned:
 class Clip(Pinned):
     """Consecutive frames of a test video, read and decoded.
 
-    images (T, 3, H, W) float32, normalised in the few-shot task, RGB in [0, 1] at the video's own size in the vos task
-    masks (O, T, H, W) bool, the truth: of O = 1 object in the few-shot task;
+    images (T, 3, H, W) float32, RGB in [0, 1]; masks (O, T, H, W) bool, the truth: of one object in the few-shot task;
     None where nobody knows it. A method looks at it only where its config says so (an oracle).
     original_masks (O, T, H0, W0) bool, only with test.resolution: original
     given (O, T, H, W) bool: masks that every method may see, None in the few-shot task. given[o, t] is not empty in the
@@ -39,7 +38,7 @@ class Clip(Pinned):
 class SupportSet(Pinned):
     """The reference of the few-shot task: K images with masks of the same category.
 
-    images (K, 3, H, W) float32, normalised; masks (K, H, W) bool
+    images (K, 3, H, W) float32, RGB in [0, 1]; masks (K, H, W) bool
     key: what names this run of this video, for its random draws: (run, class id, video); facts: what the result line of
     each of its O = 1 objects says besides the numbers; folder: the names below which its masks and films are kept
     """
@@ -94,8 +93,8 @@ class Video:
 class TrainEpisode:
     """A training sample of the few-shot task: supports, and the clips of the query video laid end to end.
 
-    support_images (K, 3, H, W) float32, normalised; support_masks (K, H, W) bool
-    query_images (clips * clip_length, 3, H, W) float32, normalised; query_masks (clips * clip_length, H, W) bool
+    support_images (K, 3, H, W) float32, RGB in [0, 1]; support_masks (K, H, W) bool
+    query_images (clips * clip_length, 3, H, W) float32, RGB in [0, 1]; query_masks (clips * clip_length, H, W) bool
     query_frames: positions of these frames in the video; key: the random draws of this sample follow from it
     id: names it in logs and errors; class_id: of the base class that it shows
     """

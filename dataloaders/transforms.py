@@ -1,7 +1,7 @@
-"""Transforms: what the network sees. Letterbox, normalisation and augmentation, the same for all frames of a sequence.
+"""Transforms: what the network sees. Letterbox and augmentation, the same for all frames of a sequence.
 
 In: lists of uint8 RGB frames (H0, W0, 3) and bool masks (H0, W0), sizes may differ from frame to frame (supports come
-from different videos). Out: images (T, 3, H, W) float32, normalised, and masks (T, H, W) bool, both letterboxed.
+from different videos). Out: images (T, 3, H, W) float32, RGB in [0, 1], and masks (T, H, W) bool, both letterboxed.
 """
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,9 +12,6 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as vision
-
-MEAN = (0.485, 0.456, 0.406)     # ImageNet, for images in [0, 1]
-STD = (0.229, 0.224, 0.225)
 
 CROP = 0.10                      # at most this share is cut from each side
 SCALE = (0.95, 1.05)
@@ -57,7 +54,7 @@ def undo_letterbox(maps, original_size):
 
 
 class TestTransform:
-    """The letterbox and nothing else: black borders before the normalisation, as released."""
+    """The letterbox and nothing else: black borders, as released."""
     __test__ = False             # not a pytest class
 
     def __init__(self, size, mask_resize):
@@ -179,7 +176,7 @@ def finish(images, masks, draw):
 
 
 def _to_input(pairs, size):
-    """[(image (3, rows, cols), mask (rows, cols))] in their letterbox, black around, normalised."""
+    """[(image (3, rows, cols), mask (rows, cols))] in their letterbox, black around; RGB in [0, 1]."""
     images = torch.zeros(len(pairs), 3, *size)
     masks = torch.zeros(len(pairs), *size, dtype=torch.bool)
     for t, (image, mask) in enumerate(pairs):
@@ -187,8 +184,7 @@ def _to_input(pairs, size):
         top, left = (size[0] - rows) // 2, (size[1] - cols) // 2
         images[t, :, top:top + rows, left:left + cols] = image
         masks[t, top:top + rows, left:left + cols] = mask
-    scale = [[255 * value for value in values] for values in (MEAN, STD)]
-    return vision.normalize(images, *scale, inplace=True), masks
+    return images.div_(255), masks
 
 
 def _one_of(key, value, options):

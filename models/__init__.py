@@ -1,8 +1,9 @@
 """METHODS: name -> module, imported when it is used. The only registry; models/method.py says what a method is."""
 import importlib
 
-METHODS = {"vipmt": "models.vipmt", "iounet": "models.iou_training", "propagation": "models.propagation",
-           "first_mask": "models.first_mask", "matching": "models.propagation.first_masks"}
+METHODS = {"vipmt": "models.vipmt", "dan": "models.dan", "iounet": "models.iou_training",
+           "propagation": "models.propagation", "first_mask": "models.first_mask",
+           "matching": "models.propagation.first_masks"}
 CONTRACT = ("TASK", "Config", "build", "parameter_groups", "load", "compile_parts", "TrainStep", "Segmenter")
 
 

@@ -14,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d
 
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)       # of ImageNet, for RGB in [0, 1]
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 BLOCKS = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
@@ -45,7 +46,7 @@ class Features:
 
 
 class Backbone(nn.Module):
-    """images (B, T, 3, H, W), normalised  ->  Features
+    """images (B, T, 3, H, W), RGB in [0, 1], black around  ->  Features
 
     A frozen ResNet computes with a copy whose normalisations are folded into its convolutions, channels last; what is
     stored in a checkpoint is the original. high_level c4 leaves stage 4 out. cache_frames > 0 keeps that many encoded
@@ -64,6 +65,8 @@ class Backbone(nn.Module):
         if high_level == "c4":
             del self.body.layer4
             self.channels = self.channels[:3]
+        for part, values in (("mean", MEAN), ("std", STD)):
+            self.register_buffer(part, torch.tensor(values).view(3, 1, 1), persistent=False)
         self.trained = trained
         self.run = run_stages
         self.fast_body = FoldedBody(self.body) if isinstance(self.body, DilatedResNet) and not trained else None
@@ -77,7 +80,7 @@ class Backbone(nn.Module):
 
     def forward(self, images):
         with torch.set_grad_enabled(self.trained and torch.is_grad_enabled()):
-            frames = images.flatten(0, 1)
+            frames = (images.flatten(0, 1) - self.mean) / self.std
             levels = self.cache.encode(frames, self.encode) if self.cache else self.encode(frames)
             levels = [x.unflatten(0, images.shape[:2]) for x in levels]
         return Features(*levels, *[None] * (4 - len(levels)))

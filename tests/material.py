@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import torch
 from pycocotools import mask as mask_utils
@@ -28,6 +29,16 @@ MODEL = ["backbone.name=tiny", "backbone.width=8", "backbone.weights=none", "mod
 TINY = [*MODEL, "data.size=[48, 80]", "data.shots=2", "data.clip_length=2", "data.clips=3", "data.samples_per_class=2",
         "data.few_videos=repeat", "data.workers=0", "train.batch_size=4", "train.lr=2.0e-3", "model.dropout=0.1",
         "train.epochs=2", "train.log_every=1", "memory.min_iou=0.0", "backbone.trained=true", "train.backward=once"]
+
+
+# Files
+
+def film_frames(path):
+    """A film as OpenCV reads it, another build of FFmpeg  ->  (T, H, W, 3) uint8 RGB"""
+    reader, frames = cv2.VideoCapture(str(path)), []
+    while (entry := reader.read())[0]:
+        frames.append(entry[1][..., ::-1])
+    return np.stack(frames)
 
 
 # Commands
@@ -252,5 +263,5 @@ def video_of(file_name):
 
 
 def numbers_of(images):
-    """The frame numbers that FakeIndex paints into its images, (T, 3, H, W) normalised  ->  list of int"""
-    return ((images[:, 0, images.shape[2] // 2, images.shape[3] // 2] * 0.229 + 0.485) * 255).round().int().tolist()
+    """The frame numbers that FakeIndex paints into its images, (T, 3, H, W)  ->  list of int"""
+    return (images[:, 0, images.shape[2] // 2, images.shape[3] // 2] * 255).round().int().tolist()

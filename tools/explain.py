@@ -53,7 +53,7 @@ from tools.explanation.page import build_page, why_without_memory
 from utils.evaluation.results import warn_of_other_config
 from utils.files import atomic_file, fingerprint
 from utils.logger import get_logger
-from utils.pictures.overlay import denormalise
+from utils.pictures.overlay import as_pixels
 from utils.runtime import choose_device, prepare_runtime
 from utils.seeds import rng_for
 
@@ -147,7 +147,7 @@ def explain(args, cfg):
     view = capture(model, video, segmenter, args.clip, progress)
     if model.iou_net is not None and not view.detail.memory:
         get_logger().warning("clip %d: %s", view.detail.number, why_without_memory(view.detail, cfg))
-    supports = list(zip(denormalise(reference.images), reference.masks.numpy(), facts["support_frames"], strict=True))
+    supports = list(zip(as_pixels(reference.images), reference.masks.numpy(), facts["support_frames"], strict=True))
     page = build_page(view, supports, facts_of(cfg, args, file, video, number), cfg)
     name = f"{facts['class']}_{facts['video']}_run{facts['run']}_clip{view.detail.number}"
     path = (args.output or base / "explain") / (re.sub(r"[^\w-]", "_", name) + ".html")

@@ -15,7 +15,6 @@ Exit code: 0 complete, 1 something is wrong with the data, 2 with the command or
 import json
 import sys
 from argparse import RawDescriptionHelpFormatter
-from itertools import groupby
 from pathlib import Path
 
 from tqdm import tqdm
@@ -60,8 +59,7 @@ def check(args):
     if not (args.root / options.annotations).exists() and args.dataset != "vspw":
         raise FileNotFoundError(f"{SOURCES[args.dataset].title}: no {options.annotations} in {args.root}.\n  What to "
                                 f"download: python -m tools.prepare_data explain {args.dataset}")
-    deep = ["--deep", *(["--workers", str(args.workers)] if args.workers else [])] if args.deep else []
-    return check_dataset.main([*CHECKS[args.dataset], str(args.root), *deep])
+    return check_dataset.main([*CHECKS[args.dataset], str(args.root), *["--deep"] * args.deep])
 
 
 def check_weight_files(args):
@@ -110,9 +108,8 @@ def convert(args, videos, others):
     for video in tqdm(videos, desc="masks", unit="video", disable=None):
         video.category = args.category or video.category
         scan(video)
-    for note, some in groupby(sorted((video for video in videos if video.note), key=lambda video: video.note),
-                              lambda video: video.note):
-        names = [video.name for video in some]
+    for note in {video.note: None for video in videos if video.note}:
+        names = [video.name for video in videos if video.note == note]
         print(f"{len(names)} videos ({', '.join(names[:3])}{', ...' * (len(names) > 3)}): {note}")
     if args.write_table:
         write_table(videos, args.write_table)
@@ -231,7 +228,6 @@ def parse(arguments=None):
 
 def add_check_options(parser):
     parser.add_argument("--deep", action="store_true", help="decode every image and mask, in parallel")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes of --deep (all cores)")
     parser.add_argument("--sha256", metavar="HEX", help="weights: what the file's checksum has to be")
 
 

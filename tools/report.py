@@ -18,14 +18,11 @@ def parse_arguments():
     parser.add_argument("run", type=Path, help="output folder of train.py or test.py, or one with fold1/ to fold4/")
     parser.add_argument("--films", type=Path, metavar="DIR", help="what test.py --save-overlays got; default: "
                                                                    "RUN/overlays, or beside RUN where it is test/")
-    parser.add_argument("--masks", type=Path, metavar="DIR", help="the same of --save-masks: films are made of them")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: RUN/report.html")
     args = parser.parse_args()
-    for flag in ("films", "masks"):
-        given = getattr(args, flag)
-        if given and not given.is_dir():
-            raise FileNotFoundError(f"--{flag} {given}: no such folder.\n"
-                                    "  Name what test.py was given, or leave it out")
+    if args.films and not args.films.is_dir():
+        raise FileNotFoundError(f"--films {args.films}: no such folder.\n"
+                                "  Name what test.py was given, or leave it out")
     return args
 
 
@@ -33,4 +30,4 @@ if __name__ == "__main__":
     with user_errors():
         arguments = parse_arguments()
         from utils.report.write import write_report  # only now, since it loads PyTorch
-        print(write_report(arguments.run, arguments.output, arguments.films, arguments.masks))
+        print(write_report(arguments.run, arguments.output, arguments.films))

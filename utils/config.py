@@ -156,17 +156,13 @@ def schema(method):
     module = importlib.import_module("models").get_method(method)
     task = importlib.import_module("dataloaders").get_task(module.TASK)
     parts = [typing.get_type_hints(one, include_extras=True) for one in (Config, task.Config, module.Config)]
-    fields = [("name", *_field(Config, "name")), ("seed", *_field(Config, "seed"))]
+    fields = [(key, parts[0][key], getattr(Config, key)) for key in ("name", "seed")]
     for name in dict.fromkeys(name for part in parts for name in part if name not in ("name", "seed")):
         keys = {field.name: (field.name, field.type, field.default)
                 for part in parts if name in part for field in msgspec.structs.fields(part[name])}
         section = msgspec.defstruct(name, keys.values(), bases=(Section,), forbid_unknown_fields=True)
         fields.append((name, section, msgspec.field(default_factory=section)))
     return msgspec.defstruct("Config", fields, forbid_unknown_fields=True)
-
-
-def _field(kind, name):
-    return typing.get_type_hints(kind, include_extras=True)[name], getattr(kind, name)
 
 
 def affected(cfg, by):
@@ -187,12 +183,6 @@ def keys_of(section, prefix=""):
     return found
 
 
-def choices(key, method="vipmt"):
-    """The values that a key may have, () where they are not listed"""
-    kind = _plain(keys_of(schema(method))[key][0])
-    return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
-
-
 def _method(layers):
     """list of (source, changes)  ->  the last `model.method` that stands there"""
     found = [changes["model"]["method"] for _, changes in layers
@@ -207,16 +197,23 @@ def _lay(layers):
     for source, changes in layers:
         checked = msgspec.to_builtins(_convert(changes, kind, source))
         _merge(config, changes, checked)
-    config = EasyDict(_lists(config))
+    config = EasyDict(to_dict(config))                     # tuples as the lists that YAML and checkpoints give back
     check_config(config)
     return config
 
 
 def check_config(cfg, truth=True):
     """The method's own check of what one key alone cannot show; truth: whether anybody knows the true masks"""
-    check = getattr(importlib.import_module("models").get_method(cfg.model.method).Config, "check", None)
-    if check:
-        check(cfg, truth)
+    _of_method(cfg, "check", lambda *_: None)(cfg, truth)
+
+
+def for_validation(cfg):
+    """The config with which a method validates while it trains"""
+    return _of_method(cfg, "for_validation", lambda cfg: cfg)(cfg)
+
+
+def _of_method(cfg, name, otherwise):
+    return getattr(importlib.import_module("models").get_method(cfg.model.method).Config, name, otherwise)
 
 
 def _convert(changes, kind, source):
@@ -240,8 +237,9 @@ def _explain(message, changes, kind):
     unknown = re.search(r"unknown field `(.*)`", what, re.S)
     if unknown:
         return f"{key}unknown key '{unknown[1][:200]}'{_meant(unknown[1], names, kind)}"
-    listed = typing.get_args(_plain(keys_of(kind)[".".join(names)][0])) if what.startswith("Invalid enum") else ()
-    if listed:
+    if what.startswith("Invalid enum"):
+        listed = keys_of(kind)[".".join(names)][0]
+        listed = typing.get_args(listed.__origin__ if hasattr(listed, "__metadata__") else listed)
         near = difflib.get_close_matches(str(value)[:200], listed, n=1)
         return (f"{key}expected one of {', '.join(listed)}, got {shown(value)}"
                 + (f"; did you mean '{near[0]}'?" if near else ""))
@@ -255,10 +253,6 @@ def _explain(message, changes, kind):
 
 WORDS = {"object": "a section with keys", "array": "a list", "int": "an integer", "float": "a number", "str": "text",
          "bool": "true or false"}
-
-
-def _plain(kind):
-    return kind.__origin__ if hasattr(kind, "__metadata__") else kind
 
 
 def _meant(name, sections, kind):
@@ -276,13 +270,6 @@ def _merge(config, changes, checked):
             _merge(config[key], value, checked[key])
         else:
             config[key] = checked[key]
-
-
-def _lists(value):
-    """Tuples as the lists that YAML and checkpoints give back"""
-    if isinstance(value, dict):
-        return {key: _lists(inner) for key, inner in value.items()}
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _chain(path, children=()):
@@ -318,12 +305,6 @@ def _parsed(overrides):
             changes = {part: changes}
         layers.append((f"command line, {text}", changes))
     return layers
-
-
-def for_validation(cfg):
-    """The config with which a method validates while it trains"""
-    change = getattr(importlib.import_module("models").get_method(cfg.model.method).Config, "for_validation", None)
-    return change(cfg) if change else cfg
 
 
 def save_config(cfg, path):

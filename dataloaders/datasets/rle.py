@@ -2,14 +2,12 @@
 
 In: {"size": [rows, columns], "counts": [background, foreground, background, ...] or a string}. Out: compressed strings.
 """
-from typing import NamedTuple
-
 import msgspec
 import numpy as np
 from pycocotools import mask as mask_utils
 
 from dataloaders.images import MAX_PIXELS
-from dataloaders.json_values import Side, in_words, shown
+from dataloaders.json_values import Side, shown
 
 
 class RunLengths(msgspec.Struct):
@@ -66,24 +64,3 @@ def fills(counts, pixels):
     counts: (runs,) int64. Their sum alone says nothing: absurd ones overflow, so that it may be right by design.
     """
     return len(counts) > 0 and counts.min() >= 0 and counts.max() <= pixels and counts.sum() == pixels
-
-
-class Rle(NamedTuple):
-    """One mask, already compressed; `problem` says what is wrong with it."""
-    size: list = None
-    counts: bytes = b""
-    area: int = 0
-    problem: str = None
-
-
-def compress(record):
-    """json's object hook: {"size", "counts"}  ->  Rle; every other object passes."""
-    if "counts" not in record:
-        return record
-    try:
-        mask = msgspec.convert(record, RunLengths)
-        return Rle(list(mask.size), *compressed(mask))
-    except msgspec.ValidationError as error:
-        return Rle(problem=in_words(error))
-    except (ValueError, OverflowError) as error:
-        return Rle(problem=str(error).removeprefix("RLE").removeprefix(": "))

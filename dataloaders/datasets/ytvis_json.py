@@ -14,11 +14,9 @@ import msgspec
 import numpy as np
 
 from dataloaders.datasets.cache import cached
-from dataloaders.datasets.rle import Rle, RunLengths, compress, compressed, fills, rle_counts
+from dataloaders.datasets.rle import RunLengths, compressed
 from dataloaders.images import MAX_PIXELS
 from dataloaders.json_values import Id, Side, Text, file_names, read_typed, records, shown
-
-__all__ = ["TABLES", "Rle", "bad_file", "compress", "fills", "load_tables", "raising", "read_tables", "rle_counts"]
 
 CACHE_VERSION = 3            # raise it whenever a table changes its meaning
 TABLES = (

@@ -18,6 +18,7 @@ class Data(Section):
     portrait: Literal["letterbox", "transpose"] = "letterbox"    # transpose: released, in training only
     support_from_query_video: bool = False   # true: released, in training only
     short_video: Literal["distinct", "repeat"] = "distinct"      # repeat: released, the last window twice
+    windows: Literal["blocks", "any"] = "blocks"     # blocks: clips start at 1, 1 + T, ... | any: DAN's, anywhere
     few_videos: Annotated[Literal["error", "repeat"], BOTH] = "error"    # repeat: supports may share a video
 
 

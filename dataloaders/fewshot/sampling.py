@@ -14,17 +14,19 @@ from utils.seeds import rng_for
 
 # -- which frames ---------------------------------------------------------------------------------------------------
 
-def training_windows(n, clip_length, clips, mode):
+def training_windows(n, clip_length, clips, mode, windows="blocks"):
     """The windows a training clip may show, as positions in the n frames that show the class.
 
-    n, T, clips, mode  ->  list of at least `clips` lists of T positions, or [] if the video cannot serve
+    n, T, clips, data.short_video  ->  list of at least `clips` lists of T positions, or [] if the video cannot serve
 
     repeat    as released: consecutive windows from position 1 on (position 0 is not used; we do not know why), the last
               one repeated where there are fewer than `clips`; n <= T: all frames, padded with the last.
     distinct  the same where that gives `clips` windows; otherwise windows overlap, and every start is a candidate.
+
+    windows: any, as DAN's release, makes every start a candidate where there are `clips` of them.
     """
-    if mode == "distinct" and n < 1 + clips * clip_length:
-        starts = range(n - clip_length + 1)
+    starts = range(n - clip_length + 1)
+    if len(starts) >= clips and windows == "any" or mode == "distinct" and n < 1 + clips * clip_length:
         return [list(range(s, s + clip_length)) for s in starts] if len(starts) >= clips else []
     if n <= clip_length:
         windows = [[min(t, n - 1) for t in range(clip_length)]]
@@ -33,10 +35,10 @@ def training_windows(n, clip_length, clips, mode):
     return windows + [windows[-1]] * (clips - len(windows))
 
 
-def draw_windows(n, clip_length, clips, mode, rng):
+def draw_windows(n, clip_length, clips, mode, rng, windows="blocks"):
     """`clips` different ones of training_windows, in temporal order: list of lists of T positions."""
-    windows = training_windows(n, clip_length, clips, mode)
-    return [windows[i] for i in np.sort(rng.choice(len(windows), clips, replace=False))]
+    found = training_windows(n, clip_length, clips, mode, windows)
+    return [found[i] for i in np.sort(rng.choice(len(found), clips, replace=False))]
 
 
 def draw_supports(index, class_id, videos, shots, rng):
@@ -162,7 +164,7 @@ class TrainEpisodes(Dataset):
         data, videos = self.data, self.videos[class_id]
         video = self.queries[class_id][rng.integers(len(self.queries[class_id]))]
         frames = self.index.frames(video, class_id)
-        windows = draw_windows(len(frames), data.clip_length, data.clips, data.short_video, rng)
+        windows = draw_windows(len(frames), data.clip_length, data.clips, data.short_video, rng, data.windows)
         if not data.support_from_query_video:
             videos = [v for v in videos if v != video] or [video]
         supports = draw_supports(self.index, class_id, videos, data.shots, rng)
@@ -171,7 +173,8 @@ class TrainEpisodes(Dataset):
 
 def can_be_query(index, class_id, video, data):
     """Whether the video shows the class in enough frames for a training sample."""
-    return bool(training_windows(len(index.frames(video, class_id)), data.clip_length, data.clips, data.short_video))
+    n = len(index.frames(video, class_id))
+    return bool(training_windows(n, data.clip_length, data.clips, data.short_video, data.windows))
 
 
 class DistinctClassBatchSampler(Sampler):

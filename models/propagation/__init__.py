@@ -11,7 +11,7 @@ video and run, returns an object with
                             frame; computed once for all runs over a video. features() are the model's own maps of these
                             images (models.backbone.Features, B = 1), computed when first asked for.
 
-Images are on the model's device, letterboxed to data.size and normalised; to_rgb(images) gives RGB in [0, 1].
+Images are on the model's device, letterboxed to data.size, RGB in [0, 1].
 Calls come in inference mode. Several runs go through a video at a time: state belongs to the object, weights to the
 module.
 
@@ -33,7 +33,7 @@ that interface, not with XMem itself):
             self.core = InferenceCore(network(device), CONFIG)
             self.core.set_all_labels([1])
         def begin(self, image, mask):
-            self.core.step(image, mask[None].float(), [1])     # XMem's normalisation is ours, else to_rgb(image)
+            self.core.step(image, mask[None].float(), [1])     # image: as XMem normalises it
         def propagate(self, images):              # its probabilities: background, object
             return torch.stack([torch.sub(*self.core.step(image).flip(0)) for image in images])
 
@@ -42,9 +42,8 @@ that interface, not with XMem itself):
 from models.propagation.build import TrainStep, build
 from models.propagation.config import Config
 from models.propagation.inference import Segmenter
-from models.propagation.plug import to_rgb
 from models.vipmt import compile_parts, load, parameter_groups
 
 TASK = "fewshot"
 
-__all__ = ["TASK", "Config", "Segmenter", "TrainStep", "build", "compile_parts", "load", "parameter_groups", "to_rgb"]
+__all__ = ["TASK", "Config", "Segmenter", "TrainStep", "build", "compile_parts", "load", "parameter_groups"]

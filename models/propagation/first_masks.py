@@ -5,7 +5,6 @@ The weights are the encoder's own, backbone.weights, so that no checkpoint is ne
 from functools import partial
 
 import torch
-from torch import nn
 
 from models.backbone import Backbone
 from models.backbone_weights import load_backbone
@@ -16,7 +15,6 @@ from models.propagation.matching import FeatureMatching, to_pixels
 from models.vipmt.config import Backbone as BackboneKeys
 
 TASK, UNTRAINED = "vos", True
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 __all__ = ["TASK", "UNTRAINED", "Config", "Segmenter", "TrainStep", "build", "compile_parts", "load",
            "parameter_groups"]
@@ -27,26 +25,13 @@ class Config:
     propagation: Propagation
 
 
-class Encoder(nn.Module):
-    """images (T, 3, H, W), RGB in [0, 1]  ->  Features with B = 1"""
-
-    def __init__(self, backbone):
-        super().__init__()
-        self.backbone = backbone
-        for name, values in (("mean", MEAN), ("std", STD)):
-            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
-
-    def forward(self, images):
-        return self.backbone(((images - self.mean) / self.std)[None])
-
-
 def build(cfg, pretrained=False, split=None):
     keys = cfg.backbone
     backbone = Backbone(name=keys.name, stem=keys.stem, stride_in_1x1=keys.stride_in_1x1, high_level="c4",
                         width=keys.width)
     if pretrained and keys.weights != "none":
         load_backbone(backbone, keys)
-    return Encoder(backbone)
+    return backbone
 
 
 class Segmenter:
@@ -58,8 +43,8 @@ class Segmenter:
 
     @torch.inference_mode()
     def prepare(self, clip):
-        images = clip.images.to(self.model.mean.device)
-        return self.followed[0].encode(images, partial(self.model, images))
+        images = clip.images.to(next(self.model.parameters()).device)
+        return self.followed[0].encode(images, partial(self.model, images[None]))
 
     @torch.inference_mode()
     def __call__(self, prepared, clip):

@@ -9,14 +9,7 @@ import torch
 
 from models.propagation.matching import FeatureMatching
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)      # of the images, ImageNet's
 SEE = "models/propagation/__init__.py says what a plug looks like."
-
-
-def to_rgb(images):
-    """Undoes the normalisation: images (..., 3, H, W)  ->  RGB in [0, 1], the same shape and device"""
-    mean, std = (torch.tensor(x, dtype=images.dtype, device=images.device).view(3, 1, 1) for x in (MEAN, STD))
-    return images * std + mean
 
 
 def find_factory(name):

@@ -107,6 +107,16 @@ def test_clips_come_in_temporal_order(mode):
                 assert len({tuple(w) for w in drawn}) == 3
 
 
+def test_any_window_of_a_video_may_serve():
+    """data.windows: any; a video that is too short is refused or padded, as with blocks."""
+    assert training_windows(40, 5, 1, "distinct", "any") == [list(range(s, s + 5)) for s in range(36)]
+    assert training_windows(5, 5, 1, "repeat", "any") == [[0, 1, 2, 3, 4]]
+    assert training_windows(4, 5, 1, "distinct", "any") == []
+    assert training_windows(4, 5, 1, "repeat", "any") == [[0, 1, 2, 3, 3]]
+    rng = rng_for(1)
+    assert {w[0][-1] for w in (draw_windows(9, 5, 1, "distinct", rng, "any") for _ in range(99))} == {4, 5, 6, 7, 8}
+
+
 def test_every_triple_of_windows_is_drawn():
     rng = rng_for(0)
     seen = {tuple(w[0] for w in draw_windows(21, 5, 3, "repeat", rng)) for _ in range(200)}

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 import torchvision
 from material import MODEL, RELEASED, SHARED
 
-from models.backbone import Backbone, FrameCache
+from models.backbone import MEAN, STD, Backbone, FrameCache
 from models.vipmt import build
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.config import load_config
@@ -48,7 +48,8 @@ def bottleneck(state, x, name, stride, dilation, stride_in_1x1):
 
 
 def reference_levels(state, x, stem, stride_in_1x1=False):
-    """The network in functional calls on a state dict  ->  the four levels."""
+    """The network in functional calls on a state dict, RGB in [0, 1]  ->  the four levels."""
+    x = (x - torch.tensor(MEAN).to(x)[:, None, None]) / torch.tensor(STD).to(x)[:, None, None]
     if stem == "deep":
         for i, stride in ((1, 2), (2, 1), (3, 1)):
             x = norm(state, F.conv2d(x, state[f"conv{i}.weight"], stride=stride, padding=1), f"bn{i}").relu()
@@ -152,7 +153,8 @@ def test_plain_stem_equals_torchvision(images):
     ours.body.load_state_dict({k: v for k, v in theirs.state_dict().items()
                                if not k.startswith("fc.") and not k.endswith("num_batches_tracked")})
     with torch.no_grad():
-        x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(images[0]))))
+        mean, std = (torch.tensor(values).double()[:, None, None] for values in (MEAN, STD))
+        x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1((images[0] - mean) / std))))
         expected = []
         for stage in (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4):
             x = stage(x)

@@ -244,7 +244,6 @@ def test_training_is_refused_with_the_way_to_go():
 
 SHIFT = '''
 import torch
-from models.propagation import to_rgb
 made = []
 
 class Plug:
@@ -254,7 +253,7 @@ class Plug:
         self.device = device
     def begin(self, image, mask):
         assert image.shape == (3, *mask.shape) and mask.dtype == torch.bool and image.device == self.device
-        self.rgb, self.mask = to_rgb(image), mask
+        self.rgb, self.mask = image, mask
     def propagate(self, images):
         found = []
         for image in images:
@@ -288,8 +287,7 @@ def test_a_users_module_takes_over_after_the_first_frame(plug):
     for t in range(1, 7):
         assert torch.equal(masks[t], masks[0].roll(t, dims=1))
     made, = sys.modules["shift_plug"].made
-    pixels = images[0] * torch.tensor([0.229, 0.224, 0.225])[:, None, None]
-    torch.testing.assert_close(made.rgb, pixels + torch.tensor([0.485, 0.456, 0.406])[:, None, None])
+    assert torch.equal(made.rgb, images[0])
 
 
 def test_every_run_has_a_propagator_of_its_own(plug):

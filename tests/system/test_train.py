@@ -202,7 +202,7 @@ def test_a_saved_step_is_repeated_with_the_same_losses_and_names_the_module(run,
 def test_training_changes_what_it_should_and_logs_it(demo_run):
     record = json.loads((demo_run / "run.json").read_text())
     assert record["seed"] == 42 and (demo_run / "config.yaml").is_file()
-    assert (demo_run / "curves.png").stat().st_size > 1000 and (demo_run / "report.html").is_file()
+    assert (demo_run / "report.html").is_file()
     line = read_json_lines(demo_run / "log.jsonl")[-1]
     assert set(line["losses"]) == {"final", "initial", "aux_query", "aux_support", "cross_entropy", "ccds", "iou_net"}
     assert 0 <= line["iou"] <= 1 and line["samples_per_s"] > 0 and line["data_s"] >= 0

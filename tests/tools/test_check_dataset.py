@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from material import ROOT, SHARED
 from PIL import Image
 from pycocotools import mask as mask_utils
 
@@ -19,11 +20,9 @@ from tools import check_dataset
 from tools.dataset_check import files
 from tools.dataset_check.findings import KINDS
 
-ROOT = Path(__file__).resolve().parents[2]
-SHARED = ROOT.parent / "shared" / "data"
 ROWS, COLS, FRAMES = 64, 80, 3
 
-needs_mini = pytest.mark.skipif(not (SHARED / "mini_ytvis").is_dir(),
+needs_mini = pytest.mark.skipif(not (SHARED / "data/mini_ytvis").is_dir(),
                                 reason="needs the mini data sets in ../shared/data")
 
 
@@ -111,41 +110,21 @@ def annotation(position, **changes):
     return lambda data: data["annotations"][position].update(changes)
 
 
-def mask(value):
-    def change(data):
-        data["annotations"][3]["segmentations"][0] = value
-    return change
-
-
-def again(name):
-    return lambda data: data[name].append(copy.deepcopy(data[name][0]))
-
-
 # What is changed in train.json -> what is found, and how often. The rules are the reader's (see test_ytvis.py);
 # here: each kind is told, beside all others, and what --write-clean leaves loads.
 DAMAGED_ANNOTATIONS = {
     "no object": (lambda data: data["videos"].append("v9"), {"bad_record": 1}),
     "no file names": (video(0, file_names=[]), {"bad_record": 1, "unknown_video": 2}),
-    "missing key": (lambda data: data["annotations"][0].pop("segmentations"), {"bad_record": 1}),
     "id beyond 64 bits": (annotation(0, id=10 ** 40), {"bad_record": 1}),
-    "name a number": (lambda data: data["categories"].append({"id": 7, "name": 7}), {"bad_record": 1}),
     "name twice": (lambda data: data["categories"].append({"id": 7, "name": "person"}), {"duplicate_name": 1}),
-    "video twice": (again("videos"), {"duplicate_id": 1}),
-    "annotation twice": (again("annotations"), {"duplicate_id": 1}),
-    "category twice": (again("categories"), {"duplicate_id": 1}),
+    "video twice": (lambda data: data["videos"].append(copy.deepcopy(data["videos"][0])), {"duplicate_id": 1}),
     "folder of another": (video(1, file_names=[f"v1/{t}.jpg" for t in range(FRAMES)]),
                           {"shared_folder": 1, "unknown_video": 2}),
-    "up and out": (video(0, file_names=["../../etc/passwd"]), {"bad_record": 1, "unknown_video": 2}),
     "name too long": (video(0, file_names=["v1/" + "x" * 500, "v1/00001.jpg", "v1/00002.jpg"]), {"bad_file": 1}),
-    "absurd size": (video(0, height=10 ** 4, width=10 ** 4), {"bad_record": 1, "unknown_video": 2}),
     "other size": (video(0, height=ROWS + 1), {"bad_file": 3, "bad_segmentation": 4}),
     "unknown video": (annotation(0, video_id=99), {"unknown_video": 1}),
     "unknown category": (annotation(0, category_id=99), {"unknown_category": 1}),
-    "one mask too few": (annotation(0, segmentations=[None, None]), {"bad_segmentation": 1}),
-    "mask a number": (mask(3), {"bad_record": 1}),
-    "mask of another size": (mask(compressed(box(cols=COLS + 2))), {"bad_segmentation": 1}),
-    "RLE cut": (mask({"size": [ROWS, COLS], "counts": compressed(box())["counts"][:-3]}), {"bad_segmentation": 1}),
-    "runs too short": (mask({"size": [ROWS, COLS], "counts": [1, 2]}), {"bad_segmentation": 1}),
+    "RLE cut": (lambda data: data["annotations"][3]["segmentations"][0].update(counts="0"), {"bad_segmentation": 1}),
 }
 
 
@@ -158,13 +137,16 @@ def test_damaged_annotations_are_found_and_can_be_left_out(ytvis, tmp_path, case
     code, report = check("ytvis", root, "--few-videos", "repeat", "--write-clean", str(tmp_path / "clean.json"))
     assert code == 1 and expected.items() <= kinds(report).items()
     assert set(kinds(report)) == set(expected)
+    clean = json.loads((tmp_path / "clean.json").read_text())
+    assert clean.keys() == data.keys() and all(record in data[name] for name in data for record in clean[name])
     code, report = check("ytvis", root, "--few-videos", "repeat", "--annotations", "clean.json")
     assert code == 0, report["problems"]
     assert YouTubeVISIndex(root, "clean.json").class_ids == [1, 2]
 
 
 @pytest.mark.parametrize("case, expected", {
-    "area 0": (mask({"size": [ROWS, COLS], "counts": [ROWS * COLS]}), {"empty_mask": 1}),
+    "area 0": (lambda data: data["annotations"][3]["segmentations"][2].update(counts=[ROWS * COLS]),
+               {"empty_mask": 1}),
     "nothing anywhere": (annotation(0, segmentations=[None] * 3), {"empty_annotation": 1}),
     "name": (lambda data: data["categories"][0].update(name="dog"), {"category_name": 1}),
     "category unused": (lambda data: data["categories"].append({"id": 3, "name": "lizard"}), {"unused_category": 1}),
@@ -179,9 +161,7 @@ def test_what_a_run_survives_is_a_warning(ytvis, case, expected):
     YouTubeVISIndex(root)
 
 
-@pytest.mark.parametrize("text", [
-    "", "{", "[]", "7", '{"videos": []}', '{"videos": {}, "categories": [], "annotations": []}', "[" * 100_000,
-    '{"videos": [{"name": "\\ud800"}], "categories": [], "annotations": []}', '{"a": ' + "9" * 5000 + "}", "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", '{"videos": []}'])
 def test_annotations_that_are_none_end_with_2(tmp_path, text, capsys):
     with pytest.raises(SystemExit) as stopped:
         check_dataset.main(["ytvis", str(save(tmp_path, text))])
@@ -383,19 +363,10 @@ def coco(tmp_path):
     return save(tmp_path, data, "instances.json"), data
 
 
-def segmentation(value):
-    return lambda data: data["annotations"][1].update(segmentation=value)
-
-
 DAMAGED_COCO = {
-    "box alone": (segmentation([]), {"bad_segmentation": 1}),
-    "two points": (segmentation([[1, 1, 5, 5]]), {"bad_segmentation": 1}),
-    "no numbers": (segmentation([["a"] * 6]), {"bad_record": 1}),
-    "RLE of another size": (segmentation(compressed(box(cols=COLS + 1))), {"bad_segmentation": 1}),
+    "box alone": (annotation(1, segmentation=[]), {"bad_segmentation": 1}),
     "unknown image": (annotation(0, image_id=99), {"unknown_image": 1}),
-    "unknown category": (annotation(0, category_id=99), {"unknown_category": 1}),
-    "annotation twice": (again("annotations"), {"duplicate_id": 1}),
-    "image twice": (again("images"), {"duplicate_id": 1}),
+    "image twice": (lambda data: data["images"].append(copy.deepcopy(data["images"][0])), {"duplicate_id": 1}),
     "file twice": (lambda data: data["images"][1].update(file_name="1.jpg"),
                    {"duplicate_file_name": 1, "unknown_image": 2}),
     "up and out": (lambda data: data["images"][0].update(file_name="../2.jpg"), {"bad_record": 1, "unknown_image": 2}),
@@ -541,5 +512,6 @@ def test_missing_mask_tells_its_lists(vspw):
     ("coco", "mini_coco", "instances.json", {}),
     ("vspw", "mini_vspw", "none", {"missing_list": 8})])
 def test_real_data_are_checked(tmp_path, dataset, root, annotations, wrong):
-    code, report = check(dataset, SHARED / root, "--annotations", annotations, "--few-videos", "repeat", out=tmp_path)
+    options = ("--annotations", annotations, "--few-videos", "repeat")
+    code, report = check(dataset, SHARED / "data" / root, *options, out=tmp_path)
     assert code == bool(wrong) and kinds(report) == wrong

@@ -252,7 +252,7 @@ def test_a_clip_without_memory_or_maps_says_why(page, settings, arguments, sente
 
 
 def test_names_from_files_are_no_html(page, monkeypatch):
-    monkeypatch.setattr(explain, "denormalise", lambda images: np.zeros((2, 48, 80, 3), np.uint8))
+    monkeypatch.setattr(explain, "as_pixels", lambda images: np.zeros((2, 48, 80, 3), np.uint8))
     honest = explain.load_video
 
     def named(*arguments):
@@ -262,7 +262,8 @@ def test_names_from_files_are_no_html(page, monkeypatch):
         video.frames = ['a"<i>.jpg'] * len(video.frames)
         return number, clips, video
     monkeypatch.setattr(explain, "load_video", named)
-    assert "<i>" not in page() and "script" not in Parsed(page()).tags
+    text = page()
+    assert "<i>" not in text and "script" not in Parsed(text).tags
 
 
 @pytest.mark.parametrize(("arguments", "message"), [

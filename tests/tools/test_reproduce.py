@@ -83,9 +83,19 @@ def test_every_test_takes_the_checkpoint_and_the_files_of_its_training():
 def test_trainings_that_several_tables_need_appear_once(preset):
     steps = trainings(plan(EVERY, preset))
     main = [step for step in steps if "iounet" not in step.name]
-    assert len(steps) == 13 and len(main) == 9                         # seven models, two of them on MiniVSPW as well
-    assert len({after(step, "--output")[0] for step in steps}) == 13
+    assert len(steps) == 15 and len(main) == 11                        # eight models, three of them on MiniVSPW as well
+    assert len({after(step, "--output")[0] for step in steps}) == 15
     assert len(trainings(plan("45"))) == 6, "Table 5 compares with the ladder's own run"
+
+
+def test_another_method_keeps_to_its_own_config():
+    made = plan("12")
+    dan = [step for step in made.steps.values() if "/dan/" in step.name]
+    assert {x["model.method"] for x in map(settings, dan)} == {"dan"}
+    assert {x["data.dataset"] for x in map(settings, dan)} == {"ytvis", "minivspw"}
+    assert sorted((x["test.protocol"], x["online.learning"]) for x in (settings(step) for step in of_tests(made)
+                  if step.name.startswith("ytvis/dan"))) == [("I", False), ("I", True), ("II", False), ("II", True)]
+    assert not any("dan" in step.name and "minivspw" in step.name for step in plan("12", "mini").steps.values())
 
 
 def test_iounet_table_swaps_five_networks_and_retrains_one():
@@ -188,7 +198,7 @@ def test_every_training_is_used_by_some_table_and_every_label_is_known():
     experiments = read_experiments("vipmt")
     used = {step.name.split("/")[1] for step in trainings(plan(EVERY))}
     assert used == set(experiments["trainings"])
-    ours_alone = {"3": "IPMT + feature matching", "7": "memory."}
+    ours_alone = {"1": "DAN", "2": "DAN", "3": "IPMT + feature matching", "7": "memory."}
     for number, rows in experiments["tables"].items():
         for label in rows:
             assert label in paper_tables()[number].rows or label.startswith(ours_alone[number])

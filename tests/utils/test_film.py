@@ -1,8 +1,8 @@
 """Films: written a few frames at a time, read back, complete or not there."""
 import av
-import cv2
 import numpy as np
 import pytest
+from material import film_frames
 
 from utils.pictures import film
 from utils.pictures.film import Film
@@ -22,14 +22,6 @@ def write(path, frames, at_once, fps=5, times=None):
     return video.path
 
 
-def read(path, size):
-    """As OpenCV reads it, another build of FFmpeg  ->  (T, H, W, 3) RGB, without what was added to odd sizes"""
-    reader, frames = cv2.VideoCapture(str(path)), []
-    while (entry := reader.read())[0]:
-        frames.append(entry[1][:size[0], :size[1], ::-1])
-    return np.stack(frames)
-
-
 @pytest.mark.parametrize("codec", film.CODECS, ids=lambda codec: codec[0])
 @pytest.mark.parametrize(("size", "at_once"), [((48, 64), 1), ((47, 63), 4), ((48, 64), 10)])
 def test_film_reads_back_and_nothing_is_printed(tmp_path, monkeypatch, capfd, codec, size, at_once):
@@ -38,7 +30,7 @@ def test_film_reads_back_and_nothing_is_printed(tmp_path, monkeypatch, capfd, co
     path = write(tmp_path / "deep" / "film.mp4", frames, at_once)
     assert capfd.readouterr() == ("", "")
     assert path.name == f"film{codec[1]}" and list((tmp_path / "deep").iterdir()) == [path]
-    found = read(path, size)
+    found = film_frames(path)[:, :size[0], :size[1]]           # without what was added to odd sizes
     assert len(found) == 10 and np.abs(found.astype(int) - frames).mean() < 6
     with av.open(str(path)) as reader:
         assert float(reader.duration / av.time_base) == pytest.approx(2, abs=0.01)        # 10 frames at 5 per second

@@ -1,15 +1,16 @@
 """The report of a run: its numbers are the run's, whatever a folder holds ends in a page or in one clear error."""
 import base64
+import io
 import json
 import re
 import sys
 from pathlib import Path
 from statistics import mean, stdev
 
-import cv2
 import numpy as np
 import pytest
 from material import TINY, Parsed, command
+from PIL import Image
 from test_results import result
 
 import test as test_script
@@ -17,12 +18,11 @@ import train
 from dataloaders.datasets.folds import MINIVSPW_CLASSES, YTVIS_CLASSES, minivspw_classes, split_classes
 from tools import report as report_command
 from utils.config import load_config
-from utils.evaluation.tables import class_table
+from utils.evaluation.tables import class_table, paper_tables
 from utils.pictures.film import Film
-from utils.pictures.overlay import save_palette_mask
 from utils.records import describe_run, read_json_lines
-from utils.report import charts, sections
-from utils.report.films import Kept, chosen, film_of, kept_by
+from utils.report import charts
+from utils.report.films import chosen, film_folders, film_of
 from utils.report.read import read_parts
 from utils.report.write import refresh_report, write_report
 
@@ -137,7 +137,8 @@ def test_training_its_test_and_other_folds_share_a_page(tmp_path):
     write_test(tmp_path / "fold2" / "test", [result("b", "dog", j=(0.7,), fold=2)])
     text = plain(page_of(tmp_path))
     assert "demo, folds 1, 2: training and test" in text and "fold 1 50.0 40.0 90.0" in text
-    assert "fold 2 70.0 40.0 90.0" in text and [part.fold for part in read_parts(tmp_path)] == [1, 1, 2]
+    assert "fold 2 70.0 40.0 90.0" in text and "cat 1 50.0 40.0 90.0" in text and "dog 1 70.0 40.0 90.0" in text
+    assert [part.fold for part in read_parts(tmp_path)] == [1, 1, 2]
     other = tmp_path / "several"
     for fold in (1, 2):
         write_test(other / "test" / f"fold{fold}", [result(fold=fold)])
@@ -163,13 +164,11 @@ def test_the_papers_numbers_stand_beside_its_own_classes_only(tmp_path):
     assert "the classes tested here are not the test classes of fold 1" in text and "(paper" not in text
 
 
-@pytest.mark.parametrize("fold", [1, 2, 3, 4])
-def test_classes_of_the_papers_folds_are_known_by_their_names(fold):
-    ids = split_classes(YTVIS_CLASSES, fold)[1], minivspw_classes(fold, "test")
-    names = [[of[number] for number in some] for of, some in zip((YTVIS_CLASSES, MINIVSPW_CLASSES), ids, strict=True)]
-    assert [sections.PAPER_FOLDS[dataset][fold][0] for dataset in ("ytvis", "minivspw")] == [
-        *map(sections.digest_of, names)]
-    assert sections.digest_of(name.replace("_", " ").title() for name in names[0]) == sections.digest_of(names[0])
+def test_the_classes_of_the_papers_folds_are_those_of_the_loaders():
+    for fold in (1, 2, 3, 4):
+        ids = split_classes(YTVIS_CLASSES, fold)[1], minivspw_classes(fold, "test")
+        assert [paper_tables()[table].folds[fold - 1]["classes"] for table in ("1", "2")] == [
+            [names[i] for i in some] for names, some in zip((YTVIS_CLASSES, MINIVSPW_CLASSES), ids, strict=True)]
 
 
 def test_small_data_with_the_papers_class_names_is_not_the_papers(tmp_path):
@@ -202,36 +201,14 @@ def test_a_kept_film_is_on_the_page_byte_for_byte_and_loops(tmp_path):
     assert "No films" not in page_of(elsewhere, films=tmp_path / "overlays")
 
 
-@pytest.mark.parametrize("at_input_size", [True, False])
-def test_of_kept_masks_a_film_over_the_frames_is_made(tmp_path, at_input_size):
-    """The masks are red in it, at the place where they are set."""
-    size = (72, 120) if at_input_size else (144, 240)
-    (tmp_path / "JPEGImages" / "a").mkdir(parents=True)
-    mask = np.zeros(size, bool)
-    mask[size[0] // 2:, :size[1] // 2] = True
-    for i in range(2):
-        cv2.imwrite(str(tmp_path / f"JPEGImages/a/{i}.jpg"), np.full((144, 240, 3), 120, np.uint8))
-        save_palette_mask(tmp_path / f"masks/run0/cat/a/{i}.png", mask)
-    kept = Kept([], [tmp_path / "masks"], tmp_path)
-    uri, why = film_of(result("a"), kept)
-    file = tmp_path / "film"
-    file.write_bytes(base64.b64decode(uri.partition(",")[2]))
-    frames = film_frames(file)
-    assert len(frames) == 2 and frames[0].shape == (*size, 3) and not why
-    redness = frames[0][..., 2] - frames[0][..., 0]
-    assert redness[mask].mean() > 40 > 10 > abs(redness[~mask]).mean()
-    (tmp_path / "JPEGImages/a/1.jpg").unlink()
-    assert film_of(result("a"), kept) == (None, "image of frame 1.jpg is missing")
-
-
 def test_only_films_below_the_folder_are_read(tmp_path):
     """Neither by a link, nor by another kind of file under the name of a film."""
     secret, films = tmp_path / "secret.webm", tmp_path / "overlays"
     secret.write_bytes(b"\x1a\x45\xdf\xa3 secret")
     (films / "run0" / "cat").mkdir(parents=True)
     (films / "run0" / "cat" / "a.webm").symlink_to(secret)
-    kept = kept_by(tmp_path)
-    assert film_of(result("a"), kept) == (None, "no film and no masks were kept")
+    kept = film_folders(tmp_path)
+    assert film_of(result("a"), kept) == (None, "no film was kept")
     assert film_of(result("../../../secret"), kept)[0] is None
     (films / "run0" / "cat" / "b.webm").write_bytes(b"root:x:0:0")
     assert film_of(result("b"), kept) == (None, "b.webm is no webm film")
@@ -275,15 +252,38 @@ def test_colours_are_seen_on_both_papers():
             assert (light + 0.05) / (dark + 0.05) >= 3, (paper, colour)
 
 
-def test_a_chart_takes_the_text_colour_of_its_page_and_names_are_no_markup_or_formula():
-    svg = charts.bars([("<script> $\\frac{ $", [(50.0, None)])], ["J"], 'what"<b>')
-    assert "fill: currentColor" in svg and charts.INK not in svg and "xmlns" not in svg and "http" not in svg
-    assert "&lt;script&gt; $\\frac{ $" in svg and "<script" not in svg and 'aria-label="what&#34;&lt;b&gt;"' in svg
+def test_names_in_a_chart_are_no_markup():
+    svg = charts.strips([("<script>", [50.0])], 'what"<b>')
+    assert "&lt;script&gt;" in svg and "<script" not in svg and 'aria-label="what&#34;&lt;b&gt;"' in svg
 
 
-def test_every_frame_is_one_point():
-    counts = [charts.cloud(np.linspace(0, 1, n), np.linspace(0, 1, n), "xy", "points").count("<use") for n in (2, 7)]
-    assert counts[1] - counts[0] == 5
+def test_marks_stand_where_the_ticks_say():
+    """Taken from the SVG: every frame is one point, between the numbers of both axes."""
+    x, y = np.array([0.0, 0.2, 1.0]), np.array([1.0, 0.4, 0.0])
+    svg = charts.cloud(x, y, "xy", "points")
+    column, row = ({words: float(place) for place, words in re.findall(pattern, svg)} for pattern in (
+        r'<text x="([\d.]+)" y="[\d.]+" text-anchor="middle">([\d.]+)</text>',
+        r'<text x="[\d.]+" y="([\d.]+)" text-anchor="end">([\d.]+)</text>'))
+    dots = [tuple(map(float, dot)) for dot in re.findall(r"M([\d.]+) ([\d.]+)h0", svg)]
+    expected = [(column[f"{a:g}"], row[f"{b:g}"] - 3) for a, b in zip(x, y, strict=True)]       # words hang 3 lower
+    assert np.allclose(dots, expected, atol=0.11)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.3, 1.02), (3, 3.0001), (-1e30, 1e30), (0, 7e-12), (0, 60)])
+def test_ticks_are_few_round_numbers_within_the_axis(low, high):
+    found = charts.ticks(low, high)
+    assert 2 <= len(found) <= 7 and low - 1e-5 * (high - low) <= found[0] < found[-1] <= high + 1e-5 * (high - low)
+    assert np.log10(np.diff(found)) % 1 == pytest.approx(np.log10(found[1] - found[0]) % 1, abs=1e-3)
+
+
+def test_flat_curves_and_frames_without_a_value_are_drawn():
+    assert "nan" not in charts.curves({"lr": [(1, 0.0), (2, 0.0)]}, "flat") + charts.histogram({"x": np.ones(3)}, "one")
+    svg = charts.strips([("a", [1.0, np.nan]), ("b", [0.0])], "strips")
+    file = io.BytesIO(base64.b64decode(re.search(r'href="data:image/png;base64,([^"]*)"', svg)[1]))
+    pixels = np.asarray(Image.open(file))
+    assert pixels[..., 3].tolist() == [[255, 0], [255, 0]]
+    assert pixels[0, 0, :3].tolist() == charts.VIRIDIS[255].tolist()
+    assert pixels[1, 0, :3].tolist() == charts.VIRIDIS[0].tolist()
 
 
 def test_long_curves_become_means_of_neighbours():
@@ -381,11 +381,3 @@ def test_a_report_that_fails_is_one_warning(tmp_path, caplog):
     (tmp_path / "results.jsonl").write_text("[]\n")
     refresh_report(tmp_path)
     assert len(caplog.records) == 1 and "no report of" in caplog.text and not (tmp_path / "report.html").exists()
-
-
-def film_frames(file):
-    reader, frames = cv2.VideoCapture(str(file)), []
-    while (read := reader.read())[0]:
-        frames.append(read[1].astype(int))
-    assert frames
-    return frames

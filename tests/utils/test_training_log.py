@@ -1,23 +1,11 @@
-"""What a training writes down: curves and events have the numbers of log.jsonl, and are drawn seldom."""
+"""What a training writes down: events have the numbers of log.jsonl, and pages are written seldom."""
 import logging
 import sys
 
 import pytest
-from PIL import Image
 
 from utils.records import JsonLines, read_json_lines
 from utils.training import log as events
-
-
-def test_curves_are_drawn_from_a_log_and_from_a_short_one(tmp_path):
-    with JsonLines(tmp_path / "a.jsonl") as log:
-        for step in range(0, 500, 10):
-            log.append({"step": step, "epoch": 0, "losses": {"final": 2 - step / 400, "ccds": 0.3}, "iou": step / 600})
-        log.append({"step": 500, "validation": {"j": 0.4, "f": 0.3, "vc": 0.5, "classes": {}}})
-    events.plot_curves(tmp_path / "a.jsonl", tmp_path / "a.png")
-    assert Image.open(tmp_path / "a.png").size == (1800, 480)
-    JsonLines(tmp_path / "b.jsonl").close()
-    events.plot_curves(tmp_path / "b.jsonl", tmp_path / "b.png")
 
 
 def test_drawing_is_due_at_the_end_and_every_few_minutes(tmp_path, monkeypatch):

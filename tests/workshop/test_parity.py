@@ -198,8 +198,8 @@ def test_equal_arrays_of_every_kind_pass(fill):
 def test_a_folder_names_its_method_and_hides_no_file(tmp_path, capsys):
     with pytest.raises(FileNotFoundError, match="no method.txt"):
         check_parity.check_folder(tmp_path, "float32")
-    (tmp_path / "method.txt").write_text("lwl\n")
-    with pytest.raises(ValueError, match=r"no checker for the method 'lwl'; there is vipmt"):
+    (tmp_path / "method.txt").write_text("unknown\n")
+    with pytest.raises(ValueError, match=r"no checker for the method 'unknown'; there is .*vipmt"):
         check_parity.check_folder(tmp_path, "float32")
     (tmp_path / "method.txt").write_text("vipmt\n")
     with pytest.raises(FileNotFoundError, match="no golden file"):

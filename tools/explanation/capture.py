@@ -12,7 +12,7 @@ import torch
 from models.vipmt.layer import attention_scores
 from utils.evaluation.metrics import jaccard
 from utils.pictures.images import encode_jpeg, segmentation
-from utils.pictures.overlay import denormalise
+from utils.pictures.overlay import as_pixels
 
 MOST_THUMBNAILS = 120       # of a longer video every second, third, ... frame is shown, so that the page stays small
 
@@ -163,19 +163,19 @@ def capture(model, video, segmenter, clip_number=None, progress=iter):
     clip_number: the clip to keep in full, counted from 0; None: the last one that has memory, else the last one.
     progress: wraps the clips (tqdm)
     """
-    view, pictures, step = VideoView([], [], None), {}, -(-len(video.frames) // MOST_THUMBNAILS)
+    view, images, step = VideoView([], [], None), {}, -(-len(video.frames) // MOST_THUMBNAILS)
     bank = segmenter.bank
     with Watch(model) as watch:
         for number, clip in enumerate(progress(video.clips)):
             first, prediction = len(view.frames), segmenter(segmenter.prepare(clip), clip)
-            frames, masks, truth = denormalise(clip.images), as_array(prediction.masks[0]), as_array(clip.masks[0])
+            frames, masks, truth = as_pixels(clip.images), as_array(prediction.masks[0]), as_array(clip.masks[0])
             view.memory.append(bank.drawn)
             has_memory = view.detail is not None and bool(view.detail.memory)
             if number == clip_number or clip_number is None and (bank.drawn or not has_memory):
                 view.detail = replace(watch.clip, number=number, first=first, frames=frames, masks=masks, truth=truth,
-                                      memory=bank.drawn, memory_frames=[pictures[i] for i in bank.drawn])
-            pictures |= dict(enumerate(frames, start=first))
-            pictures = {i: pictures[i] for i in bank.numbers}                  # what memory may still read
+                                      memory=bank.drawn, memory_frames=[images[i] for i in bank.drawn])
+            images |= dict(enumerate(frames, start=first))
+            images = {i: images[i] for i in bank.numbers}                  # what memory may still read
             view.frames += describe(video.frames[first:], number, prediction, frames, masks, truth,
                                     [(first + t) % step == 0 for t in range(len(masks))])
     return view
@@ -186,5 +186,5 @@ def describe(names, number, prediction, frames, masks, truth, shown):
     values = {key: x.tolist() for key, x in prediction.per_frame.items()}
     ious = values.get("pred_iou", [None] * len(masks))
     rows = zip(names, jaccard(masks, truth).tolist(), ious, values["remembered"], strict=False)
-    return [FrameView(*row[:1], number, *row[1:], encode_jpeg(segmentation(*pictures)) if show else None)
-            for row, show, *pictures in zip(rows, shown, frames, masks, truth, strict=True)]
+    return [FrameView(*row[:1], number, *row[1:], encode_jpeg(segmentation(*frame)) if show else None)
+            for row, show, *frame in zip(rows, shown, frames, masks, truth, strict=True)]

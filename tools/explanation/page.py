@@ -52,9 +52,9 @@ def build_page(view, supports, facts, cfg):
         "maps": [] if clip.maps is None or clip.maps.shape[1] == 1 else map_rows(clip)}, Path(__file__).parent)
 
 
-def figure(picture, alt, caption):
+def figure(image, alt, caption):
     """(rows, columns, 3) uint8, or a JPEG, and its texts  ->  what page.html draws"""
-    jpeg = picture if isinstance(picture, bytes) else encode_jpeg(picture)
+    jpeg = image if isinstance(image, bytes) else encode_jpeg(image)
     return {"uri": data_uri(jpeg), "alt": alt, "caption": caption}
 
 

@@ -2,16 +2,15 @@
 
 Frames are (H, W, 3) uint8, masks (H, W) bool, maps (h, w): the network's, one value for 8 x 8 pixels of the input.
 """
-import cv2
 import numpy as np
 
 from utils.evaluation.metrics import boundary
 from utils.pictures.images import WIDTH, fit
 from utils.pictures.overlay import TRUTH_COLOUR
 from utils.report import charts
+from utils.report.charts import colours
 
 STRIDE = 8           # pixels of the input per position of a map
-TABLE = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_VIRIDIS)[:, 0, ::-1]   # (256, 3) RGB
 
 
 def enlarge(values, size):
@@ -24,12 +23,6 @@ def nearest(values, size):
     rows, cols = (np.minimum((np.arange(n) + 0.5) * m / n, m - 1).astype(int)
                   for n, m in zip(size, values.shape, strict=True))
     return values[rows[:, None], cols]
-
-
-def colours(values):
-    """(...) in [0, 1]  ->  (..., 3) uint8 RGB, violet for 0 to yellow for 1"""
-    index = (np.clip(values, 0, 1) * 255).round().astype(np.uint8)
-    return TABLE[index]
 
 
 def heat_map(frame, values, shown=None, line=None, truth=None, top=1.0):
@@ -66,18 +59,22 @@ def iou_chart(view, min_iou=None):
     """
     numbers, clips = np.arange(len(view.frames)), np.array([f.clip for f in view.frames])
     true, taken = np.array([f.j for f in view.frames]), np.array([f.remembered for f in view.frames])
-    ends = np.flatnonzero(np.diff(clips)) + 0.5
-
-    def paint(axes):
-        detail = numbers[clips == view.detail.number]
-        axes.axvspan(detail[0] - 0.5, detail[-1] + 0.5, color=charts.COLOURS[0], alpha=0.15, linewidth=0)
-        axes.vlines(ends, 0, 1, color=charts.INK, alpha=0.3, linewidth=0.8)
-        axes.plot(numbers, true, "o-", color=charts.COLOURS[2], label="true IoU (J)")
-        if min_iou is not None:
-            predicted = np.array([f.predicted for f in view.frames])
-            axes.plot(numbers, predicted, "o-", color=charts.COLOURS[1], markerfacecolor="none", label="predicted IoU")
-            axes.plot(numbers[taken], predicted[taken], "o", color=charts.COLOURS[1], label="entered memory")
-            axes.axhline(min_iou, color=charts.COLOURS[3], linestyle="--", label=f"memory.min_iou = {min_iou:g}")
-        axes.set(xlabel="frame", xlim=(-0.5, len(numbers) - 0.5), ylim=(-0.02, 1.02))
-        axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
-    return charts.draw(paint, "IoU over the frames of the video", charts.WIDE, top=24)
+    axes = charts.Axes((-0.5, len(numbers) - 0.5), (-0.02, 1.02), charts.WIDE, top=charts.LEGEND).grid("frame")
+    blue, orange, green, violet = charts.COLOURS
+    detail = numbers[clips == view.detail.number]
+    axes.box((detail[0] - 0.5, detail[-1] + 0.5), (0, 1), f'fill="{blue}" fill-opacity=".15"')
+    for end in np.flatnonzero(np.diff(clips)) + 0.5:
+        axes.line([end, end], [0, 1], charts.BORDER)
+    axes.line(numbers, true, f'stroke="{green}"')
+    axes.dots(numbers, true, green)
+    legend = [("true IoU (J)", f'stroke="{green}"')]
+    if min_iou is not None:
+        predicted = np.array([f.predicted for f in view.frames])
+        axes.line(numbers, predicted, f'stroke="{orange}"')
+        axes.dots(numbers[taken], predicted[taken], orange, size=6)
+        axes.line([-0.5, len(numbers) - 0.5], [min_iou] * 2, f'stroke="{violet}" stroke-dasharray="5 3"')
+        legend += [("predicted IoU", f'stroke="{orange}"'),
+                   ("entered memory", f'stroke="{orange}" stroke-width="6"'),
+                   (f"memory.min_iou = {min_iou:g}", f'stroke="{violet}" stroke-dasharray="5 3"')]
+    axes.legend(legend)
+    return axes.svg("IoU over the frames of the video")

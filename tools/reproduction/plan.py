@@ -59,7 +59,7 @@ class Plan:
         rows, found = self.experiments["tables"].get(number, {}), {}
         for label, row in rows.items():
             data = row.get("data", next(iter(self.preset["data"])))
-            if data in self.preset["data"]:
+            if data in self._files(row["train"]):
                 extra = self.variant.get("keys", ()) if (number in self.variant["tables"]
                                                          and row["train"] in self.variant.get("of", ())) else ()
                 found[label] = {seed: {fold: self.test(row, extra, data, fold, seed) for fold in self.folds}
@@ -99,10 +99,14 @@ class Plan:
         about = chosen(self.experiments["trainings"], name, "train")
         base = about.get("like", name)
         about = self.experiments["trainings"][base] | {"more": about.get("keys", ()) if base != name else ()}
-        files = (*self.preset["data"][data], *self.preset.get("files", {}).get(base, about.get("files", ())))
+        files = (*self._files(base)[data], *self.preset.get("files", {}).get(base, about.get("files", ())))
         given = of_data(self.overrides, about.get("data", data))
         keys = (*about.get("keys", ()), *self.preset.get("keys", {}).get(base, ()), *given, *about["more"])
         return files, of_data(keys, data), about
+
+    def _files(self, training):
+        """Config files of each data set: the preset's, or those of a training with another method's config"""
+        return self.preset.get("own", {}).get(training, self.preset["data"])
 
     def _filled(self, keys, train):
         """key=value with {NAME}, what makes a training's Step  ->  the same with files, names of those steps"""

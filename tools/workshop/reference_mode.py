@@ -208,7 +208,8 @@ class ReferenceNetwork:
 
     def encode(self, images):
         """images (B, T, 3, H, W)  ->  list of the backbone's levels, (B, T, C, h, w) each"""
-        backbone, frames = self.model.backbone, images.flatten(0, 1).contiguous()
+        backbone = self.model.backbone
+        frames = ((images.flatten(0, 1) - backbone.mean) / backbone.std).contiguous()
         with torch.set_grad_enabled(backbone.trained and torch.is_grad_enabled()):
             levels = stage_maps(backbone.body, frames)
         return [level.unflatten(0, images.shape[:2]) for level in levels]

@@ -25,16 +25,18 @@ class PaperTable:
     title: str
     columns: list
     rows: dict
-    dataset: str | None = None      # of a table by folds
+    dataset: str | None = None      # these three of a table by folds
+    name: str | None = None         # of the data set, as it is written
+    folds: tuple = ()               # of each: {"classes": names of its test classes, "videos": how many at least}
 
 
 @cache
 def paper_tables(method="vipmt"):
     """{number: PaperTable} of the paper of a method"""
     tables = read_yaml(PAPERS)[method]["tables"]
-    return {number: PaperTable(table["title"], table["columns"], {
-        label: dict(zip(table["columns"], numbers, strict=True)) for label, numbers in table["rows"].items()},
-        table.get("dataset")) for number, table in tables.items()}
+    return {number: PaperTable(**table | {"rows": {
+        label: dict(zip(table["columns"], numbers, strict=True)) for label, numbers in table["rows"].items()}})
+        for number, table in tables.items()}
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Masks as pictures: palette PNGs, overlays, and what `test.py` keeps of every video (films: film.py)."""
+"""Masks as images: palette PNGs, overlays, and what `test.py` keeps of every video (films: film.py)."""
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
@@ -11,8 +11,6 @@ from utils.evaluation.metrics import boundary
 from utils.files import safe_name
 from utils.pictures.film import Film
 
-IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-IMAGENET_STD = np.array([0.229, 0.224, 0.225], np.float32)
 MASK_COLOUR = (230, 40, 40)
 TRUTH_COLOUR = (60, 255, 60)
 
@@ -38,10 +36,9 @@ def save_palette_mask(path, mask):
     image.save(path)
 
 
-def denormalise(images):
-    """Network input back to pictures, (T, 3, H, W) float  ->  (T, H, W, 3) uint8 RGB"""
-    pixels = np.moveaxis(np.asarray(images, np.float32), -3, -1) * IMAGENET_STD + IMAGENET_MEAN
-    return (pixels.clip(0, 1) * 255).round().astype(np.uint8)
+def as_pixels(images):
+    """(T, 3, H, W) float, RGB in [0, 1]  ->  (T, H, W, 3) uint8"""
+    return (np.moveaxis(np.asarray(images, np.float32), -3, -1).clip(0, 1) * 255).round().astype(np.uint8)
 
 
 def overlay(frame, mask, gt=None, opacity=0.45):
@@ -50,13 +47,13 @@ def overlay(frame, mask, gt=None, opacity=0.45):
     frame (H, W, 3) uint8 RGB, mask and gt (H, W) bool  ->  (H, W, 3) uint8
     """
     mask = np.asarray(mask, bool)
-    picture = frame.astype(np.float32)
-    picture[mask] = (1 - opacity) * picture[mask] + opacity * np.array(MASK_COLOUR, np.float32)
-    picture = picture.round().astype(np.uint8)
-    picture[boundary(mask)] = MASK_COLOUR
+    image = frame.astype(np.float32)
+    image[mask] = (1 - opacity) * image[mask] + opacity * np.array(MASK_COLOUR, np.float32)
+    image = image.round().astype(np.uint8)
+    image[boundary(mask)] = MASK_COLOUR
     if gt is not None:
-        picture[boundary(np.asarray(gt, bool))] = TRUTH_COLOUR
-    return picture
+        image[boundary(np.asarray(gt, bool))] = TRUTH_COLOUR
+    return image
 
 
 def overlay_objects(frame, labels, opacity=0.45):
@@ -105,8 +102,7 @@ def recording(video, reference, masks_folder=None, films_folder=None, restore=No
 
 def _objects_over(clip, labels):
     """A Clip of the vos task, labels (T, H, W)  ->  (T, H, W, 3) uint8"""
-    frames = (clip.images * 255).round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-    return np.stack([overlay_objects(*pair) for pair in zip(frames, labels, strict=True)])
+    return np.stack([overlay_objects(*pair) for pair in zip(as_pixels(clip.images), labels, strict=True)])
 
 
 def _overlays(clip, masks, original_size, restore):
@@ -115,6 +111,5 @@ def _overlays(clip, masks, original_size, restore):
     if masks.shape[-2:] != images.shape[-2:]:
         images = torch.stack([restore(images[:, c], original_size) for c in range(3)], dim=1)
         truth = clip.original_masks
-    frames = denormalise(images)
-    return np.stack([overlay(*picture) for picture in zip(frames, masks.any(axis=0), truth.any(dim=0).numpy(),
-                                                            strict=True)])
+    shown = zip(as_pixels(images), masks.any(axis=0), truth.any(dim=0).numpy(), strict=True)
+    return np.stack([overlay(*frame) for frame in shown])

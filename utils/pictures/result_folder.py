@@ -101,8 +101,8 @@ def fit(image, mask, size):
     factor = min(size[0] / mask.shape[0], size[1] / mask.shape[1])
     rows, cols = (min(max(round(n * factor), 1), most) for n, most in zip(mask.shape, size, strict=True))
     top, left = (size[0] - rows) // 2, (size[1] - cols) // 2
-    picture, small = np.zeros((*size, 3), np.uint8), np.zeros(size, mask.dtype)
+    fitted, small = np.zeros((*size, 3), np.uint8), np.zeros(size, mask.dtype)
     place = slice(top, top + rows), slice(left, left + cols)
-    picture[place] = cv2.resize(image, (cols, rows), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    fitted[place] = cv2.resize(image, (cols, rows), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
     small[place] = cv2.resize(mask.astype(np.uint8), (cols, rows), interpolation=cv2.INTER_NEAREST)
-    return picture, small
+    return fitted, small

@@ -1,57 +1,120 @@
-"""Charts of a page, by matplotlib, as SVG within the HTML: no display is needed.
+"""Charts of a page as SVG within the HTML: few kinds, drawn here in milliseconds.
 
-Functions take plain numbers. Text takes the colour of the page around it and the lines have colours of middle
-brightness, so that a chart is read on a light and on a dark page.
+A plotting library takes longer to import and to draw than a small test may take for its whole page. Functions take
+plain numbers. Text takes the colour of the page around it and the lines have colours of middle brightness, so that a
+chart is read on a light and on a dark page.
 """
 import io
-import re
-import warnings
+import math
 
+import cv2
 import numpy as np
 from markupsafe import Markup
+from PIL import Image
+
+from utils.pictures.images import data_uri
 
 COLOURS = ("#2a78b8", "#c4631f", "#2f9150", "#9a62bf")
-INK = "#0a0b0c"          # stands for the colour of the page's text, whatever it is
 MOST_POINTS = 300        # of a curve: longer ones are shown as means of neighbours
 MOST_SPOTS = 2500        # of a cloud
-SMALL, WIDE, LABELS = (360, 200), (900, 260), 190
-STYLE = {"svg.fonttype": "none", "text.parse_math": False, "font.size": 9, "axes.grid": True, "grid.color": INK,
-         "grid.alpha": 0.2, "grid.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False,
-         "legend.frameon": False, "lines.markersize": 4, "lines.linewidth": 1.6, "axes.formatter.useoffset": False,
-         **{f"{key}color": INK for key in ("text.", "axes.edge", "axes.label", "xtick.", "ytick.")}}
+SMALL, WIDE, LABELS, LEGEND = (360, 200), (900, 260), 190, 24        # LABELS, LEGEND: margins that hold them
+RULE = 'stroke="currentColor" stroke-opacity=".2" stroke-width=".8"'
+BORDER = 'stroke="currentColor" stroke-opacity=".6" stroke-width=".8"'
+VIRIDIS = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_VIRIDIS)[:, 0, ::-1]   # (256, 3) RGB
 
 
-def draw(paint, what, size=SMALL, left=48, top=8):
-    """paint(axes), what is shown, size and margins in pixels  ->  SVG"""
-    from cycler import cycler  # here, since they take a second to import
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure
-    file = io.StringIO()
-    with rc_context(STYLE | {"axes.prop_cycle": cycler(color=COLOURS)}), warnings.catch_warnings():
-        warnings.simplefilter("ignore")                             # of letters that matplotlib's own font lacks
-        figure = Figure(figsize=(size[0] / 72, size[1] / 72))
-        figure.subplots_adjust(left / size[0], 36 / size[1], 1 - 10 / size[0], 1 - top / size[1])
-        paint(figure.subplots())
-        figure.savefig(file, format="svg", transparent=True,
-                       metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    text = file.getvalue().partition("<svg")[2].partition(">")[2]
-    for pattern, better in ((r"<style.*?</style>", ""), (r' id="(?!C\d)[A-Za-z][\w.]*_\d+"', ""), (INK, "currentColor"),
-                            (r"'DejaVu Sans'[^;\"]*", "sans-serif")):
-        text = re.sub(pattern, better, text, flags=re.S)
-    head = Markup('<svg viewBox="0 0 {} {}" style="max-width:{}px" role="img" aria-label="{}">')
-    return head.format(*size, round(1.2 * size[0]), what) + Markup(text)
+class Axes:
+    """A chart that grows: marks in the units of the data, each drawn over those before; svg() ends it.
+
+    x, y: what the axes reach from and to; size, left, top: pixels of the whole and of two of its margins. `style` is
+    SVG attributes.
+    """
+
+    def __init__(self, x, y, size=SMALL, left=48, top=8):
+        self.x, self.y, self.size, self.marks = widened(*x), widened(*y), size, []
+        self.left, self.right, self.top, self.bottom = left, size[0] - 10, top, size[1] - 36
+
+    def place(self, x, y):
+        """Data  ->  pixels"""
+        (x0, x1), (y0, y1) = self.x, self.y
+        return (self.left + (np.asarray(x, float) - x0) / (x1 - x0) * (self.right - self.left),
+                self.bottom - (np.asarray(y, float) - y0) / (y1 - y0) * (self.bottom - self.top))
+
+    def add(self, mark, *values):
+        self.marks.append(Markup(mark).format(*values))
+
+    def text(self, x, y, words, anchor="middle"):
+        """Words at a place in pixels"""
+        self.add('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>', x, y, anchor, words)
+
+    def line(self, x, y, style, close=False):
+        points = "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(*self.place(x, y), strict=True))
+        self.add('<path d="M{}{}" {}/>', points, "z" * close, Markup(style))
+
+    def dots(self, x, y, colour, size=4, opacity=1):
+        points = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in zip(*self.place(x, y), strict=True))
+        self.add('<path d="{}" stroke="{}" stroke-width="{}" stroke-opacity="{}" stroke-linecap="round"/>',
+                 points, colour, size, opacity)
+
+    def box(self, x, y, style):
+        """x, y: (from, to)"""
+        (x0, x1), (y0, y1) = x, y
+        self.line([x0, x1, x1, x0], [y0, y0, y1, y1], style, close=True)
+
+    def grid(self, x_label="", y_label="", rows=True):
+        """Lines and numbers of the x axis; rows: also of the y axis"""
+        self.line([self.x[0], *self.x], [self.y[1], self.y[0], self.y[0]], RULE)
+        for value in ticks(*self.x):
+            self.line([value] * 2, self.y, RULE)
+            self.text(self.place(value, 0)[0], self.bottom + 13, f"{value:g}")
+        for value in ticks(*self.y) if rows else ():
+            self.line(self.x, [value] * 2, RULE)
+            self.text(self.left - 5, self.place(0, value)[1] + 3, f"{value:g}", "end")
+        self.text((self.left + self.right) / 2, self.size[1] - 8, x_label)
+        self.text(self.left, self.top - 9, y_label, "start")
+        return self
+
+    def legend(self, names):
+        """[(name, style)] of lines, in the margin above"""
+        x = self.left
+        for name, style in names:
+            self.add('<path d="M{} {}h14" {}/>', x, self.top - 11, Markup(style))
+            self.text(x + 18, self.top - 8, name, "start")
+            x += 34 + 5 * len(name)
+
+    def svg(self, what):
+        """what: is shown, in words"""
+        head = Markup('<svg viewBox="0 0 {} {}" style="max-width:{}px" role="img" aria-label="{}">')
+        return head.format(*self.size, round(1.2 * self.size[0]), what) + Markup().join(self.marks) + Markup("</svg>")
+
+
+def widened(low, high):
+    """Two ends, which may be one  ->  two that differ"""
+    return (low, high) if low < high else (low - (abs(low) / 2 or 0.5), low + (abs(low) / 2 or 0.5))
+
+
+def ticks(low, high, most=6):
+    """Two ends  ->  round numbers between them, `most` steps or fewer"""
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = next(step for step in (power, 2 * power, 5 * power, 10 * power) if high - low <= step * most)
+    return [n * step for n in range(math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6) + 1)]
 
 
 def curves(series, what, low=None, high=None, x_label="step"):
     """{name: list of (x, y)}  ->  one line each; low and high: ends of the y axis, None as the data are"""
-    def paint(axes):
-        for name, points in series.items():
-            axes.plot(*zip(*thin(points), strict=True), label=str(name), marker="o" if len(points) < 30 else None)
-        axes.set_xlabel(x_label)
-        axes.set_ylim(low, high)
-        if len(series) > 1:
-            axes.legend()
-    return draw(paint, what)
+    thinned = {str(name): np.array(thin(points), float).T for name, points in series.items()}
+    x, y = np.concatenate([*thinned.values()], axis=1)
+    edge = 0.05 * np.ptp(y)
+    axes = Axes((x.min(), x.max()), (y.min() - edge if low is None else low, y.max() + edge if high is None else high),
+                top=LEGEND if len(series) > 1 else 8).grid(x_label)
+    styles = [f'stroke="{COLOURS[i % len(COLOURS)]}"' for i in range(len(series))]
+    for number, (points, style) in enumerate(zip(thinned.values(), styles, strict=True)):
+        axes.line(*points, style)
+        if points.shape[1] < 30:
+            axes.dots(*points, COLOURS[number % len(COLOURS)])
+    if len(series) > 1:
+        axes.legend(zip(thinned, styles, strict=True))
+    return axes.svg(what)
 
 
 def thin(points, most=MOST_POINTS):
@@ -60,53 +123,49 @@ def thin(points, most=MOST_POINTS):
     return [tuple(np.mean(points[i:i + size], axis=0).tolist()) for i in range(0, len(points), size)]
 
 
-def bars(rows, names, what):
-    """[(label, [(value, spread or None) of every name])], the first on top  ->  horizontal bars, in per cent"""
-    def paint(axes):
-        thick = 0.8 / len(names)
-        for number, name in enumerate(names):
-            places = np.arange(len(rows)) + (number - (len(names) - 1) / 2) * thick
-            values, spreads = zip(*(cells[number] for _, cells in rows), strict=True)
-            drawn = axes.barh(places, values, thick, label=name, xerr=[spread or 0 for spread in spreads],
-                              error_kw={"ecolor": INK, "elinewidth": 1})
-            axes.bar_label(drawn, fmt="%.1f", padding=3, fontsize=8)
-        axes.set_yticks(range(len(rows)), [label[:28] for label, _ in rows])
-        axes.set(xlim=(0, 105), ylim=(len(rows) - 0.5, -0.5))
-        axes.grid(visible=False, axis="y")
-        axes.legend(ncols=len(names), loc="lower left", bbox_to_anchor=(0, 1))
-    return draw(paint, what, (WIDE[0], 70 + 30 * len(rows)), LABELS, top=24)
-
-
 def histogram(series, what):
     """{name: values}  ->  how often each occurs, as a share of all"""
-    def paint(axes):
-        joint = np.concatenate([*series.values()])
-        edges = np.histogram_bin_edges(joint, 20, None if np.ptp(joint) else (joint[0] - 0.5, joint[0] + 0.5))
-        for name, values in series.items():
-            axes.stairs(np.histogram(values, edges)[0] / len(values), edges, label=name, fill=len(series) == 1)
-        if len(series) > 1:
-            axes.legend()
-    return draw(paint, what)
+    joint = np.concatenate([*series.values()])
+    edges = np.histogram_bin_edges(joint, 20, None if np.ptp(joint) else (joint[0] - 0.5, joint[0] + 0.5))
+    shares = {name: np.histogram(values, edges)[0] / len(values) for name, values in series.items()}
+    axes = Axes((edges[0], edges[-1]), (0, 1.05 * max(map(max, shares.values()))), top=LEGEND).grid()
+    styles = [f'stroke="{colour}"' for colour, _ in zip(COLOURS, series, strict=False)]
+    for share, style in zip(shares.values(), styles, strict=True):
+        fill = f' fill="{COLOURS[0]}" fill-opacity=".8"' if len(series) == 1 else ""
+        axes.line(edges.repeat(2), [0, *share.repeat(2), 0], style + fill)
+    if len(series) > 1:
+        axes.legend(zip(series, styles, strict=True))
+    return axes.svg(what)
 
 
 def cloud(x, y, labels, what):
     """Two values of every frame, in 0 to 1  ->  one point each, of many frames evenly chosen ones"""
-    def paint(axes):
-        some = np.unique(np.linspace(0, len(x) - 1, min(MOST_SPOTS, len(x))).round().astype(int))
-        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.8)
-        axes.scatter(x[some], y[some], s=7, alpha=0.5, linewidths=0, rasterized=len(some) > 300)
-        axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), xlabel=labels[0], ylabel=labels[1], aspect="equal")
-    return draw(paint, what, (320, 320))
+    axes = Axes((-0.02, 1.02), (-0.02, 1.02), (320, 320), top=LEGEND).grid(*labels)
+    some = np.unique(np.linspace(0, len(x) - 1, min(MOST_SPOTS, len(x))).round().astype(int))
+    axes.line([0, 1], [0, 1], BORDER)
+    axes.dots(x[some], y[some], COLOURS[0], size=2.5, opacity=0.6)
+    return axes.svg(what)
 
 
 def strips(rows, what, low=None, high=None):
     """[(label, values)]  ->  a strip per video, frames from left to right, violet at `low` (the least) to yellow"""
-    def paint(axes):
-        table = np.full((len(rows), max(len(values) for _, values in rows)), np.nan)
-        for line, (_, values) in zip(table, rows, strict=True):
-            line[:len(values)] = values
-        axes.imshow(table, aspect="auto", interpolation="none", vmin=low, vmax=high)
-        axes.set_yticks(range(len(rows)), [label[:32] for label, _ in rows], fontsize=7)
-        axes.set_xlabel("frame")
-        axes.grid(visible=False)
-    return draw(paint, what, (WIDE[0], 50 + 12 * len(rows)), LABELS)
+    table = np.full((len(rows), max(len(values) for _, values in rows)), np.nan)
+    for line, (_, values) in zip(table, rows, strict=True):
+        line[:len(values)] = values
+    there = ~np.isnan(table)
+    low, high = widened(np.nanmin(table) if low is None else low, np.nanmax(table) if high is None else high)
+    pixels = np.dstack([colours((np.where(there, table, low) - low) / (high - low)), 255 * there.astype(np.uint8)])
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    axes = Axes((-0.5, table.shape[1] - 0.5), (-len(rows), 0), (WIDE[0], 44 + 12 * len(rows)), LABELS)
+    axes.grid("frame", rows=False)
+    for number, (label, _) in enumerate(rows):
+        axes.text(axes.left - 5, axes.place(0, -number - 0.5)[1] + 3, label[:36], "end")
+    axes.add('<image x="{}" y="{}" width="{}" height="{}" preserveAspectRatio="none" href="{}"/>', axes.left, axes.top,
+             axes.right - axes.left, axes.bottom - axes.top, data_uri(file.getvalue(), "image/png"))
+    return axes.svg(what)
+
+
+def colours(values):
+    """(...) in [0, 1]  ->  (..., 3) uint8 RGB, violet for 0 to yellow for 1"""
+    return VIRIDIS[(np.clip(values, 0, 1) * 255).round().astype(np.uint8)]

@@ -3,6 +3,7 @@
 Nothing is loaded and nothing runs: films and pictures are inlined, and the page's own policy forbids scripts and the
 network. base.html is that frame, also of other pages.
 """
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -15,17 +16,21 @@ HERE = Path(__file__).parent
 
 def render(template, values, folder=HERE):
     """A template of `folder`, which may build on those here  ->  HTML; whatever is no Markup is escaped"""
-    environment = Environment(loader=FileSystemLoader([folder, HERE]), autoescape=True, undefined=StrictUndefined,
-                              trim_blocks=True, lstrip_blocks=True)
-    return environment.get_template(template).render(values)
+    return environment(folder).get_template(template).render(values)
 
 
-def build_page(parts, kept):
-    """list of Part, {folder of a test: Kept}  ->  HTML"""
+@cache
+def environment(folder):
+    """Once per folder, so that templates are compiled once"""
+    return Environment(loader=FileSystemLoader([folder, HERE]), autoescape=True, undefined=StrictUndefined,
+                       trim_blocks=True, lstrip_blocks=True)
+
+
+def build_page(parts, films=None):
+    """list of Part, a folder of films beside those that are looked for  ->  HTML"""
     tests, trainings = [p for p in parts if p.is_test], [p for p in parts if not p.is_test]
-    found = [*(make(tests) for make in (sections.result_section, sections.class_section)),
-             sections.film_section(tests, kept), sections.reliability_section(tests), sections.frame_section(tests)]
-    found = found if tests else []
+    found = [sections.result_section(tests), sections.film_section(tests, films),
+             sections.reliability_section(tests), sections.frame_section(tests)] if tests else []
     found += [training.training_section(part, len(trainings) > 1) for part in trainings]
     found += [setup.config_section(parts), setup.setup_section(parts)]
     states = [(part.name, *training.training_state(part)) for part in trainings]

@@ -3,7 +3,6 @@
 In: the tests, list of Part. Out: Section, blocks that page.html lays out, or None where there is nothing to show. What
 a method says (predicted IoUs, whether a frame was remembered, a scale) has the names of results.jsonl.
 """
-import hashlib
 from dataclasses import dataclass, field
 from statistics import mean
 
@@ -12,28 +11,20 @@ from markupsafe import Markup
 
 from utils.evaluation.rank_correlation import spearman
 from utils.evaluation.results import per_frame
-from utils.evaluation.tables import class_table, fold_table, paper_table
+from utils.evaluation.tables import class_table, fold_table, paper_table, paper_tables
 from utils.report import charts
-from utils.report.films import chosen, film_of
+from utils.report.films import chosen, film_folders, film_of
 from utils.report.read import is_number
 
-DATA_NAMES = {"ytvis": "YouTube-VIS 2019", "minivspw": "MiniVSPW"}
 PAPER_SETTING = {"data.shots": 5, "test.protocol": "II", "test.resolution": "input", "metrics.vc": "vipmt",
                  "metrics.vc_window": 7, "test.runs": 5}
-# A fold is the paper's if its classes have the paper's names (the beginning of the names' SHA-256) and it has about as
-# many videos: MiniVSPW's lists; YouTube-VIS has none, but a fold is ten of forty categories of 2238 videos.
-PAPER_FOLDS = {"ytvis": {1: ("5cdb8720", 100), 2: ("fcbdb9cb", 100), 3: ("058e4375", 100), 4: ("6f07035d", 100)},
-               "minivspw": {1: ("9e817976", 61), 2: ("81806abb", 96), 3: ("87bfbd3c", 261), 4: ("ec98b934", 64)}}
 TENTHS = 10              # of a video, for what changes along it
-MOST_CLASSES = 100       # as bars
 MOST_ROWS = 24           # videos that are shown frame by frame
 MOST_KEYS = 8            # of what a method says of every frame
 PER_CENT = ("Per cent. J and F are means over all frames of a class, then over classes; ± is the sample standard "
             "deviation over runs, which says nothing about other trainings.")
-NO_FILMS = Markup(
-    "No films: test.py keeps them with <code>--save-overlays DIR</code>, or masks with <code>--save-masks DIR</code>. "
-    "Where DIR is neither <code>RUN/overlays</code> nor <code>RUN/masks</code>, <code>python -m tools.report RUN "
-    "--films DIR</code> or <code>--masks DIR</code> finds them.")
+NO_FILMS = Markup("No films: test.py keeps them with <code>--save-overlays DIR</code>. Where DIR is not "
+                  "<code>RUN/overlays</code>, <code>python -m tools.report RUN --films DIR</code> finds them.")
 
 
 @dataclass
@@ -86,37 +77,33 @@ def result_section(tests):
     shared = sum(line.get("supports_share_video", False) for line in lines)
     note = (f"In {shared} of {len(lines)} results a support is of the query's own video, or two are of one "
             "(data.few_videos).")
-    table = fold_table(folds) if len(folds) > 1 else class_table(lines)
-    return Section("results", "Results", [("text", PER_CENT), number_table(table),
+    tables = [fold_table(folds), *map(class_table, folds.values())] if len(folds) > 1 else [class_table(lines)]
+    return Section("results", "Results", [("text", PER_CENT), *map(number_table, tables),
                                           *([("warning", note)] if shared else []), *beside_paper(tests, folds)])
 
 
 def beside_paper(tests, folds):
-    """The table in the paper's form where the data is the paper's, else why not."""
+    """The table in the paper's form where classes and number of videos are the paper's, else why not."""
     dataset = next((part.setting("data.dataset") for part in tests if part.config is not None), None)
-    if dataset not in PAPER_FOLDS:
+    number, paper = next(((number, table) for number, table in paper_tables().items()
+                          if table.dataset and table.dataset == dataset), (None, None))
+    if paper is None:
         return [("text", "The paper has no numbers for this data.")]
-    name = DATA_NAMES[dataset]
     for fold, lines in folds.items():
-        digest, fewest = PAPER_FOLDS[dataset].get(fold, ("", 0))
+        known = paper.folds[fold - 1] if fold else {"classes": ()}
         videos = len({line["video"] for line in lines})
-        why = f"the classes tested here are not the test classes of fold {fold} of {name}"
-        if digest_of({line["class"] for line in lines}) == digest:
-            why = f"fold {fold} has {videos} videos here, far fewer than {name}, or the test is not complete"
-            if videos >= fewest:
-                continue
+        if {line["class"].lower().replace(" ", "_") for line in lines} != {*known["classes"]}:
+            why = f"the classes tested here are not the test classes of fold {fold} of {paper.name}"
+        elif videos < known["videos"]:
+            why = f"fold {fold} has {videos} videos here, far fewer than {paper.name}, or the test is not complete"
+        else:
+            continue
         return [("text", f"The paper's numbers are left out: {why}.")]
-    note = (f"Beside Table {1 if dataset == 'ytvis' else 2} of the paper, cells that were not run are empty. "
-            f"Comparable only if the videos are all of {name}.")
+    note = (f"Beside Table {number} of the paper, cells that were not run are empty. Comparable only if the videos are "
+            f"all of {paper.name}.")
     other = "; ".join(departures(tests))
     return [("text", note), number_table(paper_table(folds, dataset, "this run")),
             *([("warning", f"Not the paper's protocol: {other}.")] if other else [])]
-
-
-def digest_of(names):
-    """Names of classes, however they are spelled  ->  the beginning of their SHA-256"""
-    spelled = sorted("".join(letter for letter in name.lower() if letter.isalnum()) for name in names)
-    return hashlib.sha256(" ".join(spelled).encode()).hexdigest()[:8]
 
 
 def departures(tests):
@@ -126,17 +113,6 @@ def departures(tests):
     given["test.runs"] = {len({line["run"] for line in lines_of(tests)})}
     return found + [f"{key} {', '.join(map(str, given[key]))}, the paper {value}"
                     for key, value in PAPER_SETTING.items() if given[key] - {value}]
-
-
-def class_section(tests):
-    """J and F of every class as bars."""
-    rows = [(name, cells[:2]) for lines in by_fold(tests).values() for name, _, *cells in class_table(lines).rows[:-1]]
-    if not rows:
-        return None
-    rows = sorted(rows, key=lambda row: -row[1][0][0])[:MOST_CLASSES]
-    drawing = charts.bars(rows, ("J", "F"), "J and F of every class")
-    chart = Chart("J and F, best class first", drawing, "Per cent; thin lines: spread over runs.", wide=True)
-    return Section("classes", "Class by class", [("charts", [chart])])
 
 
 def test_state(part):
@@ -162,15 +138,15 @@ def result_tiles(tests):
 
 # -- videos -----------------------------------------------------------------------------------------------------------
 
-def film_section(tests, kept):
+def film_section(tests, given=None):
     """Every video by its J; the best, median and worst as films."""
     blocks = []
     for part in (part for part in tests if part.results):
-        lines, names = chosen(part.results)
+        (lines, names), folders = chosen(part.results), film_folders(part.folder, given)
         head = f"Mean J of every video, {part.name}, run {lines[0]['run']}"
         drawn = charts.histogram({"J": [mean(line["j"]) for line in lines]}, head)
         films = [{"name": name, "title": title_of(lines[i]), "numbers": numbers(lines[i]),
-                  **dict(zip(("uri", "why"), film_of(lines[i], kept[part.folder]), strict=True))}
+                  **dict(zip(("uri", "why"), film_of(lines[i], folders), strict=True))}
                  for i, name in names.items()]
         there = any(film["uri"] for film in films)
         text = "Red: the predicted mask. Green line, where there is one: the truth." if there else NO_FILMS

@@ -1,7 +1,7 @@
-"""The numbers of a training: log.jsonl, curves.png, and events for TensorBoard where that is installed.
+"""The numbers of a training: log.jsonl, and events for TensorBoard where that is installed.
 
 In: the lines of log.jsonl. Out: output/events; `tensorboard --logdir output` shows it. TensorBoard is no part of
-requirements.txt: without it log.jsonl, curves.png and report.html say the same.
+requirements.txt: without it log.jsonl and report.html say the same.
 """
 import time
 
@@ -38,7 +38,7 @@ class TrainingLog(JsonLines):
             self.events = None
 
     def drawing_is_due(self, at_end):
-        """Whether curves and report are to be drawn anew: at the end of a training, else every few minutes."""
+        """Whether the report is to be written anew: at the end of a training, else every few minutes."""
         if self._file is None or not at_end and time.monotonic() < self.drawn + 60 * MINUTES:
             return False
         self.drawn = time.monotonic()
@@ -100,28 +100,3 @@ def scalars(entry):
     found |= {f"validation/{name}": value for name, value in entry.get("validation", {}).items()}
     return found | {f"train/{name}": value for name, value in entry.items()
                     if name not in NO_SCALAR and isinstance(value, int | float)}
-
-
-def plot_curves(log_path, png_path):
-    """Losses, IoU and validation scores over the steps of a log.jsonl, as a picture; other lines are left out."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here, since it takes a second to import
-    from matplotlib.figure import Figure
-
-    panels = {"losses": {}, "training IoU": {}, "validation": {}}
-    for line in read_json_lines(log_path):
-        entries = [("losses", line.get("losses", {})), ("validation", line.get("validation", {})),
-                   ("training IoU", {"iou": line.get("iou")})]
-        for panel, values in entries:
-            for name, value in values.items():
-                if isinstance(value, int | float):
-                    panels[panel].setdefault(name, []).append((line["step"], value))
-    figure = Figure(figsize=(15, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, (title, curves) in zip(figure.subplots(1, 3), panels.items(), strict=True):
-        for name, points in curves.items():
-            axes.plot(*zip(*points, strict=True), label=name, marker="o" if len(points) < 30 else None, markersize=3)
-        axes.set(title=title if curves else f"{title} (none logged)", xlabel="step")
-        axes.grid(alpha=0.3)
-        if curves:
-            axes.legend(fontsize="small")
-    figure.savefig(png_path, dpi=120)

@@ -15,6 +15,7 @@ from dataloaders.episode import Batch
 from dataloaders.fewshot.sampling import training_windows
 from dataloaders.transforms import TestTransform, letterbox_area
 from models import get_method
+from models.backbone import MEAN, STD
 from models.vipmt import losses
 from models.vipmt.layer import mask_logits
 from models.vipmt.reference_frames import at_feature_size
@@ -60,6 +61,8 @@ def released_step(case, override=None):
         model = method.build(cfg)
     model.load_state_dict(convert(state), strict=True, assign=True)
     model.requires_grad_(True).backbone.requires_grad_(False)
+    model.backbone.mean = torch.zeros(1, dtype=dtype)           # the golden inputs are what the first convolution sees
+    model.backbone.std = torch.ones(1, dtype=dtype)
     return method.TrainStep(model, cfg), list(state)
 
 
@@ -281,6 +284,7 @@ def preprocessing(case, size=(240, 424)):
         name = path.split("/")[1]
         frame, mask = case.fill.raw_frame(int(facts[path]), tuple(int(n) for n in name.split("x")))
         (image,), (small,) = TestTransform(size, "released")([frame], [mask > 0])
+        image = (image - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
         nearest = TestTransform(size, "nearest")([frame], [mask > 0])[1]
         rows, cols, top, left = letterbox_area(mask.shape, size)
         found |= {f"{name}/image": Found(image[:, ::5, ::5], Limit(rms=1e-5)), f"{name}/mask": Found(small, EXACT),

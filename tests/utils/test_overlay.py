@@ -1,15 +1,15 @@
-"""Pictures, and what is recorded of a video: written, read back and compared."""
+"""Images with masks, and what is recorded of a video: written, read back and compared."""
 from types import SimpleNamespace
 
-import cv2
 import numpy as np
 import pytest
 import torch
+from material import film_frames
 from PIL import Image
 
 from dataloaders.episode import Clip
-from utils.pictures import overlay as visualise
-from utils.pictures.overlay import denormalise, overlay, palette, recording, save_palette_mask
+from utils.evaluation.metrics import boundary
+from utils.pictures.overlay import TRUTH_COLOUR, as_pixels, overlay, palette, recording, save_palette_mask
 
 rng = np.random.default_rng(0)
 
@@ -26,17 +26,14 @@ def test_palette_mask_keeps_object_numbers_and_davis_colours(tmp_path):
     assert image.mode == "P" and (np.array(image) == mask).all()
     colours = np.array(image.convert("RGB"))
     assert colours[mask == 1][0].tolist() == [128, 0, 0] and colours[mask == 4][0].tolist() == [0, 0, 128]
+    save_palette_mask(tmp_path / "b.png", disc())
+    assert (np.array(Image.open(tmp_path / "b.png")) == disc()).all()
 
 
 def test_palette_is_the_known_map():
     assert palette()[:9].tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0], [0, 0, 128], [128, 0, 128],
                                       [0, 128, 128], [128, 128, 128], [64, 0, 0]]
     assert len(np.unique(palette(), axis=0)) == 256
-
-
-def test_boolean_mask_is_object_one(tmp_path):
-    save_palette_mask(tmp_path / "a.png", disc())
-    assert (np.array(Image.open(tmp_path / "a.png")) == disc()).all()
 
 
 @pytest.mark.parametrize("mask", [np.zeros((2, 3, 4)), np.full((2, 2), 256), np.full((2, 2), -1)])
@@ -48,25 +45,18 @@ def test_mask_that_fits_no_palette_is_an_error(tmp_path, mask):
 def test_overlay_touches_only_mask_and_outlines():
     frame = rng.integers(0, 200, (48, 64, 3)).astype(np.uint8)
     before = frame.copy()
-    picture = overlay(frame, disc())
-    changed = (picture != frame).any(-1)
-    assert picture.dtype == np.uint8 and (frame == before).all()
-    assert changed[disc()].all() and not changed[~disc() & ~visualise.boundary(disc())].any()
+    image = overlay(frame, disc())
+    changed = (image != frame).any(-1)
+    assert image.dtype == np.uint8 and (frame == before).all()
+    assert changed[disc()].all() and not changed[~disc() & ~boundary(disc())].any()
     truth = np.roll(disc(), 5, axis=1)
-    assert (overlay(frame, disc(), truth)[visualise.boundary(truth)] == visualise.TRUTH_COLOUR).all()
+    assert (overlay(frame, disc(), truth)[boundary(truth)] == TRUTH_COLOUR).all()
     assert (overlay(frame, np.zeros((48, 64), bool)) == frame).all()
 
 
-def test_denormalise_inverts_the_normalisation():
+def test_as_pixels_gives_the_bytes_that_were_read():
     pixels = rng.integers(0, 256, (2, 6, 7, 3), dtype=np.uint8)
-    images = ((pixels / 255.0 - visualise.IMAGENET_MEAN) / visualise.IMAGENET_STD).transpose(0, 3, 1, 2)
-    assert (denormalise(torch.from_numpy(images).float()) == pixels).all()
-
-
-def test_normalisation_is_that_of_the_data():
-    transforms = pytest.importorskip("dataloaders.transforms")
-    np.testing.assert_allclose(visualise.IMAGENET_MEAN, transforms.MEAN)
-    np.testing.assert_allclose(visualise.IMAGENET_STD, transforms.STD)
+    assert (as_pixels(torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255) == pixels).all()
 
 
 def video(original, frames=7):
@@ -84,43 +74,24 @@ def restore(maps, size):
     return torch.nn.functional.interpolate(maps[:, None], size)[:, 0]
 
 
-def read_film(path):
-    reader, frames = cv2.VideoCapture(str(path)), []
-    while (entry := reader.read())[0]:
-        frames.append(entry[1][..., ::-1])
-    return np.stack(frames)
-
-
-@pytest.mark.parametrize("original", [False, True])
-def test_a_video_is_recorded_frame_by_frame_and_as_a_film(tmp_path, original):
-    episode, clip, masks = video(original)
-    with recording(*episode, tmp_path / "masks", tmp_path / "films", restore) as write:
-        write(clip, masks)
-    folder = tmp_path / "masks" / "run2" / "cat" / "v1"
-    assert sorted(p.name for p in folder.iterdir()) == [f"{5 * t:05d}.png" for t in range(7)]
-    assert (np.array(Image.open(folder / "00015.png")) == masks[0, 3]).all()
-    [film] = (tmp_path / "films" / "run2" / "cat").iterdir()
-    assert film.stem == "v1" and read_film(film).shape == (7, *masks.shape[2:], 3)
-    with recording(*episode) as write:      # no folders: nothing to do
-        write(clip, masks)
-
-
 @pytest.mark.parametrize("original", [False, True])
 @pytest.mark.parametrize("length", [1, 3])
-def test_clips_give_the_pictures_and_the_film_of_the_whole_video(tmp_path, original, length):
+def test_clips_give_the_masks_and_the_film_of_the_whole_video(tmp_path, original, length):
     episode, clip, masks = video(original)
     for name, step in (("whole", 7), ("clips", length)):
         with recording(*episode, tmp_path / name / "masks", tmp_path / name / "films", restore) as write:
             for part in (slice(first, first + step) for first in range(0, 7, step)):
                 truth = clip.original_masks[:, part] if original else None
                 write(Clip(clip.images[part], clip.masks[:, part], truth), masks[:, part])
-    whole, clips = (tmp_path / "whole", tmp_path / "clips")
-    names = sorted(p.relative_to(whole) for p in whole.rglob("*") if p.is_file())
-    assert names == sorted(p.relative_to(clips) for p in clips.rglob("*") if p.is_file()) and len(names) == 7 + 1
-    for name in names:
-        read = np.asarray if name.suffix == ".png" else read_film
-        opened = [Image.open(root / name) if read is np.asarray else root / name for root in (whole, clips)]
-        assert (read(opened[0]) == read(opened[1])).all()
+        folder = tmp_path / name / "masks" / "run2" / "cat" / "v1"
+        assert sorted(p.name for p in folder.iterdir()) == [f"{5 * t:05d}.png" for t in range(7)]
+        for t in range(7):
+            assert (np.array(Image.open(folder / f"{5 * t:05d}.png")) == masks[0, t]).all()
+    whole, clips = (film_frames(tmp_path / name / "films/run2/cat/v1.mp4") for name in ("whole", "clips"))
+    assert whole.shape == (7, *masks.shape[2:], 3) and (whole == clips).all()
+    assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 2 * 8
+    with recording(*episode) as write:      # no folders: nothing to do
+        write(clip, masks)
 
 
 def test_an_unfinished_video_leaves_no_film(tmp_path):
