@@ -4,6 +4,11 @@
     python segment.py ... --every 5 --start 10 --end 20       every fifth frame of ten seconds
     python segment.py ... --video frames/ --fps 24            a folder of pictures
     python segment.py ... --video 0 --end 30                  a camera, for thirty seconds (Ctrl-C ends it earlier)
+    python segment.py --method lwl --init-mask first.png --video park.mp4 --checkpoint lwl.pth --output output/park
+    python segment.py --method lwl --init-box 120,40,64,80 --init-box 300,20,50,90 ...
+
+Methods that follow objects (LWL) take their masks in the first frame instead of a support folder: a PNG in which every
+object has its number, or a folder with 00000.png, 00012.png, ... for objects that appear later; or boxes.
 
 The support folder holds images and masks of the same name: dog.jpg with dog.png or dog_mask.png (palette, grey or
 transparent PNG), or with dog.json of LabelMe; or one COCO file. Into --output come masks/00000.png ... (palette, size
@@ -16,6 +21,8 @@ In Python, and in docs/segment_your_video.ipynb:
     segmenter.set_support(images, masks)
     for mask in segmenter("park.mp4"):
         ...
+
+To follow objects: segmenter.set_masks({0: labels}), then the same loop, whose masks have the objects' numbers.
 """
 import json
 import math
@@ -29,7 +36,13 @@ from utils.config import apply_overrides, check_config, load_config, user_errors
 
 def parse_arguments():
     parser = Parser(__doc__)
-    parser.add_argument("--support", required=True, metavar="FOLDER", help="images with masks: what to segment")
+    parser.add_argument("--support", metavar="FOLDER", help="images with masks: what to segment")
+    parser.add_argument("--method", metavar="NAME", help="of the checkpoint, e.g. lwl; or one that needs none")
+    parser.add_argument("--init-mask", metavar="FILE",
+                        help="PNG whose values number the objects in the first frame, or a folder of them, named after "
+                             "their frames")
+    parser.add_argument("--init-box", action="append", default=[], metavar="X,Y,W,H",
+                        help="of an object in the first frame, in pixels; repeat it for the objects 2, 3, ...")
     parser.add_argument("--video", required=True, help="film, folder of frames, or number of a camera")
     parser.add_argument("--checkpoint", metavar="FILE", help="of train.py or tools/convert_released.py")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the result")
@@ -51,6 +64,10 @@ def parse_arguments():
                         help="instead of the config in the checkpoint; repeat it to lay one over the other")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="changes a key, e.g. memory.min_iou=0.6")
     args = parser.parse_intermixed_args()
+    if sum(map(bool, (args.support, args.init_mask, args.init_box))) != 1:
+        raise ValueError("what shall be segmented?\n  Give one of --support FOLDER, --init-mask FILE and --init-box "
+                         "X,Y,W,H")
+    args.overrides += [f"model.method={args.method}"] if args.method else []
     if args.max_side < 0:
         raise ValueError(f"--max-side {args.max_side}: expected pixels, or 0 for the size of the video")
     return args
@@ -66,12 +83,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dataloaders.episode import Clip, SupportSet
+from dataloaders.episode import Clip, FirstMasks, SupportSet
 from dataloaders.images import as_mask, as_picture
+from dataloaders.own.first_masks import HOW, Given, given_boxes, given_masks, read_first_masks
 from dataloaders.own.supports import read_supports
 from dataloaders.own.video import Frame, as_frames, clips_of, open_video
 from dataloaders.transforms import TestTransform, undo_letterbox
-from models import get_method
+from models import METHODS, get_method
 from utils.checkpoint import load_checkpoint
 from utils.evaluation.results import warn_of_other_config
 from utils.files import atomic_file, fingerprint
@@ -90,8 +108,8 @@ class FramePrediction:
     """What is known of one frame.
 
     index: its number in the video; mask (H, W) bool and margin (H, W) float32, object minus background logit, at the
-    frame's own size; values: what else the method says of it, {name: number}; frame: dataloaders.own.video.Frame, with
-    its time and image
+    frame's own size; of several objects their numbers, uint8, and the margin of the best one; values: what else the
+    method says of it, {name: number}; frame: dataloaders.own.video.Frame, with its time and image
     """
     index: int
     mask: np.ndarray
@@ -126,9 +144,10 @@ class Segmenter:
         if not 0 < threshold < 1:
             raise ValueError(f"--threshold {threshold}: expected a probability between 0 and 1, both excluded")
         check_config(cfg, truth=False)
-        self.model, self.cfg, self.amp, self.support = model, cfg, amp, None
+        self.model, self.cfg, self.amp, self.support, self.given = model, cfg, amp, None, None
+        self.follows = get_method(cfg.model.method).TASK == "vos"
         self.least_margin = math.log(threshold / (1 - threshold))            # 0 for 0.5: a tie is background
-        self.transform = TestTransform(cfg.data.size, cfg.data.mask_resize)
+        self.transform = None if self.follows else TestTransform(cfg.data.size, cfg.data.mask_resize)
 
     @classmethod
     def from_checkpoint(cls, path, device="cpu", *, config=(), overrides=(), threshold=0.5):
@@ -138,11 +157,31 @@ class Segmenter:
         """
         cfg = read_config(path, config, overrides)
         method, device = get_method(cfg.model.method), torch.device(choose_device(device))
-        model = method.build(cfg)
-        method.load(model, path, cfg, split=None)          # what it was trained on does not matter here
+        model = method.build(cfg, pretrained=path is None)
+        if path is not None:
+            method.load(model, path, cfg, split=None)      # what it was trained on does not matter here
         if cfg.speed.compile:
             method.compile_parts(model)
         return cls(model.to(device).eval(), cfg, threshold, amp=prepare_runtime(cfg.speed, device))
+
+    def set_masks(self, masks):
+        """Which objects to follow, from now on: {number of a frame: (H, W) with the objects' numbers, 0 is background}
+
+        Frames are counted from 0; most often there is one, 0. A bool mask is object 1.
+        """
+        self.follow(given_masks(masks))
+
+    def set_boxes(self, boxes):
+        """The same from boxes (x, y, w, h) in the first frame, in pixels: the objects 1, 2, ..."""
+        self.follow(given_boxes(boxes))
+
+    def follow(self, given):
+        """given: dataloaders.own.first_masks.Given"""
+        if not self.follows:
+            raise ValueError(f"model.method {self.cfg.model.method} looks for what supports show, and follows no "
+                             "masks.\n  Give it supports (--support, set_support), or take another checkpoint")
+        given.check()
+        self.given = given
 
     def set_support(self, images, masks, names=None):
         """What to look for, from now on: K images and their masks, whose sizes may differ from pair to pair.
@@ -150,6 +189,8 @@ class Segmenter:
         images: (H, W, 3) uint8 RGB, (3, H, W) as well where they are tensors, or float in [0, 1]; PIL's will do
         masks: (H, W), bool or numbers, of which all but 0 are object; names: of the images, for messages
         """
+        if self.follows:
+            raise ValueError(f"model.method {self.cfg.model.method} follows masks, not supports.\n  {HOW}")
         names = [f"support {k}" for k in range(len(images))] if names is None else names
         if len(images) != len(masks) or len(images) == 0:
             raise ValueError(f"set_support: {len(images)} images and {len(masks)} masks; give one mask for each image, "
@@ -178,12 +219,38 @@ class Segmenter:
         float in [0, 1], or all of them in one array or tensor
         rng: NumPy generator of the memory draws; None: that of the config's seed, the same for every video
         """
-        if self.support is None:
-            raise ValueError("Segmenter: what shall be segmented?\n  Call set_support(images, masks) first")
+        if self.support is None and self.given is None:
+            raise ValueError("Segmenter: what shall be segmented?\n  Call "
+                             f"{'set_masks(masks)' if self.follows else 'set_support(images, masks)'} first")
         rng = rng_for(self.cfg.seed, "memory", "segment") if rng is None else rng
-        segmenter = get_method(self.cfg.model.method).Segmenter(
-            self.model, SupportSet(*self.support), self.cfg, rng=rng, amp=self.amp)
-        return self._stream(segmenter, clips_of(as_frames(video), self.cfg.data.clip_length))
+        reference = (FirstMasks(self.given.object_ids, from_boxes=bool(self.given.boxes)) if self.follows else
+                     SupportSet(*self.support))
+        segmenter = get_method(self.cfg.model.method).Segmenter(self.model, reference, self.cfg, rng=rng, amp=self.amp)
+        frames = as_frames(video)
+        clips = clips_of(frames, self.cfg.data.clip_length)
+        if not self.follows:
+            return self._stream(segmenter, clips)
+        self.given.check(len(frames.files) if hasattr(frames, "files") else None)      # of films nobody is sure
+        return self._follow(segmenter, clips)
+
+    def _follow(self, segmenter, clips):
+        """Clips of Frames  ->  FramePredictions of the given objects"""
+        numbers, seen = np.array(self.given.object_ids, np.uint8), set()
+        for clip in clips:
+            given = self.given.of_clip(clip, not seen)
+            images = torch.from_numpy(np.stack([f.image for f in clip])).permute(0, 3, 1, 2).float().div_(255)
+            images = Clip(images, given=given)
+            prediction = segmenter(segmenter.prepare(images), images)
+            margins, best = (x.cpu().numpy() for x in prediction.margins.max(dim=0))             # (T, H, W)
+            for t, frame in enumerate(clip):
+                seen.add(frame.index)
+                values = {name: column[t].item() for name, column in prediction.per_frame.items() if column.ndim == 1}
+                labels = np.where(margins[t] > self.least_margin, numbers[best[t]], np.uint8(0))
+                yield FramePrediction(frame.index, labels, margins[t], values, frame)
+        for frame in set(self.given.masks) - seen - {None}:
+            raise ValueError(f"{self.given.names[frame]}: a mask for frame {frame}, which was not among the "
+                             f"{len(seen)} frames that were segmented.\n  Frames are counted from 0; --every, --start "
+                             "and --end leave some out")
 
     def _stream(self, segmenter, clips):
         for clip in clips:
@@ -198,6 +265,10 @@ class Segmenter:
 
 def read_config(path, config, overrides):
     """-> EasyDict: the checkpoint's own config unless files of another are given"""
+    if path is None and any(text.startswith("model.method=") for text in overrides):
+        cfg = load_config(config, overrides)
+        if getattr(get_method(cfg.model.method), "UNTRAINED", False):
+            return cfg
     if path is None or not Path(path).is_file():
         raise FileNotFoundError(f"--checkpoint: {'none was named' if path is None else f'no file {path}'}.\n"
                                 f"  {GET_CHECKPOINT}")
@@ -208,6 +279,11 @@ def read_config(path, config, overrides):
     trained = content.get("config")
     if not config and not isinstance(trained, dict):
         raise ValueError(f"{path}: the checkpoint does not say its config.\n  Name it: --config config/....yaml")
+    own = ((trained or {}).get("model") or {}).get("method")
+    asked = ([text.partition("=")[2] for text in overrides if text.startswith("model.method=")] or [own])[-1]
+    if own in METHODS and asked in METHODS and get_method(own).TASK != get_method(asked).TASK:
+        raise ValueError(f"{path}: a checkpoint of model.method {own}, which cannot serve {asked}.\n  Leave --method "
+                         "out, or name a checkpoint of that method")
     cfg = load_config(config, overrides) if config else apply_overrides(trained, overrides)
     warn_of_other_config(trained or cfg, cfg, path)
     return cfg
@@ -217,8 +293,7 @@ def run(args):
     """All of it  ->  what is said at the end; an error goes up once what was computed is kept"""
     segmenter = Segmenter.from_checkpoint(args.checkpoint, args.device, config=args.config, overrides=args.overrides,
                                           threshold=args.threshold)
-    supports = read_supports(args.support, args.shots, args.object, args.category)
-    segmenter.set_support(*supports)
+    names = set_reference(segmenter, args)
     video = open_video(args.video, args.every, args.start, args.end, args.fps)
     failure, started, film_fps = None, time.perf_counter(), max(video.fps / args.every, 0.01)
     with ResultFolder(args.output, film_fps, args.soft, args.max_side, not args.no_film) as results:
@@ -234,20 +309,32 @@ def run(args):
             failure = None if video.endless and results.frames else error    # so cameras are stopped
         except (ValueError, OSError) as error:
             failure = error
-    summary = summarise(results, args, supports, video, time.perf_counter() - started, failure)
+    summary = summarise(results, args, names, video, time.perf_counter() - started, failure)
     if failure:
         raise failure
     return sentence(summary, args.output)
 
 
-def summarise(results, args, supports, video, seconds, failure):
+def set_reference(segmenter, args):
+    """What the command line gives to look for or to follow  ->  its names, for the summary"""
+    if args.support:
+        supports = read_supports(args.support, args.shots, args.object, args.category)
+        segmenter.set_support(*supports)
+        return supports.names
+    given: Given = read_first_masks(args.init_mask) if args.init_mask else given_boxes(args.init_box)
+    segmenter.follow(given)
+    return args.init_box or [str(name) for name in given.names.values()]
+
+
+def summarise(results, args, names, video, seconds, failure):
     """summary.json, written  ->  its content"""
     said = ("every", "start", "end", "shots", "object", "category", "threshold", "device", "overrides")
     summary = results.counts() | {
         "seconds": round(seconds, 3), "fps": round(results.frames / seconds, 2), "complete": failure is None,
         "stopped_by": failure and (str(failure) or type(failure).__name__),
-        "video": video.name, "video_fps": video.fps, "supports": supports.names, "checkpoint": str(args.checkpoint),
-        "sha256": fingerprint(args.checkpoint), "settings": {name: getattr(args, name) for name in said}}
+        "video": video.name, "video_fps": video.fps, "supports": names, "checkpoint": str(args.checkpoint),
+        "sha256": fingerprint(args.checkpoint) if args.checkpoint else None,
+        "settings": {name: getattr(args, name) for name in said}}
     with atomic_file(results.output / "summary.json", "w") as file:
         json.dump(summary, file, indent=1)
     return summary

@@ -8,6 +8,7 @@
 An interrupted test (Ctrl-C or SIGTERM: exit status 75) continues where it stopped with the same command: videos already
 in results.jsonl are not run again.
 """
+import shutil
 import sys
 from contextlib import nullcontext
 from copy import deepcopy
@@ -22,7 +23,8 @@ from utils.config import add_config_arguments, apply_overrides, load_config, spl
 def parse_arguments():
     parser = Parser(__doc__)
     add_config_arguments(parser)
-    parser.add_argument("--fold", "--group", help="the split: 1, 2, 3, 4 or all; with --episodes it is the files'")
+    parser.add_argument("--fold", "--group", help="the split: 1, 2, 3, 4 or all; with --episodes it is the files'; "
+                        "none where a task has no folds")
     parser.add_argument("--episodes", nargs="+", default=[], metavar="FILE", help="replay these, one file per fold")
     parser.add_argument("--checkpoint", nargs="+", default=[], help="one per fold; default: output/NAME/foldK/*.pth")
     parser.add_argument("--iou-net", nargs="+", default=[], metavar="FILE",
@@ -33,8 +35,6 @@ def parse_arguments():
     parser.add_argument("--save-overlays", metavar="DIR", help="films of the masks over the frames")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is a GPU")
     args = parser.parse_intermixed_args()
-    if not (args.fold or args.episodes):
-        parser.error("name the --fold: 1, 2, 3, 4 or all")
     if args.episodes and args.runs:
         raise ValueError("--runs: with --episodes the runs are those of the list; leave it out")
     earlier = []
@@ -59,6 +59,7 @@ from dataloaders.transforms import undo_letterbox
 from models import get_method
 from utils.distributed import is_main, processes, rank, world_size
 from utils.evaluation.evaluate import evaluate
+from utils.evaluation.object_table import object_table, papers_of, write_csv
 from utils.evaluation.results import collect_results, describe_test, key_of, open_results, warn_of_other_config
 from utils.evaluation.tables import class_table, paper_table, summary
 from utils.files import owned
@@ -84,19 +85,22 @@ class SplitTest:
 def plan(args, cfg, task):
     """Command line and config  ->  output folder, list of SplitTest"""
     lists = [task.read_episode_list(file) for file in args.episodes]
-    splits = task.SPLITS if args.fold == "all" else (int(args.fold),) if args.fold else tuple(x.fold for x in lists)
+    splits = ((task.SPLITS or (None,)) if args.fold == "all" else (int(args.fold),) if args.fold else
+              tuple(x.fold for x in lists) or (None,))
     if len(lists) not in (0, len(splits)) or len(set(splits)) < len(splits):
         raise ValueError(f"--episodes: {len(lists)} files for folds {splits}; name one per fold, in order")
     for split in splits:
         check_split(task, split)
     base = Path("output", cfg.name)
-    files = args.checkpoint or [base / f"fold{split}" / f"{cfg.checkpoint.select}.pth" for split in splits]
+    places = [base / (f"fold{split}" if split else "") for split in splits]
+    untrained = getattr(get_method(cfg.model.method), "UNTRAINED", False)
+    files = args.checkpoint or [None if untrained else place / f"{cfg.checkpoint.select}.pth" for place in places]
     iou_nets = args.iou_net * len(splits) if len(args.iou_net) == 1 else args.iou_net or [None] * len(splits)
     for name, given in (("--checkpoint", files), ("--iou-net", iou_nets)):
         if len(given) != len(splits):
             raise ValueError(f"{name}: {len(given)} files for {len(splits)} folds; name one per fold, in order")
     several = len(splits) > 1
-    output = Path(args.output or base / ("" if several else f"fold{splits[0]}") / "test")
+    output = Path(args.output or (base if several else places[0]) / "test")
     settings = [apply_overrides(to_dict(cfg), [f"iou_net.replace={file}"]) if file else deepcopy(cfg)
                 for file in iou_nets]
     return output, [SplitTest(split, own, file, listed, output / f"fold{split}" if several else output)
@@ -105,9 +109,9 @@ def plan(args, cfg, task):
 
 
 def trained_model(test, method):
-    """The checkpoint's model, in eval mode on the CPU  ->  model, content of the checkpoint"""
-    model = method.build(test.cfg).eval()
-    return model, method.load(model, test.checkpoint, test.cfg, test.split)
+    """The checkpoint's model, in eval mode on the CPU  ->  model, content of it, {} of an UNTRAINED method"""
+    model = method.build(test.cfg, pretrained=test.checkpoint is None).eval()
+    return model, method.load(model, test.checkpoint, test.cfg, test.split) if test.checkpoint else {}
 
 
 def test_split(args, test, method, videos, device, stop):
@@ -118,20 +122,43 @@ def test_split(args, test, method, videos, device, stop):
     model, amp = model.to(device), prepare_runtime(cfg.speed, device)
     if cfg.speed.compile:
         method.compile_parts(model)
+    submission = getattr(cfg.test, "submission", "none") != "none" and test.output / "Annotations"
+    kept = videos().episodes.kept(submission) if submission else ()      # before anybody writes
     writer, results = open_results(test.output, describe_test(
         test.checkpoint, cfg, test.split, test.listed and test.listed.source))
     if is_main():
         describe_run(cfg, test.output, data_fingerprint(cfg))
-    record = partial(recording, masks_folder=args.save_masks, films_folder=args.save_overlays, restore=undo_letterbox)
+    record = partial(recording, masks_folder=args.save_masks, films_folder=args.save_overlays, restore=undo_letterbox,
+                     submission=submission)
+    done = frozenset(map(key_of, results))
+
+    def write(line):
+        if key_of(line) not in done:         # of a video whose objects were not all written
+            writer.append(line)
 
     def start(reference):
         rng = rng_for(cfg.seed, "memory", *reference.key)
         return stop.guard(method.Segmenter(model, reference, cfg, rng=rng, amp=amp))
 
     with writer:
-        rest = videos(part=(rank(), world_size()), done=frozenset(map(key_of, results)))
-        evaluate(start, rest, cfg, writer.append, {"fold": test.split}, undo_letterbox, record)
+        rest = videos(part=(rank(), world_size()), done=done.union(kept))
+        evaluate(start, rest, cfg, write, {"fold": test.split} if test.split else {}, undo_letterbox, record)
     return collect_results(test.output, videos().episodes.keys())
+
+
+def write_tables(results, test, cfg):
+    """Lines of a SplitTest  ->  table.md; per object as well where that is how they are averaged; what is submitted"""
+    log, name = get_logger(), f"fold {test.split}" if test.split else cfg.name
+    if results:
+        table = class_table(results).write(test.output)
+        log.info("%s: %s\n\n%s", name, summary(results), table)
+    if results and cfg.metrics.average == "object":
+        objects = object_table(results, cfg.name, papers_of(cfg.data.dataset, len(results))).markdown()
+        (test.output / "objects.md").write_text(objects, encoding="utf-8")
+        write_csv(results, test.output, Path(cfg.data.annotations).stem)
+        log.info("%s per object\n\n%s", name, objects)
+    if getattr(cfg.test, "submission", "none") == "zip":
+        shutil.make_archive(test.output / "submission", "zip", test.output, "Annotations")
 
 
 def run(args, cfg, device, stop):
@@ -144,7 +171,7 @@ def run(args, cfg, device, stop):
     for test in tests:          # a wrong file is found now, not after hours
         trained_model(test, method)
     with owned(output) if is_main() else nullcontext():
-        index = build_index(cfg, output / "cache")
+        index = build_index(cfg, output / "cache", task)
         streams = [partial(task.test_videos, test.cfg, index, test.split, listed=test.listed,
                            pin_memory=device.type == "cuda") for test in tests]
         for stream, test in zip(streams, tests, strict=True):
@@ -153,9 +180,8 @@ def run(args, cfg, device, stop):
         for stream, test in zip(streams, tests, strict=True):
             results[test.split] = test_split(args, test, method, stream, device, stop)
             if is_main():
-                table = class_table(results[test.split]).write(test.output)
+                write_tables(results[test.split], test, cfg)
                 refresh_report(test.output, args.save_overlays)
-                log.info("fold %s: %s\n\n%s", test.split, summary(results[test.split]), table)
         if len(tests) > 1 and is_main():
             log.info("all folds\n\n%s", paper_table(results, cfg.data.dataset, cfg.name).write(output))
             refresh_report(output, args.save_overlays)

@@ -21,9 +21,9 @@ from utils.config import add_config_arguments, for_validation, load_config, user
 def parse_arguments():
     parser = Parser(__doc__)
     add_config_arguments(parser)
-    parser.add_argument("--fold", "--group", type=int, help="the split: 1 to 4 in the few-shot task")
+    parser.add_argument("--fold", "--group", type=int, help="the split: 1 to 4 in the few-shot task, none in others")
     parser.add_argument("--batch_size", type=int, help="the same as train.batch_size=N")
-    parser.add_argument("--output", type=Path, help="default: output/<name>/fold<k>")
+    parser.add_argument("--output", type=Path, help="default: output/<name>/fold<k>, without folds output/<name>")
     parser.add_argument("--resume", action="store_true", help="continue from last.pth in the output folder")
     parser.add_argument("--keep", type=int, help="checkpoints that stay, short for checkpoint.keep=N")
     parser.add_argument("--deterministic", action="store_true", help="short for speed.deterministic=true")
@@ -129,7 +129,7 @@ def validate(run, index, log):
                                          rng=rng_for(cfg.seed, "memory", *reference.key))
         return run.stop.guard(segmenter)
 
-    own = evaluate(start, videos, cfg, lambda line: None, {"fold": run.split})
+    own = evaluate(start, videos, cfg, lambda line: None, {"fold": run.split} if run.split else {})
     results = [line for lines in gather_objects(own) for line in lines]
     score = aggregate(results)
     log.append({"step": progress.global_step, "epoch": progress.epoch, "videos": len(results),
@@ -143,7 +143,8 @@ def train(run, index):
     """All epochs that are left. Each ends with a checkpoint, its validation, and a checkpoint that knows of it."""
     cfg, progress, state = run.cfg, run.state.progress, run.state
     path = run.output / "log.jsonl" if is_main() else None
-    with TrainingLog(path) as log, StepBar(progress.global_step, f"fold {run.split}", is_main()) as bar:
+    name = f"fold {run.split}" if run.split else cfg.name
+    with TrainingLog(path) as log, StepBar(progress.global_step, name, is_main()) as bar:
         while progress.validation_due or progress.epoch < cfg.train.epochs:
             if not progress.validation_due:
                 loader = run.task.train_batches(
@@ -164,14 +165,14 @@ def train(run, index):
 def start(args, cfg, device, stop):
     """Everything before the first step, and then all of them."""
     check_split(get_task(get_method(cfg.model.method).TASK), args.fold)
-    output = args.output or Path("output") / cfg.name / f"fold{args.fold}"
+    output = args.output or Path("output", cfg.name, f"fold{args.fold}" if args.fold else "")
     exists = bool(older_checkpoints(output / "last.pth"))
     if exists and not args.resume:
         raise ValueError(f"{output} holds a run already.\n  Continue it with --resume, or choose another --output.")
     with owned(output) if is_main() else nullcontext():
         log = setup_logger(output, main=is_main())
         log.info("reading the annotations of %s", cfg.data.root)
-        index = build_index(cfg, output / "cache")
+        index = build_index(cfg, output / "cache", get_task(get_method(cfg.model.method).TASK))
         run = Run(cfg, args.fold, output, device, stop)
         if exists:
             run.state.resume()
@@ -179,7 +180,8 @@ def start(args, cfg, device, stop):
             remove_leftovers(output, with_log=not exists)
             describe_run(cfg, output, data_fingerprint(cfg))
         trained = sum(p.numel() for p in run.model.parameters() if p.requires_grad) / 1e6
-        log.info("fold %s, %.1f M trained parameters, %s, %s", args.fold, trained, run.step.about, run.device)
+        log.info("%s%.1f M trained parameters, %s, %s", f"fold {args.fold}, " if args.fold else "", trained,
+                 run.step.about, run.device)
         train(run, index)
     log.info("done: %s has last.pth, log.jsonl and report.html; next: python test.py ... --checkpoint %s",
              output, output / "last.pth")

@@ -6,7 +6,7 @@ import hashlib
 import importlib
 from pathlib import Path
 
-TASKS = {"fewshot": "dataloaders.fewshot"}
+TASKS = {"fewshot": "dataloaders.fewshot", "vos": "dataloaders.vos"}
 INDEXES = {
     "ytvis": ("ytvis", "YouTubeVISIndex", {}), "minivspw": ("minivspw", "MiniVSPWIndex", {}),
     "coco": ("coco20i", "Coco20iIndex", {"video_data": "none"}), "coco20i": ("coco20i", "Coco20iIndex", {}),
@@ -20,13 +20,20 @@ def get_task(name):
 
 def check_split(task, split):
     """ValueError for a split that the task has not, such as fold 5 or none"""
+    if not task.SPLITS and split is not None:
+        raise ValueError(f"--fold {split}: this method's task has no folds; leave it out")
     if task.SPLITS and split not in task.SPLITS:
         raise ValueError(f"--fold {split}: expected one of {', '.join(map(str, task.SPLITS))}" if split is not None else
                          f"--fold is missing: one of {', '.join(map(str, task.SPLITS))}")
 
 
-def build_index(cfg, cache_dir=None):
-    """config, folder for parsed annotations or None  ->  the index of cfg.data.dataset at cfg.data.root"""
+def build_index(cfg, cache_dir=None, task=None):
+    """config, folder for parsed annotations or None  ->  the index of cfg.data.dataset at cfg.data.root
+
+    task: the method's; one with data sets of its own has its own build_index
+    """
+    if hasattr(task, "build_index"):
+        return task.build_index(cfg, cache_dir)
     if cfg.data.dataset not in INDEXES:
         raise ValueError(f"data.dataset: unknown value {cfg.data.dataset!r}.\n  Choose one of: {', '.join(INDEXES)}")
     file, name, settings = INDEXES[cfg.data.dataset]
@@ -37,6 +44,7 @@ def build_index(cfg, cache_dir=None):
 def data_fingerprint(cfg):
     """What says which annotations a run has read: their place, files and SHA-256 over all; images are not looked at."""
     place = Path(cfg.data.root, cfg.data.annotations)
+    place = place if place.exists() else Path(cfg.data.annotations)
     files, digest = sorted(place.glob("*.txt")) if place.is_dir() else [place], hashlib.sha256()
     for file in files:
         with open(file, "rb") as content:

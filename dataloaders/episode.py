@@ -23,12 +23,15 @@ class Clip(Pinned):
     images (T, 3, H, W) float32, RGB in [0, 1]; masks (O, T, H, W) bool, the truth: of one object in the few-shot task;
     None where nobody knows it. A method looks at it only where its config says so (an oracle).
     original_masks (O, T, H0, W0) bool, only with test.resolution: original
-    given (O, T, H, W) bool: masks that every method may see, None in the few-shot task
+    given (O, T, H, W) bool: masks that every method may see, None in the few-shot task. given[o, t] is not empty in the
+    frames in which the mask of object o is given, most often only where it first appears
+    scored (O, T) bool: which frames of which object are measured, None: all
     """
     images: torch.Tensor
     masks: torch.Tensor | None = None
     original_masks: torch.Tensor | None = None
     given: torch.Tensor | None = None
+    scored: torch.Tensor | None = None
 
 
 @dataclass
@@ -46,6 +49,24 @@ class SupportSet(Pinned):
     folder: tuple = ()
 
 
+@dataclass
+class FirstMasks:
+    """The reference of the vos task: which objects are to be followed. Their masks come with the clips, Clip.given.
+
+    object_ids: their O numbers, as palette PNGs have them; from_boxes: what is given is a filled box
+    key, facts (one per object), folder: as those of a SupportSet
+    """
+    object_ids: list
+    from_boxes: bool = False
+    key: tuple = ()
+    facts: list = field(default_factory=list)
+    folder: tuple = ()
+
+    def pin_memory(self):
+        """Nothing to copy."""
+        return self
+
+
 @dataclass(kw_only=True)
 class Video:
     """A test video: what it is compared with, run after run, and its clips.
@@ -54,10 +75,11 @@ class Video:
     may be short. All references go through the video together.
 
     id: names it in logs and errors; frames: file names of all its frames; original_size: rows, columns before the
-    letterbox
+    letterbox; asked: those frames whose masks go into a submission, None: all
     """
     id: str
     frames: list
+    asked: frozenset | None = None
     original_size: tuple
     references: list
     clips: Iterable[Clip] = ()
@@ -119,6 +141,28 @@ class Batch:
     def _each(self, change):
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
         return replace(self, **{name: change(x) for name, x in tensors.items() if isinstance(x, torch.Tensor)})
+
+
+@dataclass
+class VosBatch:
+    """B training samples of the vos task, stacked: one object each, in its first frame and in T test frames.
+
+    images (B, 1 + T, 3, H, W) float32, RGB in [0, 1]; masks (B, 1 + T, H, W) bool
+    ids: in words, for logs; keys: B keys for utils.seeds.rng_for
+    """
+    images: torch.Tensor
+    masks: torch.Tensor
+    ids: list = field(default_factory=list)
+    keys: list = field(default_factory=list)
+
+    def to(self, device, non_blocking=True):
+        """The same batch with its tensors on `device`."""
+        return replace(self, images=self.images.to(device, non_blocking=non_blocking),
+                       masks=self.masks.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self):
+        """As `Batch.pin_memory`."""
+        return replace(self, images=self.images.pin_memory(), masks=self.masks.pin_memory())
 
 
 def collate(episodes):

@@ -238,7 +238,7 @@ class FrameCache:
 
 
 # RGB in [0, 1]  ->  what the weights were trained on: order of the channels, factor, mean, deviation
-FLAVOURS = {"imagenet": ((0, 1, 2), 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+FLAVOURS = {"imagenet": ((0, 1, 2), 1.0, MEAN, STD),
             "caffe2": ((2, 1, 0), 255.0, (102.9801, 115.9465, 122.7717), (1.0, 1.0, 1.0))}
 PYRAMIDS = {"resnet18": (BasicBlock, (2, 2, 2, 2)), **{name: (Bottleneck, blocks) for name, blocks in BLOCKS.items()}}
 

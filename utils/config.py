@@ -100,6 +100,9 @@ class Speed(Section):
 
 
 class Metrics(Section):
+    # class: over a class's frames, then over classes | object: over an object's frames, then over objects | frame
+    average: Annotated[Literal["class", "object", "frame"], TEST] = "class"
+    tolerance: Annotated[Share, TEST] = 0.008        # of F's boundaries, a share of the image's diagonal, as in DAVIS
     vc: Annotated[Literal["vipmt", "tti", "vspw"], TEST] = "vipmt"
     vc_window: Annotated[Count, TEST] = 7
 

@@ -7,6 +7,7 @@ as soon as it is complete.
 import time
 from collections import deque
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import chain
 
 from tqdm import tqdm
@@ -29,6 +30,8 @@ def evaluate(start, videos, cfg, on_result, facts=None, restore=None, record=Non
     record(video, reference), optional  ->  context manager around the video; its value is called with each clip and
         its masks, an (O, T, H, W) bool array at the resolution that is measured
     workers: threads for the metrics, 0 measures inline
+
+    Objects whose truth nobody knows give no line.
 
     Returns the list of dicts. An exception of the data, the network or a metric goes up after every video that was
     segmented so far has been measured and handed on.
@@ -56,7 +59,7 @@ def evaluate(start, videos, cfg, on_result, facts=None, restore=None, record=Non
                         hand_on()
                         progress.count_frames(sum(len(one[0]) for one in masks))
                 measured[0][0].data_seconds = data.reset()
-                segmented.extend(chain(*measured))
+                segmented.extend(one for one in chain(*measured) if one.frames)
                 hand_on()
         finally:
             hand_on(everything=True)
@@ -66,14 +69,14 @@ def evaluate(start, videos, cfg, on_result, facts=None, restore=None, record=Non
 def _segmented(start, video, measured, data, cfg, restore):
     """Every clip through the network, reference by reference, and on to the metrics: yields clip, a bool array
     (O, T, H, W) per reference"""
-    original, segmenters = cfg.test.resolution == "original", []
+    original, segmenters, count = cfg.test.resolution == "original", [], 0
     for reference, its in zip(video.references, measured, strict=True):
         with its[0].network:
             segmenters.append(start(reference))
     for clip in data.around(video.clips):
-        truth = clip.original_masks if original else clip.masks
-        assert truth is not None, f"{video.id}: test.resolution original needs original_masks"
-        truth, masks = truth.cpu().numpy().astype(bool), []
+        truth, masks, count = clip.original_masks if original else clip.masks, [], count + len(clip.images)
+        assert truth is not None or not original, f"{video.id}: test.resolution original needs original_masks"
+        truth = None if truth is None else truth.cpu().numpy().astype(bool)
         with measured[0][0].network:
             prepared = segmenters[0].prepare(clip)
         for segment, its in zip(segmenters, measured, strict=True):
@@ -83,11 +86,19 @@ def _segmented(start, video, measured, data, cfg, restore):
                 if original:
                     margins = restore(margins.flatten(0, 1), video.original_size).unflatten(0, margins.shape[:2])
                 masks.append((margins > 0).cpu().numpy())
-            for one, its_masks, its_truth in zip(its, masks[-1], truth, strict=True):
-                one.add(prediction, its_masks, its_truth)
+            if truth is not None:
+                for o, one in enumerate(its):
+                    chosen = slice(None) if clip.scored is None else clip.scored[o].numpy()
+                    if len(masks[-1][o, chosen]):
+                        one.add(_of_object(prediction, o, chosen), masks[-1][o, chosen], truth[o, chosen])
         yield clip, masks
-    count = measured[0][0].frames
     assert count == len(video.frames), f"{video.id}: {len(video.frames)} frames, but {count} in its clips"
+
+
+def _of_object(prediction, o, frames):
+    """What a Prediction says per frame, of one object and some frames: values (T,) or (O, T)  ->  (frames,)"""
+    return replace(prediction, per_frame={name: (values[o] if values.ndim == 2 else values)[frames]
+                                          for name, values in prediction.per_frame.items()})
 
 
 class _Progress:

@@ -50,7 +50,8 @@ class MeasuredVideo:
         j, f, vc = (self.measured[key] for key in ("j", "f", "vc"))
         return self.facts | self.per_frame | {
             "seconds": round(self.network.seconds, 6), "data_seconds": round(self.data_seconds, 6),
-            "j": j, "f": f, "vc": vc, "vc_variant": self.metrics.vc, "vc_window": self.metrics.vc_window, "true_iou": j}
+            "j": j, "f": f, "vc": vc, "vc_variant": self.metrics.vc, "vc_window": self.metrics.vc_window,
+            "true_iou": j} | ({} if self.metrics.average == "class" else {"average": self.metrics.average})
 
     def _collect(self):
         for key, values in self.in_work.popleft().result().items():
@@ -62,7 +63,7 @@ def _measure(masks, truth, new, metrics):
 
     J and F of the new frames, VC of all windows.
     """
-    j, f = (metric(masks[-new:], truth[-new:]) for metric in (jaccard, boundary_f))
+    j, f = jaccard(masks[-new:], truth[-new:]), boundary_f(masks[-new:], truth[-new:], metrics.tolerance)
     windows = vc_windows(masks, truth, metrics.vc_window, metrics.vc)
     return {"j": _rounded(j), "f": _rounded(f), "vc": _rounded(windows)}
 

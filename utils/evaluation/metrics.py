@@ -91,12 +91,18 @@ def aggregate(results, classes=None):
     {"j", "f", "vc", "classes": {class: {"j", "f", "vc", "videos", "frames"}}}, all in [0, 1]
     J and F: over all frames of a class, so long videos weigh more, then over classes. VC: windows, videos,
     classes; `vspw` alone averages all windows at once. A class of `classes` without frames counts 0.
+    Lines that say "average": "object" are averaged over their frames and then over lines, "frame": all frames at once.
     """
     by_class = {name: [] for name in classes or ()}
     for result in results:
         by_class.setdefault(result["class"], []).append(result)
     table = {name: _class_means(lines) for name, lines in by_class.items()}
-    means = {key: _mean([row[key] for row in table.values()]) for key in ("j", "f", "vc")}
+    average = {result.get("average", "class") for result in results} or {"class"}
+    assert len(average) == 1, f"averages are mixed: {average}"
+    parts = {"class": list(table.values()),
+             "object": [_class_means([line]) | ({} if line["vc"] else {"vc": None}) for line in results],
+             "frame": [_class_means(results)] if results else []}[average.pop()]
+    means = {key: _mean([row[key] for row in parts if row[key] is not None]) for key in ("j", "f", "vc")}
     if any(result["vc_variant"] == "vspw" for result in results):
         means["vc"] = _vspw_mean(results)
     return {**means, "classes": table}

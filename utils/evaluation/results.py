@@ -176,7 +176,7 @@ def describe_test(checkpoint, cfg, split, episodes=None):
     keys, flat = affected(cfg, Affects.TEST), flatten(to_dict(cfg))
     config = {key: f"sha256 {fingerprint(value)}" if isinstance(value, str) and Path(value).is_file() else value
               for key, value in flat.items() if key in keys}
-    return {"checkpoint": str(checkpoint), "sha256": fingerprint(checkpoint), "fold": split,
+    return {"checkpoint": str(checkpoint), "sha256": fingerprint(checkpoint) if checkpoint else None, "fold": split,
             "episodes": fingerprint(episodes) if episodes else None, "config": config}
 
 

@@ -1,5 +1,6 @@
 """Masks as images: palette PNGs, overlays, and what `test.py` keeps of every video (films: film.py)."""
 from contextlib import contextmanager, nullcontext
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -55,24 +56,53 @@ def overlay(frame, mask, gt=None, opacity=0.45):
     return image
 
 
+def overlay_objects(frame, labels, opacity=0.45):
+    """Every object in its colour of the palette, with its outline: frame (H, W, 3) uint8 RGB, labels (H, W) uint8
+
+    Number 1 is the palette's dark red, 2 its green, and so on.
+    """
+    colours, object_, outline = palette()[labels], labels > 0, boundary(labels) > 0
+    mixed = ((1 - opacity) * frame.astype(np.float32) + opacity * colours).round().astype(np.uint8)
+    picture = np.where(object_[..., None], mixed, frame)
+    edge = outline & object_
+    picture[edge] = colours[edge]
+    return picture
+
+
+def labels_of(masks, object_ids):
+    """masks (O, T, H, W) bool, at most one of them at a pixel; their numbers  ->  (T, H, W) uint8"""
+    numbers = np.array(object_ids, np.uint8)[:, None, None, None]
+    return (masks * numbers).max(axis=0)
+
+
 @contextmanager
-def recording(video, reference, masks_folder=None, films_folder=None, restore=None):
+def recording(video, reference, masks_folder=None, films_folder=None, restore=None, submission=None):
     """Around a video: yields write(clip, masks (O, T, H, W) bool), to be called with clip after clip.
 
     Masks become palette PNGs, one per frame, masks over their frames a film, each where a folder is given. Frames are
     brought to the masks' size by restore(values (T, H, W), original_size) where that is the original one. The film
-    appears once the video is complete; if it stops before its end there is none.
+    appears once the video is complete; if it stops before its end there is none. submission: a folder that gets the
+    frames of `video.asked`, below the video's own name.
     """
     below, names = Path(*map(safe_name, reference.folder)), iter(video.frames)
     film_path = films_folder and Path(films_folder, below.with_name(f"{below.name}.mp4"))
     with Film(film_path) if films_folder else nullcontext() as film:
         def write(clip, masks):
-            if masks_folder:
-                for mask, name in zip(masks.any(axis=0), names, strict=False):
-                    save_palette_mask(Path(masks_folder) / below / f"{Path(name).stem}.png", mask)
+            stems = [Path(name).stem for name in islice(names, masks.shape[1])]
+            for mask, stem in zip(labels_of(masks, getattr(reference, "object_ids", [1])), stems, strict=True):
+                if masks_folder:
+                    save_palette_mask(Path(masks_folder) / below / f"{stem}.png", mask)
+                if submission and (video.asked is None or stem in video.asked):
+                    save_palette_mask(Path(submission) / below / f"{stem}.png", mask)
             if film:
-                film.add(_overlays(clip, masks, video.original_size, restore))
+                film.add(_overlays(clip, masks, video.original_size, restore) if clip.given is None else
+                         _objects_over(clip, labels_of(masks, reference.object_ids)))
         yield write
+
+
+def _objects_over(clip, labels):
+    """A Clip of the vos task, labels (T, H, W)  ->  (T, H, W, 3) uint8"""
+    return np.stack([overlay_objects(*pair) for pair in zip(as_pixels(clip.images), labels, strict=True)])
 
 
 def _overlays(clip, masks, original_size, restore):

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from utils.pictures.film import Film
-from utils.pictures.overlay import overlay, save_palette_mask
+from utils.pictures.overlay import overlay, overlay_objects, save_palette_mask
 
 COLUMNS = ("frame", "time", "predicted_iou", "remembered", "area")
 
@@ -33,7 +33,8 @@ class ResultFolder:
         self.size, self.frames, self.iou_features, self.remembered, self.sum_of_ious = None, 0, 0, 0, 0.0
 
     def add(self, frame, prediction):
-        """frame: index, time, image (H, W, 3) uint8; prediction: mask (H, W) bool, probability, iou, remembered"""
+        """frame: index, time, image (H, W, 3) uint8; prediction: mask (H, W) bool or numbers of objects,
+        probability, iou, remembered"""
         name, mask = f"{frame.index:05d}.png", prediction.mask
         save_palette_mask(self.output / "masks" / name, mask)
         if self.soft:
@@ -42,9 +43,10 @@ class ResultFolder:
         if self.film:
             self.film_size = self.film_size or scaled(mask.shape, self.max_side)
             self.begin = frame.time if self.begin is None else self.begin
-            self.film.add(overlay(*fit(frame.image, mask, self.film_size))[None], [frame.time - self.begin])
+            draw = overlay if mask.dtype == bool else overlay_objects
+            self.film.add(draw(*fit(frame.image, mask, self.film_size))[None], [frame.time - self.begin])
         iou = "" if prediction.iou is None else f"{prediction.iou:.4f}"
-        self.rows.writerow([frame.index, f"{frame.time:.3f}", iou, int(prediction.remembered), int(mask.sum())])
+        self.rows.writerow([frame.index, f"{frame.time:.3f}", iou, int(prediction.remembered), int((mask > 0).sum())])
         self.table.flush()
         self._count(prediction, mask.shape)
 
@@ -99,8 +101,8 @@ def fit(image, mask, size):
     factor = min(size[0] / mask.shape[0], size[1] / mask.shape[1])
     rows, cols = (min(max(round(n * factor), 1), most) for n, most in zip(mask.shape, size, strict=True))
     top, left = (size[0] - rows) // 2, (size[1] - cols) // 2
-    fitted, small = np.zeros((*size, 3), np.uint8), np.zeros(size, bool)
+    fitted, small = np.zeros((*size, 3), np.uint8), np.zeros(size, mask.dtype)
     place = slice(top, top + rows), slice(left, left + cols)
     fitted[place] = cv2.resize(image, (cols, rows), interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
-    small[place] = cv2.resize(mask.astype(np.uint8), (cols, rows), interpolation=cv2.INTER_NEAREST) > 0
+    small[place] = cv2.resize(mask.astype(np.uint8), (cols, rows), interpolation=cv2.INTER_NEAREST)
     return fitted, small
