@@ -2,6 +2,7 @@
 import copy
 import itertools
 import sys
+import typing
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from models.backbone import Backbone
 from models.vipmt.inference import Segmenter
 from models.vipmt.iou_net import IoUNet
 from models.vipmt.model import VIPMT
-from utils.config import load_config
+from utils.config import keys_of, load_config, schema
 from utils.records import read_json_lines
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -265,3 +266,8 @@ def video_of(file_name):
 def numbers_of(images):
     """The frame numbers that FakeIndex paints into its images, (T, 3, H, W)  ->  list of int"""
     return (images[:, 0, images.shape[2] // 2, images.shape[3] // 2] * 255).round().int().tolist()
+
+
+def choices(key, method="vipmt"):
+    """The values that a key of the config may have"""
+    return typing.get_args(typing.get_args(keys_of(schema(method))[key][0])[0])

@@ -30,6 +30,7 @@ class VosIndex:
     IMAGES, MASKS = "JPEGImages", "Annotations"
 
     def __init__(self, root, annotations, cache_dir=None, *, truth=None, merge=False, at="data.root"):
+        self.sources = None          # indexes of what is trained on, once a training has opened them
         self.root, self.cache_dir, self.merge, self.at = real_path(Path(root)), cache_dir, merge, at
         self.path = below_or_anywhere(self.root, annotations)
         self.images, self.masks = (self.folder(name) for name in (self.IMAGES, self.MASKS))

@@ -39,7 +39,7 @@ def train_batches(cfg, index, split, epoch, start=0, part=(0, 1), pin_memory=Fal
     index: of the tested data; it keeps the sources, since counting their objects takes a while.
     part: (rank, processes); every process gets its own samples of each batch, train.batch_size / processes of them.
     """
-    if not hasattr(index, "sources"):
+    if index.sources is None:
         index.sources = training_sources(cfg, index.cache_dir)
     batches = Batches(cfg.data.samples, cfg.train.batch_size, epoch, start, part)
     return Loader(VosSamples(index.sources, cfg), batch_sampler=batches, collate=collate, pin_memory=pin_memory,

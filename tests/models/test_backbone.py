@@ -145,6 +145,10 @@ def test_a_trained_encoder_keeps_the_plain_layout():
     assert all(p.grad.isfinite().all() for p in backbone.parameters())
 
 
+def test_the_normalisation_stays_out_of_checkpoints():
+    assert not {"mean", "std"} & {*Backbone(name="tiny", width=8).state_dict()}
+
+
 # The ResNets
 
 def test_plain_stem_equals_torchvision(images):

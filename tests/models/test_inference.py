@@ -4,13 +4,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from material import episode_of, model_of, segmented, segmenter_of
+from material import choices, episode_of, model_of, segmented, segmenter_of
 
 import train
 from dataloaders.episode import Clip, SupportSet, Video
 from models.vipmt.build import compile_parts
 from models.vipmt.config import NEEDS_TRUTH
-from utils.config import choices, load_config
+from utils.config import load_config
 from utils.training.stopping import StopRequest
 
 SIZE = (36, 44)         # no multiples of 8

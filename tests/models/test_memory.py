@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from material import choices
 
 from dataloaders.fewshot.sampling import draw_windows
 from models.vipmt.config import NEEDS_TRUTH
 from models.vipmt.memory import MemoryBank, draw_memory, noisy_masks, reliable_frames, select_frames
 from models.vipmt.reference_frames import ReferenceFrames
-from utils.config import choices
 from utils.seeds import rng_for
 
 

@@ -9,8 +9,6 @@ A function gives whole arrays; check_parity samples them, sums them up, unpacks 
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 
 @dataclass(frozen=True)
 class Limit:
@@ -41,6 +39,7 @@ class Found:
 
 def take_inputs_as_they_are(backbone, dtype):
     """Golden images are what the first convolution sees: a models.backbone.Backbone that no longer normalises"""
+    import torch  # only here: check_parity answers --help before PyTorch is loaded
     backbone.mean, backbone.std = torch.zeros(1, dtype=dtype), torch.ones(1, dtype=dtype)
 
 
