@@ -25,7 +25,7 @@ demo: $(BIN)/ready
 
 test: $(BIN)/ready
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(BIN)/ready
 	$(BIN)/ruff check .
