@@ -25,7 +25,7 @@ demo: $(BIN)/ready
 
 test: $(BIN)/ready
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 lint: $(BIN)/ready
 	$(BIN)/ruff check .

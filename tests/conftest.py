@@ -3,14 +3,10 @@ import os
 from pathlib import Path
 
 os.chdir(Path(__file__).resolve().parents[1])      # paths in config files are relative to the root
+os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_NUM_THREADS", "1")     # two processes of one thread each: waiting threads would spin
 
 import pytest  # noqa: E402
-
-
-def pytest_collection_modifyitems(items):
-    """Whole commands and the workshop first: these files are few and long, and no process shall end with one alone."""
-    items.sort(key=lambda item: item.path.parent.name not in ("system", "workshop"))
 
 
 @pytest.fixture(autouse=True)
