@@ -2,7 +2,7 @@
 
 A method is a module (a package of this folder, or any of your own: `model.method: package.module`) with these names:
 
-    TASK                    "fewshot": which data it takes, a key of dataloaders.TASKS
+    TASK                    "fewshot", "vos": which data it takes, a key of dataloaders.TASKS
     Config                  its own config sections: a class whose annotations are sections, see utils/config.py
     build(cfg, pretrained=False, split=None)  ->  nn.Module
                             pretrained: with the weights that the config names, for a training; split: whose test
@@ -12,6 +12,8 @@ A method is a module (a package of this folder, or any of your own: `model.metho
                             its weights, strictly; ValueError where they have seen the split's test classes
     compile_parts(model, backend="inductor")  speed.compile
     TrainStep, Segmenter    as below
+
+UNTRAINED = True, optional, says that it has nothing to train: test.py and segment.py then ask for no checkpoint.
 
 Config may have two static methods: check(cfg, truth=True), which raises ValueError for what one key alone cannot show
 (truth=False: nobody knows the true masks, as in a user's own video), and for_validation(cfg), the config of the
@@ -27,8 +29,9 @@ import torch
 class Prediction:
     """What a method says of a clip.
 
-    margins (O, T, H, W): object minus the rest, > 0 is object; O = 1 in the few-shot task
-    per_frame: {name: (T,) tensor}, such as pred_iou and remembered; they go into the result line as they are
+    margins (O, T, H, W): object minus the rest, > 0 is object; O = 1 in the few-shot task. In the vos task at the size
+    of the video, at most one object above 0 at a pixel, none before its mask is given
+    per_frame: {name: (T,) tensor, or (O, T)}, such as pred_iou and remembered; they go into the result line as they are
     """
     margins: torch.Tensor
     per_frame: dict = field(default_factory=dict)
@@ -58,8 +61,8 @@ class TrainStep(Protocol):
 class Segmenter(Protocol):
     """One video, one reference; owns memory, filters and the mode of gradients.
 
-    reference: of the task, dataloaders.episode.SupportSet; rng: NumPy generator of its draws; amp: dtype of autocast,
-    None computes as it is
+    reference: of the task, dataloaders.episode.SupportSet or FirstMasks; rng: NumPy generator of its draws; amp: dtype
+    of autocast, None computes as it is
     """
 
     def __init__(self, model, reference, cfg, *, rng, amp=None):
