@@ -98,13 +98,15 @@ class Segmenter:
         scale = self.tracking.search_area * math.sqrt(size[0] * size[1] / (self.out[0] * self.out[1]))
         crop, mask, _ = first_crop(image, mask, centre, scale, self.out)
         _, seen = self.look(crop[None])
-        memory = Memory(size=self.cfg.memory.size, rate=self.rule.rate, first_share=self.rule.first_share,
-                        first_update=self.rule.first_update, weighting=self.cfg.memory.weights)
         base, tau = tuple(n / scale for n in size), self.model.zero_filters(seen[0], 1)
-        target = Target(centre, tuple(size), base, scale, memory, tau)
+        target = Target(centre, tuple(size), base, scale, self.new_memory(), tau)
         self.remember(target, seen, mask)
         self.learn(target, self.cfg.learner.steps)
         return target
+
+    def new_memory(self, kind=Memory):
+        return kind(size=self.cfg.memory.size, rate=self.rule.rate, first_share=self.rule.first_share,
+                    first_update=self.rule.first_update, weighting=self.cfg.memory.weights)
 
     def from_box(self, image, box):
         """image (3, H, W), filled box (H, W)  ->  logits and probabilities (H, W), of the uncropped image"""
