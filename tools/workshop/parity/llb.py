@@ -245,7 +245,7 @@ class Watched(lwl.Watching, Segmenter):
 
     def state(self, o):
         row, memory = super().state(o), self.targets[o].memory
-        return row | {"centre": row.get("search_centre", row["centre"]), "E1": memory.value,
+        return row | {"centre": row.get("search_centre", row["centre"]), "E1": memory.value.clone(),
                       "replaced": memory.newest if memory.stored > 1 else -1}
 
 
