@@ -3,7 +3,8 @@ from pathlib import Path
 
 from models.backbone_weights import read_state_dict
 from models.llb.model import LLB
-from models.lwl import build as lwl
+from models.lwl.build import load_pretrained, pyramid_of
+from models.lwl.build import parameter_groups as lwl_groups
 from models.lwl.decoder import initialise_he
 from utils.checkpoint import load_weights
 
@@ -19,7 +20,7 @@ def build(cfg, pretrained=False, split=None):
     FileNotFoundError, ValueError: weights that are not there or do not fit
     """
     model, fresh = cfg.model, pretrained and cfg.train.start == "none"
-    network = LLB(lwl.pyramid_of(cfg), feature_dim=model.feature_dim, key_dim=model.key_dim, filters=model.filters,
+    network = LLB(pyramid_of(cfg), feature_dim=model.feature_dim, key_dim=model.key_dim, filters=model.filters,
                   widths=model.widths, reg=cfg.learner.reg, label_encoder=model.label_encoder,
                   label_input=model.label_input, bff_flavour="caffe2" if model.bff_norm == "official" else "imagenet",
                   label_pretrained=fresh and model.label_weights == "timm", fusion=model.fusion)
@@ -28,7 +29,7 @@ def build(cfg, pretrained=False, split=None):
     if fresh and model.label_weights not in ("none", "timm"):
         load_vitae(network.label_encoder.trunk, model.label_weights)
     if pretrained:
-        lwl.load_pretrained(network, cfg)
+        load_pretrained(network, cfg)
     return network
 
 
@@ -41,4 +42,4 @@ def load_vitae(trunk, path):
 
 def parameter_groups(model, cfg):
     """What has gradients, part by part at its share of train.lr (section rates)."""
-    return lwl.parameter_groups(model, cfg, PARTS)
+    return lwl_groups(model, cfg, PARTS)
