@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from easydict import EasyDict
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -356,8 +357,8 @@ def parts_of_a_frame(model, size, samples):
     entering["new scores"], scores = gflop(apply_target_model, x[None], tau)
     frame = (x, *(one[0] for one in (label, weight, scores, value)), z)
     with torch.inference_mode():
-        for _ in range(samples):
-            memory.insert(*frame)
+        memory.insert(*frame)
+    memory.stored = samples                                # only sizes matter
     entering["memory"], _ = gflop(memory.insert, *frame)
     entering["learner"], _ = gflop(lambda: model.learn(*memory.samples()[:3], tau, 3, scores.expand(
         samples, *scores.shape[1:])))
@@ -367,7 +368,7 @@ def parts_of_a_frame(model, size, samples):
 
 
 def test_no_frame_of_full_size_costs_more_than_550_gflop():
-    with torch.device("meta"):
+    with FakeTensorMode():
         every, entering = parts_of_a_frame(LLB(Pyramid()), (480, 832), 20)
     assert sum(every.values()) + sum(entering.values()) <= 550, (every, entering)
     assert sum(every.values()) + sum(entering.values()) / 3 <= 300
