@@ -20,8 +20,12 @@ class TrainStep(nn.Module):
         """In words, for the log."""
         if self.cfg.train.part == "box":
             return "box encoder alone"
-        backbone = "backbone from layer2 on" if self.cfg.backbone.trained else "backbone frozen"
-        return f"{backbone}, filter {'updated after each frame' if self.update_steps else 'of the first frame'}"
+        words = "updated after each frame" if self.update_steps else "of the first frame"
+        return f"{self.parts_in_words}, filter {words}"
+
+    @property
+    def parts_in_words(self):
+        return "backbone from layer2 on" if self.cfg.backbone.trained else "backbone frozen"
 
     def units(self, batch):
         return [(batch.images, batch.masks)]
