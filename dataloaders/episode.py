@@ -74,6 +74,7 @@ class ReferringSupport(Pinned):
     images (S, 3, H, W) float32, RGB in [0, 1], not padded; masks (S, H0, W0) bool, at the size of the source
     text: says what the masks show; query_text: what to segment in the video; both in small letters, with single spaces
     key, facts (one, O = 1), folder: as those of a SupportSet
+    row: of Clip.masks, which there has a row for every object that a sentence of the video is about
     """
     images: torch.Tensor
     masks: torch.Tensor
@@ -82,6 +83,7 @@ class ReferringSupport(Pinned):
     key: tuple = ()
     facts: list = field(default_factory=list)
     folder: tuple = ()
+    row: int = 0
 
 
 @dataclass(kw_only=True)
