@@ -215,6 +215,10 @@ class ReferringBatch:
     """Training samples of the referring task, each of its own size."""
     samples: list
 
+    def __post_init__(self):
+        """A batch out of a file has dicts."""
+        self.samples = [ReferringSample(**one) if isinstance(one, dict) else one for one in self.samples]
+
     @property
     def ids(self):
         """In words, for logs."""

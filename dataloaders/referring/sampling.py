@@ -69,7 +69,7 @@ def check_classes(index, class_ids, videos, least=2):
     for class_id in class_ids:
         if len(videos[class_id]) < least:
             raise ValueError(f"{index.path}: class {index.class_name(class_id)!r} has {len(videos[class_id])} videos "
-                             f"to draw from, an episode needs {least}.\n  Add videos, or take the class out of the data")
+                             f"to draw from, an episode needs {least}.\n  Add videos, or leave the class out")
 
 
 class TrainSamples(Dataset):

@@ -22,13 +22,17 @@ class MeasuredVideo:
         self.facts, self.metrics, self.submit = facts, metrics, submit
         self.network, self.data_seconds = Stopwatch(), 0.0     # in the network, and waiting for data
         self.per_frame, self.frames = {}, 0
+        self.pixels = 0 if metrics.average == "frame" else None      # intersection and union, for the overall IoU
         self.in_work, self.measured = deque(), {"j": [], "f": [], "vc": []}
         # tti and vspw leave out the last window of what they are given: it starts one frame later with the next clip.
         self.carried, self.reach = None, metrics.vc_window - (metrics.vc == "vipmt")
 
-    def add(self, prediction, masks, truth):
-        """The next clip: Prediction; masks and truth (T, H, W) bool arrays."""
+    def add(self, prediction, masks, truth, others=()):
+        """The next clip: Prediction; masks and truth (T, H, W) bool arrays; others: truth of other objects, likewise"""
         self.frames += len(masks)
+        if self.pixels is not None:
+            counts = np.array([[(masks & one).sum(), (masks | one).sum()] for one in (truth, *others)])
+            self.pixels = self.pixels + counts
         for name, values in prediction.per_frame.items():
             self.per_frame.setdefault(name, []).extend(as_plain(values))
         recent = masks, truth
@@ -51,7 +55,8 @@ class MeasuredVideo:
         return self.facts | self.per_frame | {
             "seconds": round(self.network.seconds, 6), "data_seconds": round(self.data_seconds, 6),
             "j": j, "f": f, "vc": vc, "vc_variant": self.metrics.vc, "vc_window": self.metrics.vc_window,
-            "true_iou": j} | ({} if self.metrics.average == "class" else {"average": self.metrics.average})
+            "true_iou": j} | ({} if self.metrics.average == "class" else {"average": self.metrics.average}) | (
+                {} if self.pixels is None else {"pixels": self.pixels.tolist()})
 
     def _collect(self):
         for key, values in self.in_work.popleft().result().items():
