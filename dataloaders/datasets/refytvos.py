@@ -28,8 +28,8 @@ class Expression(msgspec.Struct):
 
 
 class Described(msgspec.Struct):
-    frames: Names
-    expressions: Annotated[dict[str, Expression], msgspec.Meta(min_length=1)]
+    frames: list[Text] = []
+    expressions: dict[str, Expression] = {}
 
 
 class Sentences(msgspec.Struct):
@@ -78,7 +78,7 @@ class RefYouTubeVosIndex:
         self.images, self.masks = (self._folder(name) for name in (self.IMAGES, self.MASKS))
         self.classes = self._classes()
         described = read_typed(self.path, Sentences, self._bad).videos
-        self.frames_of = {name: sorted(video.frames) for name, video in described.items()}
+        self.frames_of = {name: sorted(set(video.frames)) for name, video in described.items()}
         objects = {name: video.objects for name, video in read_typed(meta, Meta, self._bad).videos.items()}
         self.sentences_of = {name: self._sentences(name, video, meta, objects.get(name))
                              for name, video in described.items()}
@@ -166,6 +166,8 @@ class RefYouTubeVosIndex:
     def _sentences(self, video, described, meta, objects):
         """A video of both files (`objects`: None where the second does not know it)  ->  its Sentences"""
         texts, where = described.expressions, f"video {shown(video)}"
+        if not (texts and described.frames):
+            raise self._bad(self.path, f"{where}: it has no {'frames' if texts else 'expressions'}")
         if not all(is_file_name(name, 0) and "/" not in name for name in (video, *described.frames)):
             raise self._bad(self.path, f"{where}: its name, or that of a frame, is none that a file can have")
         if objects is None:

@@ -56,7 +56,7 @@ class MeasuredVideo:
             "seconds": round(self.network.seconds, 6), "data_seconds": round(self.data_seconds, 6),
             "j": j, "f": f, "vc": vc, "vc_variant": self.metrics.vc, "vc_window": self.metrics.vc_window,
             "true_iou": j} | ({} if self.metrics.average == "class" else {"average": self.metrics.average}) | (
-                {} if self.pixels is None else {"pixels": self.pixels.tolist()})
+                {} if self.pixels is None else {"tolerance": self.metrics.tolerance, "pixels": self.pixels.tolist()})
 
     def _collect(self):
         for key, values in self.in_work.popleft().result().items():

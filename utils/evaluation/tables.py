@@ -190,11 +190,14 @@ def _over_folds(scores, key, folds=FOLDS):
 
 
 def _metric_names(results):
-    """VC is named with its variant unless it is the paper's, so that they never share a column unnoticed."""
+    """VC is named with its variant unless it is the paper's, so that they never share a column unnoticed; F with its
+    tolerance where lines say it."""
     variants = {line["vc_variant"] for line in results} - {"vipmt"}
     window = {line.get("vc_window", 7) for line in results} or {7}
     vc = f"VC{'/'.join(map(str, sorted(window)))}"
-    return ["J", "F", f"{vc} ({', '.join(sorted(variants))})" if variants else vc]
+    tolerances = sorted({f"{line['tolerance']:.3f}" for line in results if "tolerance" in line})
+    f = f"F ({', '.join(tolerances)})" if tolerances else "F"
+    return ["J", f, f"{vc} ({', '.join(sorted(variants))})" if variants else vc]
 
 
 def _cell(values):
