@@ -63,6 +63,7 @@ class RefYouTubeVosIndex:
     members: which sentences a class has. last: a video belongs to the class of the object of its last sentence, with
     all its sentences, as released; each: every sentence belongs to the class of its own object.
     A file categories.json at the root, a list of names, replaces the 48 of the data set.
+    fault(kind, where, what): is told of a video that is wrong, and it is left out; None: a ValueError
     """
     FOLDERS = ("Mini-Ref-YouTube-VOS", "mini-ref-youtube-vos")
     EXPRESSIONS = ("meta_expressions/train/meta_expressions.json", "meta_expressions/train/train.json",
@@ -71,17 +72,23 @@ class RefYouTubeVosIndex:
     IMAGES, MASKS, ENDINGS = "train/JPEGImages", "train/Annotations", (".jpg", ".jpeg", ".png")
     CLASSES, MERGE = REFYTVOS_CLASSES, False
 
-    def __init__(self, root, members="last"):
+    def __init__(self, root, members="last", fault=None):
         self.root = real_path(next((p for name in self.FOLDERS if (p := Path(root, name)).is_dir()), Path(root)))
         self.path, meta = (self._file(names) for names in (self.EXPRESSIONS, self.METAS))
         self.files = [self.path, meta]               # what a run's numbers depend on
         self.images, self.masks = (self._folder(name) for name in (self.IMAGES, self.MASKS))
         self.classes = self._classes()
         described = read_typed(self.path, Sentences, self._bad).videos
-        self.frames_of = {name: sorted(set(video.frames)) for name, video in described.items()}
         objects = {name: video.objects for name, video in read_typed(meta, Meta, self._bad).videos.items()}
-        self.sentences_of = {name: self._sentences(name, video, meta, objects.get(name))
-                             for name, video in described.items()}
+        self.frames_of, self.sentences_of = {}, {}
+        for name, video in described.items():
+            try:
+                self.sentences_of[name] = self._sentences(name, video, meta, objects.get(name))
+                self.frames_of[name] = sorted(set(video.frames))
+            except ValueError as error:
+                if fault is None:
+                    raise
+                fault("bad_record", *str(error).removeprefix(f"{self.path}: ").partition(".\n")[0].split(": ", 1))
         self._members = defaultdict(lambda: defaultdict(list))           # class id -> video -> its sentences
         for name in sorted(self.sentences_of):
             sentences = self.sentences_of[name]
