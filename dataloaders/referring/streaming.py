@@ -57,9 +57,8 @@ class RefVideos(Items):
         return [(run, c, name_of(video, one)) for c, video, samples in self.groups for run, one, _ in samples]
 
     def objects(self, i):
-        """Numbers of the objects that the video's sentences are about"""
-        class_id, video, _ = self.groups[i]
-        return list(dict.fromkeys(one.object for one in self.index.sentences(video, class_id)))
+        """Numbers of the objects that the video's sentences are about, whatever their class"""
+        return list(dict.fromkeys(one.object for one in self.index.sentences_of[self.groups[i][1]]))
 
     def video(self, i):
         """i  ->  the Video, without clips"""

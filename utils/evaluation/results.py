@@ -34,6 +34,7 @@ class Result(msgspec.Struct):
     fold: int | None = None
     frames: list[Text] | None = None
     support_frames: list[Text] = []
+    text: Text | None = None
     supports_share_video: bool = False
     true_iou: list[Share] | None = None
     seconds: Seconds = 0

@@ -57,7 +57,7 @@ def lines_of(tests):
 
 
 def title_of(line):
-    return f"{line['class']} in {line['video']}"
+    return f"{line['class']} in {line['video']}" + (f": {line['text']}" if line.get("text") else "")
 
 
 def cell_text(cell):
