@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms.v2 import functional as vision
 
+from dataloaders.transforms import TestTransform, undo_letterbox
+
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 32.0, (0.5, 1.5), (0.5, 1.5), 18.0       # 0 to 255, factors, degrees
 CHANNELS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
@@ -171,9 +173,35 @@ def soft_masks(masks, size):
 
 
 def restore(maps, original_size):
-    """Margins at network size (T, H, W)  ->  at the video's own, as released: the probability is scaled, less one half
+    """Margins at network size (T, H, W)  ->  at the video's own; as released it is the probability that is scaled
 
-    A tie counts as object there, and its like is too rare to matter: it is background here.
+    A tie counts as object there, and is too rare to matter: it is background here.
     """
-    probability = maps[:, None].sigmoid()
-    return F.interpolate(probability, tuple(original_size), mode="bilinear", align_corners=False)[:, 0] - 0.5
+    probability = maps[:, None].float().sigmoid()
+    probability = F.interpolate(probability, tuple(original_size), mode="bilinear", align_corners=False)[:, 0]
+    return probability.logit(eps=1e-6)
+
+
+class ClipTransform:
+    """A person's own frames: `short` is the short side of what the network sees, data.test_size.
+
+    Frames of another size than the first one's are letterboxed into that.
+    """
+
+    def __init__(self, short):
+        self.short = short
+
+    def __call__(self, frames, masks):
+        """lists of (H0, W0, 3) uint8 and (H0, W0) bool  ->  (T, 3, H, W) float32, (T, H0, W0) bool"""
+        if len({mask.shape for mask in masks}) > 1:
+            images, masks = TestTransform(masks[0].shape, "nearest")(frames, masks)
+            images = (images * 255).round().to(torch.uint8)
+        else:
+            images = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+            masks = torch.from_numpy(np.stack(masks))
+        return as_floats(resize_images(images, size_of(masks.shape[-2:], self.short))), masks
+
+    def restore(self, maps, original_size):
+        """Margins (T, H, W) of frames of one size  ->  at this size"""
+        same = tuple(maps.shape[-2:]) == size_of(original_size, self.short)
+        return (restore if same else undo_letterbox)(maps, original_size)

@@ -235,8 +235,8 @@ def test_truth_is_scaled_softly_and_probabilities_are_scaled_back():
         expected = cv2.resize(mask.astype(np.float32), (11, 6), interpolation=cv2.INTER_LINEAR) > 0.5
         assert (found.numpy() != expected).mean() < 0.02              # OpenCV rounds its weights
     margins = torch.randn(2, 6, 11)
-    expected = [cv2.resize(one.sigmoid().numpy(), (14, 9), interpolation=cv2.INTER_LINEAR) - 0.5 for one in margins]
-    assert restore(margins, (9, 14)).numpy() == pytest.approx(np.stack(expected), abs=1e-5)
+    expected = [cv2.resize(one.sigmoid().numpy(), (14, 9), interpolation=cv2.INTER_LINEAR) for one in margins]
+    assert restore(margins, (9, 14)).sigmoid().numpy() == pytest.approx(np.stack(expected), abs=1e-5)
 
 
 # -- loaders --------------------------------------------------------------------------------------------------------
