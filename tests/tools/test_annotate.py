@@ -210,7 +210,7 @@ def test_sentences_are_kept_with_the_supports_and_passed_on(tmp_path):
     save_sentence(tmp_path, "Ein großer\n Hund")
     assert read_supports(tmp_path).text == "Ein großer Hund" and saved_names(tmp_path) == ["dog"]
     (tmp_path / "sentence.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="sentence.txt: .*Write one sentence"):
+    with pytest.raises(ValueError, match="Write one sentence"):
         read_supports(tmp_path)
 
 

@@ -39,9 +39,9 @@ class Job:
         for flag, value in (("--video FILE", self.video), ("--checkpoint FILE", self.checkpoint)):
             if value is None:
                 raise ValueError(f"{flag} was not given: end this page in its terminal and start it again with it")
+        said = [f"--text={text}"] if self.sentences else []
         return [sys.executable, str(ROOT / "segment.py"), "--support", str(support), "--video", str(self.video),
-                "--checkpoint", str(self.checkpoint), "--output", str(output), *([f"--text={text}"] if self.sentences else []),
-                *self.options]
+                "--checkpoint", str(self.checkpoint), "--output", str(output), *said, *self.options]
 
 
 def reads_sentences(checkpoint):
