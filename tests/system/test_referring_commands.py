@@ -1,13 +1,18 @@
 """train.py and test.py with a method that reads sentences: folds, runs, sentences swapped, the other data set."""
+import json
+import shutil
 import sys
 
 import numpy as np
 import pytest
 from PIL import Image
-from referring_material import SIZE, write_ref
+from referring_material import SIZE, squares, write_ref
 
+import segment
 import test as test_script
 import train
+from segment import Segmenter
+from utils.config import load_config
 from utils.records import read_json_lines
 
 METHOD = ["model.method=tests.sentence_method", "data.workers=0", "data.test_size=24", "data.sizes=[24, 30]",
@@ -51,7 +56,7 @@ def test_a_training_resumes_exactly(call, root, trained, tmp_path):
     assert len([line for line in logs[0] if "losses" in line]) == 2 * 3          # three base classes, two samples each
 
 
-def test_every_sentence_is_a_sample_and_swapped_ones_are_counted(call, root, trained, tmp_path, capsys):
+def test_every_sentence_is_a_sample_and_swapped_ones_are_counted(call, root, trained, tmp_path):
     printed = call(test_script, "--fold", 1, "--checkpoint", trained / "last.pth", "--output", tmp_path / "t",
                    f"data.root={root}", "test.swap_sentences=true", "--save-masks", tmp_path / "m",
                    "--save-overlays", tmp_path / "films", "test.resolution=original", "test.window=3", "test.runs=2")
@@ -82,3 +87,62 @@ def test_sail_vos_is_tested_by_each_model_and_the_leak_is_stated(call, trained, 
                    f"data.root={tmp_path}", "data.dataset=ref_sailvos", "test.runs=1", "test.window=0")
     lines = read_json_lines(tmp_path / "t" / "results.jsonl")
     assert [line["class_id"] for line in lines] == [28, 37, 48] and "hardly about new classes" in printed.err
+
+
+@pytest.fixture
+def support(root, tmp_path):
+    """Frames of one video with the green square's mask, and its sentence"""
+    folder = tmp_path / "support"
+    folder.mkdir()
+    for t in range(2):
+        shutil.copy(root / f"train/JPEGImages/dog0/{5 * t:05d}.png", folder / f"{t}.png")
+        Image.fromarray(255 * (squares(t) == 2).astype(np.uint8)).save(folder / f"{t}_mask.png")
+    (folder / "sentence.txt").write_text("a green square")
+    return folder
+
+
+def found(call, trained, folder, video, output, *arguments):
+    call(segment, "--checkpoint", trained / "last.pth", "--support", folder, "--video", video, "--output", output,
+         "--no-film", *arguments)
+    return [np.array(Image.open(path)) for path in sorted((output / "masks").iterdir())]
+
+
+def test_segment_takes_a_sentence(call, root, trained, support, tmp_path):
+    video = root / "train/JPEGImages/dog2"
+    red = found(call, trained, support, video, tmp_path / "a", "--text", "The  RED one", "test.window=3")
+    green = found(call, trained, support, video, tmp_path / "b", "--text", "the other", "test.window=0")
+    assert len(red) == len(green) == 7
+    for t, masks in enumerate(zip(red, green, strict=True)):
+        for number, mask in enumerate(masks, start=1):
+            truth = squares(t) == number
+            assert mask.shape == SIZE and ((mask > 0) ^ truth).sum() < 0.15 * 144
+    summary = json.loads((tmp_path / "a" / "summary.json").read_text())
+    assert summary["settings"]["text"] == "The  RED one"
+
+
+def test_segment_asks_for_both_sentences_where_they_are_read(call, root, trained, support, tmp_path):
+    video = root / "train/JPEGImages/dog2"
+    with pytest.raises(ValueError, match="reads two sentences"):
+        found(call, trained, support, video, tmp_path / "a")
+    (support / "sentence.txt").unlink()
+    with pytest.raises(ValueError, match="--support-text, or sentence.txt"):
+        found(call, trained, support, video, tmp_path / "a", "--text", "red")
+    few_shot = Segmenter(None, load_config())
+    with pytest.raises(ValueError, match="vipmt reads no sentences"):
+        few_shot.set_texts("red", "green")
+
+
+def test_python_takes_frames_and_supports_of_any_size(trained):
+    segmenter = Segmenter.from_checkpoint(trained / "last.pth")
+    image = np.full((20, 40, 3), 100, np.uint8)
+    image[5:15, 5:15] = 26, 204, 26
+    larger = np.repeat(np.repeat(image, 2, axis=0), 3, axis=1)
+    masks = [one[..., 1] == 204 for one in (image, larger)]
+    with pytest.raises(ValueError, match="set_support"):
+        next(segmenter.predictions([image]))
+    segmenter.set_support([image, larger], masks)
+    with pytest.raises(ValueError, match="reads two sentences"):
+        next(segmenter.predictions([image]))
+    segmenter.set_texts("it", "it")
+    for found_mask, mask in zip(segmenter([image, image[:, ::-1].copy()]), [masks[0], masks[0][:, ::-1]], strict=True):
+        assert found_mask.shape == mask.shape and (found_mask ^ mask).mean() < 0.08
