@@ -24,6 +24,7 @@ class Metrics:
 def line(video, number, pixels, others, run=0, name="cat", j=(0.5, 1.0)):
     return {"run": run, "class_id": 1, "class": name, "video": f"{video}_{number}", "object": number,
             "other_objects": others, "frames": [f"{video}/{t}" for t in range(len(j))], "j": list(j), "f": list(j),
+            "f_davis": [x / 2 for x in j],
             "vc": [], "vc_variant": "vipmt", "vc_window": 7, "pixels": pixels, "average": "frame", "tolerance": 0.01}
 
 
@@ -38,16 +39,18 @@ def test_pairs_are_counted_as_a_loop_does():
     assert found["right_sentence"] == 1.0        # object 1: 0.90 with its own against 0.67; object 2: 0.10 against 0.03
     deaf = [line("a", 1, [[50, 100], [20, 90]], [2]), line("a", 2, [[20, 90], [50, 100]], [1])]    # one mask for both
     assert sentence_scores(deaf, 0, 0)["right_sentence"] == 0.5 == sentence_scores(deaf, 0, 0)["right_object"]
-    assert set(sentence_scores(LINES[2:], 0, 0)) == {"jf", "iou"} and sentence_scores([{"j": [1]}], 0, 0) == {}
+    assert set(sentence_scores(LINES[2:], 0, 0)) == {"jf", "f_davis", "iou"}
+    assert sentence_scores([{"j": [1]}], 0, 0) == {}
 
 
 def test_runs_do_not_mix_and_every_frame_counts_alike():
     again = [{**one, "run": 1, "pixels": [[x, 200] for x, _ in one["pixels"]]} for one in LINES]
     table = class_table([*LINES, *again])
-    assert table.header == ["class", "videos", "J", "F (0.010)", "VC7", "J&F", "overall IoU", "right object",
-                            "right sentence"]
+    assert table.header == ["class", "videos", "J", "F (0.010)", "VC7", "J&F", "F (0.008)", "overall IoU",
+                            "right object", "right sentence"]
     mean = table.rows[-1]
-    assert mean[2] == pytest.approx((100 * (1.5 + 1.5 + 4) / 8, 0)) and mean[6][0] == pytest.approx((56 + 70 / 3) / 2)
+    assert mean[2] == pytest.approx((100 * (1.5 + 1.5 + 4) / 8, 0)) and mean[6][0] == pytest.approx(50 * 7 / 8)
+    assert mean[7][0] == pytest.approx((56 + 70 / 3) / 2)
     assert aggregate(LINES)["jf"] == pytest.approx(7 / 8) and "overall IoU 39.7 ± 23.1" in summary([*LINES, *again])
     assert measured([{1: LINES}], ["J&F 1"])["J&F 1"] == (pytest.approx(87.5), None)
 
@@ -58,6 +61,7 @@ def test_pixels_of_all_objects_are_added_up_over_clips():
     video = MeasuredVideo({"run": 0}, Metrics, _Now)
     for clip in (slice(0, 3), slice(3, 5)):
         video.add(Prediction(torch.zeros(1, 1, 1, 1)), masks[clip], truth[clip], other[None, clip])
+    assert video.line()["f_davis"] == pytest.approx(boundary_f(masks, truth), abs=1e-6)
     assert video.line()["pixels"] == [[int((masks & x).sum()), int((masks | x).sum())] for x in (truth, other)]
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from utils.evaluation.bitstack import FRAMES, count, dilate, pack
 from utils.evaluation.sentences import sentence_scores
 
+DAVIS = 0.008                # tolerance of F, a share of the image's diagonal
+
 
 def jaccard(pred, gt):
     """J, intersection over union; two empty masks agree: 1.
@@ -18,7 +20,7 @@ def jaccard(pred, gt):
     return _plain(np.where(union == 0, 1.0, intersection / np.maximum(union, 1)))
 
 
-def boundary_f(pred, gt, bound_th=0.008):
+def boundary_f(pred, gt, bound_th=DAVIS):
     """F, harmonic mean of the boundaries' precision and recall within a tolerance, after the DAVIS toolkit.
 
     pred, gt (H, W) bool  ->  float;  (T, H, W)  ->  (T,) float64

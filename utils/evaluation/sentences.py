@@ -5,13 +5,14 @@ and with each of "other_objects" (test.swap_sentences). Out: shares.
 """
 from collections import defaultdict
 
-NAMES = {"jf": "J&F", "iou": "overall IoU", "right_object": "right object", "right_sentence": "right sentence"}
+NAMES = {"jf": "J&F", "f_davis": "F (0.008)", "iou": "overall IoU", "right_object": "right object",
+         "right_sentence": "right sentence"}
 
 
 def sentence_scores(lines, j, f):
     """Lines of a run, their J and F  ->  {key of NAMES: share}; {} of another task
 
-    iou: sum of all intersections over sum of all unions
+    f_davis: F with the tolerance of DAVIS; iou: sum of all intersections over sum of all unions
     right_object: how often a mask overlaps its own object more than another one of the video, pair by pair
     right_sentence: how often an object is found better with a sentence of its own than with one of another object
     An equal overlap counts one half, so that masks which no sentence changes give 0.5 in the last one.
@@ -19,7 +20,9 @@ def sentence_scores(lines, j, f):
     if not lines or not all("pixels" in line for line in lines):
         return {}
     own = [line["pixels"][0] for line in lines]
-    found = {"jf": (j + f) / 2, "iou": _ratio([sum(column) for column in zip(*own, strict=True)])}
+    davis = [x for line in lines for x in line.get("f_davis", ())]
+    found = {"jf": (j + f) / 2, **({"f_davis": sum(davis) / len(davis)} if davis else {}),
+             "iou": _ratio([sum(column) for column in zip(*own, strict=True)])}
     pairs = [(line["pixels"][0], other) for line in lines for other in line["pixels"][1:]]
     swapped = list(_swapped(lines))
     for name, compared in (("right_object", pairs), ("right_sentence", swapped)):
