@@ -21,7 +21,7 @@ from utils.config import add_config_arguments, for_validation, load_config, user
 def parse_arguments():
     parser = Parser(__doc__)
     add_config_arguments(parser)
-    parser.add_argument("--fold", "--group", type=int, help="the split: 1 to 4 in the few-shot task, none in others")
+    parser.add_argument("--fold", "--group", type=int, help="the split: 1 to 4, in the vos task none")
     parser.add_argument("--batch_size", type=int, help="the same as train.batch_size=N")
     parser.add_argument("--output", type=Path, help="default: output/<name>/fold<k>, without folds output/<name>")
     parser.add_argument("--resume", action="store_true", help="continue from last.pth in the output folder")
@@ -178,7 +178,7 @@ def start(args, cfg, device, stop):
             run.state.resume()
         if is_main():
             remove_leftovers(output, with_log=not exists)
-            describe_run(cfg, output, data_fingerprint(cfg))
+            describe_run(cfg, output, data_fingerprint(cfg, index))
         trained = sum(p.numel() for p in run.model.parameters() if p.requires_grad) / 1e6
         log.info("%s%.1f M trained parameters, %s, %s", f"fold {args.fold}, " if args.fold else "", trained,
                  run.step.about, run.device)

@@ -6,7 +6,7 @@ import hashlib
 import importlib
 from pathlib import Path
 
-TASKS = {"fewshot": "dataloaders.fewshot", "vos": "dataloaders.vos"}
+TASKS = {"fewshot": "dataloaders.fewshot", "vos": "dataloaders.vos", "referring": "dataloaders.referring"}
 INDEXES = {
     "ytvis": ("ytvis", "YouTubeVISIndex", {}), "minivspw": ("minivspw", "MiniVSPWIndex", {}),
     "coco": ("coco20i", "Coco20iIndex", {"video_data": "none"}), "coco20i": ("coco20i", "Coco20iIndex", {}),
@@ -41,11 +41,16 @@ def build_index(cfg, cache_dir=None, task=None):
     return kind(cfg.data.root, cfg.data.annotations, cache_dir, **settings)
 
 
-def data_fingerprint(cfg):
-    """What says which annotations a run has read: their place, files and SHA-256 over all; images are not looked at."""
-    place = Path(cfg.data.root, cfg.data.annotations)
-    place = place if place.exists() else Path(cfg.data.annotations)
-    files, digest = sorted(place.glob("*.txt")) if place.is_dir() else [place], hashlib.sha256()
+def data_fingerprint(cfg, index=None):
+    """What says which annotations a run has read: their place, files and SHA-256 over all; images are not looked at.
+
+    index: one that finds its files itself has a list of them, `files`; of others cfg.data.annotations names them
+    """
+    files, digest = getattr(index, "files", None), hashlib.sha256()
+    place = index.path if files else Path(cfg.data.root, cfg.data.annotations)
+    if not files:
+        place = place if place.exists() else Path(cfg.data.annotations)
+        files = sorted(place.glob("*.txt")) if place.is_dir() else [place]
     for file in files:
         with open(file, "rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())

@@ -65,7 +65,8 @@ def caption(number, paper, rows, plan, compare):
     texts = [f"Table {number}. {paper.title}. {plan.preset['words'][0].upper()}{plan.preset['words'][1:]}; "
              f"{count('fold', plan.folds)}, {count('seed', plan.seeds)}."]
     cfg, runs = next(iter(plan.configs.values())), next(iter(plan.configs.values())).test.runs
-    of = f"{runs} test run{'s' * (runs > 1)}, {cfg.data.shots}-shot"
+    shots = cfg.data.get("shots") or cfg.data.support_frames
+    of = f"{runs} test run{'s' * (runs > 1)}, {shots}-shot"
     if len(plan.seeds) > 1:
         texts.append(f"± is the sample standard deviation over {len(plan.seeds)} trainings, each a mean ({of}).")
     elif runs > 1:
@@ -74,6 +75,7 @@ def caption(number, paper, rows, plan, compare):
         texts.append(f"One training ({of}): no spread is known.")
     if len(plan.folds) < len(FOLDS):
         texts.append(f"Ours are over {count('fold', plan.folds)} alone, the paper's means over four.")
+    texts += [paper.note] if paper.note else []
     texts += [] if compare else ["No difference is taken: not the paper's data, settings or folds."]
     texts += [plan.variant["note"]] if number in plan.variant["tables"] else []
     texts += [f"Changed: {', '.join(plan.overrides)}."] if plan.overrides else []

@@ -34,13 +34,15 @@ class Result(msgspec.Struct):
     fold: int | None = None
     frames: list[Text] | None = None
     support_frames: list[Text] = []
+    text: Text | None = None
     supports_share_video: bool = False
+    f_davis: list[Share] | None = None
     true_iou: list[Share] | None = None
     seconds: Seconds = 0
     data_seconds: Seconds = 0
 
     def __post_init__(self):
-        for key in ("f", "frames"):
+        for key in ("f", "frames", "f_davis"):
             values = getattr(self, key)
             if values is not None and len(values) != len(self.j):
                 raise ValueError(f"{len(values)} values of {key} for {len(self.j)} of j")
