@@ -65,7 +65,7 @@ from utils.evaluation.tables import class_table, paper_table, summary
 from utils.files import owned
 from utils.logger import get_logger, setup_logger
 from utils.pictures.overlay import recording
-from utils.records import describe_run
+from utils.records import describe_run, require_agreement
 from utils.report.write import refresh_report
 from utils.runtime import choose_device, prepare_runtime
 from utils.seeds import rng_for
@@ -114,8 +114,8 @@ def trained_model(test, method):
     return model, method.load(model, test.checkpoint, test.cfg, test.split) if test.checkpoint else {}
 
 
-def test_split(args, test, method, videos, device, stop):
-    """All runs of one SplitTest; videos(part=, done=): its stream  ->  the lines of its results.jsonl"""
+def test_split(args, test, method, index, videos, device, stop):
+    """All runs of one SplitTest; index: what is tested; videos(part=, done=): its stream  ->  lines of its results"""
     cfg = test.cfg
     model, checkpoint = trained_model(test, method)
     warn_of_other_config(checkpoint.get("config", cfg), cfg, test.checkpoint)
@@ -123,11 +123,13 @@ def test_split(args, test, method, videos, device, stop):
     if cfg.speed.compile:
         method.compile_parts(model)
     submission = getattr(cfg.test, "submission", "none") != "none" and test.output / "Annotations"
-    kept = videos().episodes.kept(submission) if submission else ()      # before anybody writes
-    writer, results = open_results(test.output, describe_test(
-        test.checkpoint, cfg, test.split, test.listed and test.listed.source))
+    whole, data = videos().episodes, data_fingerprint(cfg, index)
+    kept = whole.kept(submission) if submission else ()      # before anybody writes
+    header = describe_test(test.checkpoint, cfg, test.split, test.listed and test.listed.source, data)
+    require_agreement(**header | {"checkpoint": None, "data": data | {"annotations": None}})
+    writer, results = open_results(test.output, header, whole.keys())
     if is_main():
-        describe_run(cfg, test.output, data_fingerprint(cfg))
+        describe_run(cfg, test.output, data)
     record = partial(recording, masks_folder=args.save_masks, films_folder=args.save_overlays, restore=undo_letterbox,
                      submission=submission)
     done = frozenset(map(key_of, results))
@@ -143,7 +145,7 @@ def test_split(args, test, method, videos, device, stop):
     with writer:
         rest = videos(part=(rank(), world_size()), done=done.union(kept))
         evaluate(start, rest, cfg, write, {"fold": test.split} if test.split else {}, undo_letterbox, record)
-    return collect_results(test.output, videos().episodes.keys())
+    return collect_results(test.output, whole.keys())
 
 
 def write_tables(results, test, cfg):
@@ -178,7 +180,7 @@ def run(args, cfg, device, stop):
             if test.listed:
                 stream()            # so is a name in a list that the data have not
         for stream, test in zip(streams, tests, strict=True):
-            results[test.split] = test_split(args, test, method, stream, device, stop)
+            results[test.split] = test_split(args, test, method, index, stream, device, stop)
             if is_main():
                 write_tables(results[test.split], test, cfg)
                 refresh_report(test.output, args.save_overlays)

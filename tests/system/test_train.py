@@ -229,6 +229,25 @@ def test_flags_of_the_released_readme_work(monkeypatch, demo_root, tmp_path):
     assert state["fold"] == 2 and state["config"]["train"]["batch_size"] == 3
 
 
+def test_a_run_continues_with_its_own_data_only(run, monkeypatch, demo_root, tmp_path):
+    """Training and test, after annotations or images at the same place became others; the same data may move."""
+    places = [shutil.copytree(demo_root, tmp_path / name) for name in ("data", "moved")]
+    run("run", *SHORT, f"data.root={places[0]}")
+    run("run", *SHORT, f"data.root={places[1]}", "--resume", "train.epochs=2")
+
+    def tested(root, runs=1):
+        command(monkeypatch, test_script, "--fold", 1, f"data.root={root}", *TINY, "--runs", runs, "--checkpoint",
+                tmp_path / "run" / "last.pth", "--output", tmp_path / "test")
+    tested(places[0])
+    tested(places[1], runs=2)
+    for image in places[1].rglob("*.jpg"):
+        image.write_bytes(image.read_bytes() + b"more")
+    with pytest.raises(ValueError, match="last.pth was trained with other data: 128 of 128 sampled images and masks"):
+        run("run", *SHORT, f"data.root={places[1]}", "--resume", "train.epochs=3")
+    with pytest.raises(ValueError, match="results.jsonl belongs to another test: 128 of 128 sampled images and masks"):
+        tested(places[1], runs=3)
+
+
 # Its test
 
 def test_trained_model_is_tested_and_the_other_folds_are_refused(monkeypatch, demo_root, demo_run, tmp_path):

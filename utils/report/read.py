@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 
 from utils.config import load_config
-from utils.evaluation.results import key_of, read_results, typed_lines
+from utils.evaluation.results import read_results, typed_lines
 from utils.evaluation.tables import FOLDS, class_table
 
 MAX_BYTES = 2 ** 30          # of a file
@@ -90,9 +90,7 @@ def read_part(folder):
     """A folder that holds a run  ->  Part"""
     record, header = (read_object(folder / name) for name in ("run.json", "test.json"))
     files = [folder / "results.jsonl", *sorted(folder.glob("results.rank*.jsonl"))]
-    results = [*{key_of(line): line for file in files if file.is_file() for line in read_results(file)}.values()]
-    if len({(line["vc_variant"], line["vc_window"]) for line in results}) > 1:
-        raise ValueError(f"{folder}: its results mix definitions of VC.\n  Test again with another --output")
+    results = read_results(*(file for file in files if file.is_file()))
     config, note = None, "There is no config.yaml."
     if (folder / "config.yaml").is_file():
         try:
