@@ -120,6 +120,8 @@ def test_clips_give_the_numbers_of_the_whole_video(cfg, variant, clip_length):
         pred, gt = noisy_masks(video), truth.numpy()
         assert line["vc"] == rounded(vc_windows(pred, gt, 7, variant))
         assert len(line["vc"]) == max(frames - 7 + (variant == "vipmt"), 0)
+        assert line["vc_possible"] == sum(variant == "vspw" or gt[t:t + 7].all(axis=0).any()
+                                          for t in range(len(line["vc"])))
         assert line["j"] == rounded(jaccard(pred, gt)) and line["f"] == rounded(boundary_f(pred, gt))
     cfg.metrics.vc_window, video = 1, fake_video(1, 7)          # a window of one frame: nothing is carried over
     [line] = evaluate(noisy, [video], cfg, ignore)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 
-from utils.evaluation.metrics import boundary_f, jaccard, vc_windows
+from utils.evaluation.metrics import boundary_f, jaccard, vc_counts, vc_shares
 
 
 class MeasuredVideo:
@@ -22,7 +22,7 @@ class MeasuredVideo:
         self.facts, self.metrics, self.submit = facts, metrics, submit
         self.network, self.data_seconds = Stopwatch(), 0.0     # in the network, and waiting for data
         self.per_frame, self.frames = {}, 0
-        self.in_work, self.measured = deque(), {"j": [], "f": [], "vc": []}
+        self.in_work, self.measured = deque(), {"j": [], "f": [], "vc": [], "vc_possible": []}
         # tti and vspw leave out the last window of what they are given: it starts one frame later with the next clip.
         self.carried, self.reach = None, metrics.vc_window - (metrics.vc == "vipmt")
 
@@ -47,11 +47,12 @@ class MeasuredVideo:
         """The JSON line of the video."""
         while self.in_work:
             self._collect()
-        j, f, vc = (self.measured[key] for key in ("j", "f", "vc"))
+        j, f, vc, possible = self.measured.values()
         return self.facts | self.per_frame | {
             "seconds": round(self.network.seconds, 6), "data_seconds": round(self.data_seconds, 6),
-            "j": j, "f": f, "vc": vc, "vc_variant": self.metrics.vc, "vc_window": self.metrics.vc_window,
-            "true_iou": j} | ({} if self.metrics.average == "class" else {"average": self.metrics.average})
+            "j": j, "f": f, "vc": vc, "vc_possible": sum(possible), "true_iou": j,
+            "vc_variant": self.metrics.vc, "vc_window": self.metrics.vc_window} | (
+                {} if self.metrics.average == "class" else {"average": self.metrics.average})
 
     def _collect(self):
         for key, values in self.in_work.popleft().result().items():
@@ -59,13 +60,14 @@ class MeasuredVideo:
 
 
 def _measure(masks, truth, new, metrics):
-    """Masks and truth (T, H, W) bool: frames carried over, then `new` ones  ->  {"j", "f", "vc"}: lists
+    """Masks and truth (T, H, W) bool: frames carried over, then `new` ones  ->  {"j", "f", "vc", ...}: lists
 
-    J and F of the new frames, VC of all windows.
+    J and F of the new frames, VC of all windows, and in which of these the truth lets any mask score.
     """
     j, f = jaccard(masks[-new:], truth[-new:]), boundary_f(masks[-new:], truth[-new:], metrics.tolerance)
-    windows = vc_windows(masks, truth, metrics.vc_window, metrics.vc)
-    return {"j": _rounded(j), "f": _rounded(f), "vc": _rounded(windows)}
+    kept, total = vc_counts(masks, truth, metrics.vc_window, metrics.vc)
+    return {"j": _rounded(j), "f": _rounded(f), "vc": _rounded(vc_shares(kept, total, metrics.vc)),
+            "vc_possible": (total > 0).tolist()}
 
 
 def as_plain(values):

@@ -31,6 +31,7 @@ class Result(msgspec.Struct):
     vc: list[Share | None]
     vc_variant: Text
     vc_window: Annotated[int, msgspec.Meta(ge=1)]
+    vc_possible: Annotated[int, msgspec.Meta(ge=0)] | None = None        # windows in which the truth has a common pixel
     fold: int | None = None
     frames: list[Text] | None = None
     support_frames: list[Text] = []
