@@ -10,7 +10,7 @@ in results.jsonl are not run again.
 """
 import shutil
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -129,7 +129,7 @@ def test_split(args, test, method, index, videos, device, stop):
     require_agreement(**header | {"checkpoint": None, "data": data | {"annotations": None}})
     writer, results = open_results(test.output, header, whole.keys())
     if is_main():
-        describe_run(cfg, test.output, data)
+        describe_run(cfg, test.output, data, test.split)
     record = partial(recording, masks_folder=args.save_masks, films_folder=args.save_overlays, restore=undo_letterbox,
                      submission=submission)
     done = frozenset(map(key_of, results))
@@ -172,7 +172,9 @@ def run(args, cfg, device, stop):
     log.info("reading %d checkpoint%s and the annotations of %s", len(tests), "s" * (len(tests) > 1), cfg.data.root)
     for test in tests:          # a wrong file is found now, not after hours
         trained_model(test, method)
-    with owned(output) if is_main() else nullcontext():
+    with ExitStack() as stack:
+        for folder in {output, *(test.output for test in tests)} if is_main() else ():
+            stack.enter_context(owned(folder))
         index = build_index(cfg, output / "cache", task)
         streams = [partial(task.test_videos, test.cfg, index, test.split, listed=test.listed,
                            pin_memory=device.type == "cuda") for test in tests]

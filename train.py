@@ -169,8 +169,11 @@ def start(args, cfg, device, stop):
     check_split(task, args.fold)
     output = args.output or Path("output", cfg.name, f"fold{args.fold}" if args.fold else "")
     exists = bool(older_checkpoints(output / "last.pth"))
-    if exists and not args.resume:
-        raise ValueError(f"{output} holds a run already.\n  Continue it with --resume, or choose another --output.")
+    if not args.resume if exists else (output / "best.pth").is_file():
+        raise ValueError(f"{output} holds a run already.\n  Continue its last.pth with --resume, or choose another "
+                         "--output.")
+    if (output / "results.jsonl").is_file():
+        raise ValueError(f"{output} holds a test.\n  Choose another --output.")
     with owned(output) if is_main() else nullcontext():
         log = setup_logger(output, main=is_main())
         log.info("reading the annotations of %s", cfg.data.root)
@@ -183,7 +186,7 @@ def start(args, cfg, device, stop):
         require_agreement(data=data | {"annotations": None}, progress=asdict(run.state.progress))
         if is_main():
             remove_leftovers(output, with_log=not exists)
-            describe_run(cfg, output, data)
+            describe_run(cfg, output, data, args.fold)
         trained = sum(p.numel() for p in run.model.parameters() if p.requires_grad) / 1e6
         log.info("%s%.1f M trained parameters, %s, %s", f"fold {args.fold}, " if args.fold else "", trained,
                  run.step.about, run.device)

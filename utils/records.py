@@ -73,7 +73,7 @@ def read_json_lines(path):
     return entries
 
 
-def describe_run(cfg, output, data=None):
+def describe_run(cfg, output, data=None, split=None):
     """Write output/config.yaml (resolved) and output/run.json (what ran where, on what)  ->  its content
 
     data: what identifies the data set, plain values. A continued run keeps the records of its earlier starts.
@@ -81,7 +81,8 @@ def describe_run(cfg, output, data=None):
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     record = {
-        "name": cfg.name, "seed": cfg.seed, "command": [sys.executable, *sys.argv], "folder": os.getcwd(),
+        "name": cfg.name, "seed": cfg.seed, "fold": split,
+        "command": [sys.executable, *sys.argv], "folder": os.getcwd(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"), "git": _git_state(), "data": data, **_program(),
         "hardware": _hardware(), "processes": world_size(), "earlier": _earlier_starts(output / "run.json"),
     }

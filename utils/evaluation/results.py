@@ -170,6 +170,8 @@ def _collect(output, order):
 
 
 def _refuse_another_test(note, lines, header, output):
+    if (output / "log.jsonl").is_file():
+        raise ValueError(f"{output} holds a training.\n  Choose another --output")
     if note.is_file() and lines.is_file():
         try:
             changed = _changed(json.loads(note.read_text()), header)

@@ -104,7 +104,7 @@ def read_part(folder):
 def fold_of(folder, record, header, results=()):
     """1 to 4, as the results, the test, the command or the folder's name say it; None where nothing does"""
     command = record.get("command") if isinstance(record.get("command"), list) else []
-    said = [results[0].get("fold") if results else None, header.get("fold")]
+    said = [results[0].get("fold") if results else None, header.get("fold"), record.get("fold")]
     words = [word for text in map(str, command) for word in text.split("=", 1)]
     said += [after for flag, after in zip(words, words[1:], strict=False) if flag in ("--fold", "--group")]
     said += [place.name.removeprefix("fold") for place in (folder, folder.parent)]
