@@ -2,9 +2,9 @@
 
 In: the config and a split. Out, of the method's task: a loader of batches (training), a stream of videos (test).
 """
-import hashlib
 import importlib
-from pathlib import Path
+
+from dataloaders.identity import data_identity
 
 TASKS = {"fewshot": "dataloaders.fewshot", "vos": "dataloaders.vos", "referring": "dataloaders.referring"}
 INDEXES = {
@@ -41,17 +41,10 @@ def build_index(cfg, cache_dir=None, task=None):
     return kind(cfg.data.root, cfg.data.annotations, cache_dir, **settings)
 
 
-def data_fingerprint(cfg, index=None):
-    """What says which annotations a run has read: their place, files and SHA-256 over all; images are not looked at.
+def data_fingerprint(cfg, index, task=None):
+    """config, index  ->  what says which data a run reads (identity.py)
 
-    index: one that finds its files itself has a list of them, `files`; of others cfg.data.annotations names them
+    task: of a training; one with data of its own for that has training_indexes(cfg, index)
     """
-    files, digest = getattr(index, "files", None), hashlib.sha256()
-    place = index.path if files else Path(cfg.data.root, cfg.data.annotations)
-    if not files:
-        place = place if place.exists() else Path(cfg.data.annotations)
-        files = sorted(place.glob("*.txt")) if place.is_dir() else [place]
-    for file in files:
-        with open(file, "rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
-    return {"dataset": cfg.data.dataset, "annotations": str(place), "files": len(files), "sha256": digest.hexdigest()}
+    more = task.training_indexes(cfg, index) if hasattr(task, "training_indexes") else []
+    return data_identity(cfg.data.dataset, [index, *more])

@@ -17,7 +17,7 @@ from tools.reproduction.makefile import is_done, write_makefile
 from tools.reproduction.plan import METHODS, Plan, chosen, read_experiments
 from utils.command_line import Parser
 from utils.config import user_errors
-from utils.evaluation.tables import FOLDS, comparison, difference, measured, paper_tables, printed
+from utils.evaluation.tables import FOLDS, comparison, difference, marked, measured, paper_tables, printed
 
 # Overrides that say where things are, not what is computed: with them a difference to the paper is still one.
 PLACES = ("data.root", "data.annotations", "data.workers", "backbone.weights", "backbone.cache_frames")
@@ -52,11 +52,15 @@ def make_table(paper, rows, plan, results, compare):
             lines.append((f"{label} (paper)", printed(paper.rows[label])))
         if label in ours:
             cells = measured(ours[label], paper.columns, plan.folds)
-            lines.append((f"{label} (ours)", cells))
+            lines.append((marked(f"{label} (ours)", behind_of(ours[label])), cells))
             if compare and label in paper.rows:
                 lines.append((f"{label} (difference)", difference(cells, paper.rows[label])))
-    behind = [line for trainings in ours.values() for folds in trainings for some in folds.values() for line in some]
-    return comparison(paper.columns, lines, behind)
+    return comparison(paper.columns, lines, [line for trainings in ours.values() for line in behind_of(trainings)])
+
+
+def behind_of(trainings):
+    """[{fold: lines}]  ->  all lines"""
+    return [line for folds in trainings for some in folds.values() for line in some]
 
 
 def caption(number, paper, rows, plan, compare):
