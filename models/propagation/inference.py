@@ -6,7 +6,7 @@ import torch
 
 from models import vipmt
 from models.method import Prediction
-from models.propagation.plug import Propagator
+from models.propagation.propagator import Propagator
 from models.vipmt.model import ClipFeatures
 
 
