@@ -26,12 +26,14 @@ class Clip(Pinned):
     given (O, T, H, W) bool: masks that every method may see, None in the few-shot task. given[o, t] is not empty in the
     frames in which the mask of object o is given, most often only where it first appears
     scored (O, T) bool: which frames of which object are measured, None: all
+    original_size: rows, columns of the frames before the letterbox, None where nobody says
     """
     images: torch.Tensor
     masks: torch.Tensor | None = None
     original_masks: torch.Tensor | None = None
     given: torch.Tensor | None = None
     scored: torch.Tensor | None = None
+    original_size: tuple | None = None
 
 
 @dataclass

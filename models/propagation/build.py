@@ -14,7 +14,8 @@ def build(cfg, pretrained=False, split=None):
     """
     if pretrained:
         raise ValueError(NOTHING_TO_TRAIN)
-    find_factory(cfg.propagation.plug)       # a wrong one is found now, not at the first video
+    factory = find_factory(cfg.propagation.plug)
+    getattr(factory, "check", lambda own: None)(cfg.propagation)     # found now, not at the first video
     return vipmt.build(cfg)
 
 
