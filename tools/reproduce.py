@@ -17,7 +17,7 @@ from tools.reproduction.makefile import is_done, write_makefile
 from tools.reproduction.plan import METHODS, Plan, chosen, read_experiments
 from utils.command_line import Parser
 from utils.config import user_errors
-from utils.evaluation.tables import FOLDS, comparison, difference, measured, paper_tables, printed
+from utils.evaluation.tables import FOLDS, comparison, difference, flagged, measured, paper_tables, printed
 
 # Overrides that say where things are, not what is computed: with them a difference to the paper is still one.
 PLACES = ("data.root", "data.annotations", "data.workers", "backbone.weights", "backbone.cache_frames")
@@ -52,11 +52,12 @@ def make_table(paper, rows, plan, results, compare):
             lines.append((f"{label} (paper)", printed(paper.rows[label])))
         if label in ours:
             cells = measured(ours[label], paper.columns, plan.folds)
+            cells |= {key: flagged(ours[label], key) for key in paper.counted}
             lines.append((f"{label} (ours)", cells))
             if compare and label in paper.rows:
                 lines.append((f"{label} (difference)", difference(cells, paper.rows[label])))
     behind = [line for trainings in ours.values() for folds in trainings for some in folds.values() for line in some]
-    return comparison(paper.columns, lines, behind)
+    return comparison(paper.columns, lines, behind, paper.counted)
 
 
 def caption(number, paper, rows, plan, compare):
@@ -75,6 +76,8 @@ def caption(number, paper, rows, plan, compare):
     if len(plan.folds) < len(FOLDS):
         texts.append(f"Ours are over {count('fold', plan.folds)} alone, the paper's means over four.")
     texts += [] if compare else ["No difference is taken: not the paper's data, settings or folds."]
+    texts += [paper.note] if paper.note else []
+    texts += [f"Left out: {label}, which needs {package}." for label, package in plan.left_out.get(number, {}).items()]
     texts += [plan.variant["note"]] if number in plan.variant["tables"] else []
     texts += [f"Changed: {', '.join(plan.overrides)}."] if plan.overrides else []
     absent = len({step.name for step in tests if not is_done(plan, step)})

@@ -83,8 +83,9 @@ def test_every_test_takes_the_checkpoint_and_the_files_of_its_training():
 def test_trainings_that_several_tables_need_appear_once(preset):
     steps = trainings(plan(EVERY, preset))
     main = [step for step in steps if "iounet" not in step.name]
-    assert len(steps) == 15 and len(main) == 11                        # eight models, three of them on MiniVSPW as well
-    assert len({after(step, "--output")[0] for step in steps}) == 15
+    lwl = 2 * (preset == "paper")                                      # its two stages
+    assert len(steps) == 15 + lwl and len(main) == 11 + lwl            # eight models, three of them on MiniVSPW as well
+    assert len({after(step, "--output")[0] for step in steps}) == 15 + lwl
     assert len(trainings(plan("45"))) == 6, "Table 5 compares with the ladder's own run"
 
 
@@ -114,6 +115,26 @@ def test_iounet_table_swaps_five_networks_and_retrains_one():
     for step, x in found:
         if x["iou_net.replace"] != "none":
             assert str(Path(x["iou_net.replace"]).parent.relative_to("out")) in step.needs
+
+
+def test_propagators_are_plugs_of_one_training_and_lwl_is_trained_once(monkeypatch):
+    installed = set()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name in installed or None)
+    made = plan("3", folds=(1, 2), seeds=(42, 7))
+    found = [settings(step) for step in of_tests(made) if "propagation" in step.name]
+    assert {x["propagation.plug"] for x in found} == {"matching", "lwl"} and len(found) == 2 * 2 * 2 * 2
+    assert {x["propagation.weights"] for x in found} == {"none", "out/ytvos/lwl/seed42/last.pth"}
+    lwl = {step.name: settings(step) for step in trainings(made) if "lwl" in step.name}
+    assert {name: x["train.start"] for name, x in lwl.items()} == {
+        "ytvos/lwl_stage1/seed42": "none", "ytvos/lwl/seed42": "out/ytvos/lwl_stage1/seed42/last.pth"}
+    assert made.left_out["3"] == {f"IPMT{name} on {data}": package for data in ("YouTube-VIS", "MiniVSPW")
+                                  for name, package in ((" + SAM 2", "transformers"), ("+XMem", "inference"))}
+    installed |= {"transformers", "inference"}
+    made = plan("3", overrides=["data.shots=1", "ytvos:sources.ytvos=x"])
+    assert {settings(step)["propagation.plug"] for step in of_tests(made) if "propagation" in step.name} == {
+        "matching", "lwl", "sam2", "xmem"}
+    assert {settings(step)["sources.ytvos"] for step in trainings(made) if "lwl" in step.name} == {"x"}
+    assert not [step for step in plan("3", "demo").steps.values() if "lwl" in step.name]
 
 
 def test_thresholds_and_memories_are_tests_of_one_training():
@@ -198,7 +219,7 @@ def test_every_training_is_used_by_some_table_and_every_label_is_known():
     experiments = read_experiments("vipmt")
     used = {step.name.split("/")[1] for step in trainings(plan(EVERY))}
     assert used == set(experiments["trainings"])
-    ours_alone = {"1": "DAN", "2": "DAN", "3": "IPMT + feature matching", "7": "memory."}
+    ours_alone = {"1": "DAN", "2": "DAN", "3": "IPMT + ", "7": "memory."}
     for number, rows in experiments["tables"].items():
         for label in rows:
             assert label in paper_tables()[number].rows or label.startswith(ours_alone[number])
@@ -358,6 +379,19 @@ def test_by_folds_a_missing_one_leaves_the_mean_empty(monkeypatch, capsys, tmp_p
     text = capsys.readouterr().out
     assert "| VIPMT (ours) | 50.5 ± 0.7 |  |  |  |  | 30.5 ± 0.7 |  |  |  |  |  |" in text
     assert "| VIPMT (difference) | -0.1 |  |" in text and "TTI (ours)" not in text
+
+
+def test_late_starts_are_counted_and_the_leak_is_told(monkeypatch, capsys, tmp_path):
+    made = plan("3", output=tmp_path)
+    name = "ytvis/ipmt_baseline/fold1/seed42/test-ipmt_propagation"
+    finished(made, name, 0)
+    lines = [line(0, video, [0.5] * 3, [0.5] * 3, [0.5]) | {"waiting": waiting} for video, waiting in (
+        ("a", [False] * 3), ("b", [True, False, False]), ("c", [True] * 3))]
+    (tmp_path / name / "results.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in lines))
+    call(monkeypatch, "--output", tmp_path, "--table", "3", "--fold", "1")
+    text = capsys.readouterr().out
+    assert "| IPMT + feature matching on YouTube-VIS (ours) | 50.0 | 50.0 | 50.0 | 2 of 3 |" in text
+    assert "mVC7 | late starts |" in text and "have seen the test classes" in text
 
 
 def test_difference_is_taken_only_of_the_papers_own_experiment():
