@@ -43,12 +43,14 @@ class SupportSet(Pinned):
     images (K, 3, H, W) float32, RGB in [0, 1]; masks (K, H, W) bool
     key: what names this run of this video, for its random draws: (run, class id, video); facts: what the result line of
     each of its O = 1 objects says besides the numbers; folder: the names below which its masks and films are kept
+    encoded: {name: tensor}, what the same model has computed of them before, see models/method.py
     """
     images: torch.Tensor
     masks: torch.Tensor
     key: tuple = ()
     facts: list = field(default_factory=list)
     folder: tuple = ()
+    encoded: dict = field(default_factory=dict)
 
 
 @dataclass
