@@ -3,6 +3,7 @@
     python -m tools.reproduce --table 4 --preset demo --output output/tables     # writes output/tables/Makefile
     make -j2 -C output/tables                                # trains and tests what is missing, then fills the tables
     python -m tools.reproduce --table 4 --fold 1                                 # YouTube-VIS, at the paper's sizes
+    python -m tools.reproduce --table 1 2 --dry-run                              # what is missing, hours, disk
     python -m tools.reproduce --table 1 2 --seeds 42 7 1 ytvis:data.root=FOLDER minivspw:data.root=FOLDER
 
 Trainings that several tables need are run once. In DIR (--output, default: output/reproduce/PRESET): the Makefile,
@@ -13,6 +14,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from tools.reproduction.dry_run import dry_run
 from tools.reproduction.makefile import is_done, write_makefile
 from tools.reproduction.plan import METHODS, Plan, chosen, read_experiments
 from utils.command_line import Parser
@@ -119,6 +121,10 @@ def parse_arguments():
     parser.add_argument("--fold", nargs="+", default=[], metavar="N", help="one or several; default: all, demo: 1")
     parser.add_argument("--seeds", nargs="+", default=[], metavar="N", help="a training each; default: the config's")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: output/reproduce/PRESET")
+    parser.add_argument("--dry-run", action="store_true", help="what is missing, and the runs with hours and disk; "
+                                                               "writes nothing")
+    parser.add_argument("--commands", action="store_true", help="with --dry-run: also the command of every run")
+    parser.add_argument("--samples-per-s", type=float, metavar="N", help="of a training, for the hours of --dry-run")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: the GPU if there is one")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value",
                         help="for all runs, or DATA:key.sub=value for those on ytvis, minivspw or coco20i")
@@ -147,6 +153,9 @@ def main():
                 args.variant, args.device)
     tables = {number: chosen(papers, number, "--table") for number in (papers if "all" in args.table else args.table)}
     rows = {number: plan.rows(number) for number in tables}
+    if args.dry_run:
+        print(dry_run(plan, args.samples_per_s, args.commands))
+        return
     command = shlex.join(["python", "-m", "tools.reproduce", *sys.argv[1:]])
     write_makefile(plan, command, sys.argv[1:])
     results, compare, texts = Results(plan), can_be_compared(plan), []

@@ -10,12 +10,16 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import test as test_script
 import train
+from models import get_method
 from tools import reproduce
+from tools.reproduction.dry_run import checkpoint_bytes
 from tools.reproduction.makefile import is_done, stamp, write_makefile
 from tools.reproduction.plan import Plan, Step, read_experiments
+from utils.checkpoint import save_checkpoint
 from utils.config import flatten, load_config, to_dict
 from utils.evaluation.tables import paper_tables
 
@@ -399,3 +403,45 @@ def test_difference_is_taken_only_of_the_papers_own_experiment():
         return reproduce.can_be_compared(plan("", preset, folds, overrides=overrides))
     assert comparable() and comparable(overrides=("ytvis:data.root=x", "backbone.weights=file"))
     assert not comparable("demo") and not comparable(folds=(1, 2)) and not comparable(overrides=("train.epochs=1",))
+
+
+# -- before anything is run -------------------------------------------------------------------------------------------
+
+def test_a_dry_run_says_what_is_missing_and_writes_nothing(monkeypatch, capsys, tmp_path):
+    weights = tmp_path / "encoder.pth"
+    call(monkeypatch, "--output", tmp_path / "new", "--table", "3", "--fold", "1", "--dry-run", "--samples-per-s", "10",
+         "backbone.weights=" + str(weights), f"ytvis:data.root={tmp_path}", f"ytvos:sources.davis={tmp_path}")
+    text = capsys.readouterr().out
+    assert text.startswith("Missing:") and f"{weights} (backbone.weights), for 10 of 12 steps" in text
+    assert "data/VSPW_480p (data.root), for 5 of 12" in text and "sources.coco" not in text
+    assert f"{tmp_path} (" not in text and "lwl_stage1/seed42" not in text.partition("| runs")[0]
+    assert "| train ytvis/vipmt | 1 | 0 | 300,000 | 8.3 |" in text          # 100 epochs of 30 classes x 100; / 36000
+    assert "| test ytvis | 3 | 0 |  | ? |  |" in text and "python train.py" not in text
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_dry_run_counts_what_is_left_and_takes_its_speed_from_the_logs(monkeypatch, capsys, tmp_path):
+    made = plan("4", "demo", output=tmp_path)
+    train_, test_ = (made.steps[f"ytvis/{name}"] for name in ("clip/fold1/seed42", "vipmt/fold1/seed42/test"))
+    finished(made, test_.name, 0)
+    with open(tmp_path / test_.name / "results.jsonl", "w") as file:
+        file.writelines(json.dumps(line(run, "v", [1.0], [1.0], [1.0]) | {"seconds": 1800}) + "\n" for run in range(2))
+    (tmp_path / train_.name).mkdir(parents=True)
+    (tmp_path / train_.name / "log.jsonl").write_text('{"samples_per_s": 1.0}\n{"samples_per_s": 3.0}\n')
+    monkeypatch.setattr("tools.reproduction.dry_run.samples", lambda cfg, compare: 7200)
+    call(monkeypatch, "--output", tmp_path, "--table", "4", "--preset", "demo", "--dry-run", "--commands")
+    text = capsys.readouterr().out
+    assert "| train ytvis/clip | 1 | 0 | 7,200 | 1.0 |" in text and "| train ytvis/vipmt | 1 | 0 | 7,200 | ? |" in text
+    assert "| test ytvis | 5 | 1 |  | 4.0 |  |" in text                     # the one that is done took an hour
+    commands = [text for text in text.splitlines() if text.startswith("python ")]
+    assert len(commands) == 10 and "python -m tools.make_demo_data --output output/demo_data" in commands
+
+
+def test_disk_of_a_training_is_that_of_its_checkpoints(tmp_path):
+    cfg = load_config(["config/demo/ytvis.yaml"], ["checkpoint.keep=1"])
+    model = get_method("vipmt").build(cfg)
+    adam = torch.optim.Adam(p for p in model.parameters() if p.requires_grad)
+    sum(p.sum() for p in model.parameters() if p.requires_grad).backward()
+    adam.step()
+    save_checkpoint(tmp_path / "last.pth", {"model": model.state_dict(), "optimizer": adam.state_dict()})
+    assert checkpoint_bytes(cfg) == pytest.approx((tmp_path / "last.pth").stat().st_size, rel=0.15)
