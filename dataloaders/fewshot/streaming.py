@@ -100,7 +100,8 @@ class PlannedEpisodes(Items):
         shown = self.frames(i)[first:first + self.data.clip_length].tolist()
         frames, masks = read_frames(self.index, class_id, [(video, frame) for frame in shown])
         images, shaped = self.transform(frames, masks)
-        return Clip(images, shaped[None], torch.from_numpy(np.stack(masks))[None] if self.keep_original else None)
+        original = torch.from_numpy(np.stack(masks))[None] if self.keep_original else None
+        return Clip(images, shaped[None], original, original_size=self.index.size(video))
 
 
 class TestEpisodes(PlannedEpisodes):

@@ -6,7 +6,7 @@ not run stays empty; so does a mean over folds of which one is missing.
 import csv
 import io
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
@@ -22,14 +22,18 @@ NAMES = {"j": "J", "f": "F", "vc": "VC7"}
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table as its paper prints it. rows {label: {column: number, None where the paper has none}}"""
+    """A table as its paper prints it. rows {label: {column: number, None where the paper has none}}
+
+    note: sentences for the caption, what has to be said beside it; counted: {name of a flag per frame: header of its column, see `flagged`}
+    """
     title: str
     columns: list
     rows: dict
+    note: str = ""
+    counted: dict = field(default_factory=dict)
     dataset: str | None = None      # these three of a table by folds
     name: str | None = None         # of the data set, as it is written
     folds: tuple = ()               # of each: {"classes": names of its test classes, "videos": how many at least}
-    note: str = ""                  # what has to be said beside it
 
 
 @cache
@@ -141,12 +145,20 @@ def paper_table(results_by_fold, dataset="ytvis", name="ours", classes_by_fold=N
     return comparison(table.columns, [*rows, (marked(name, lines), ours)], lines)
 
 
-def comparison(columns, rows, results=()):
-    """Columns of a PaperTable, [(label, {column: cell})], the lines behind the rows  ->  Table"""
+def comparison(columns, rows, results=(), counted=()):
+    """Columns of a PaperTable, [(label, {column: cell})], the lines behind the rows, its `counted`  ->  Table"""
     names = dict(zip(("J", "F", "VC7"), _metric_names(results), strict=True)) | {"J&F": "J&F"}
     header = [f"m{names[metric]}" if part == "mean" and metric == "VC7" else f"{names[metric]} {part}"
               for metric, part in map(str.split, columns)]
-    return Table(["", *header], [[label, *map(cells.get, columns)] for label, cells in rows])
+    counted = dict(counted)
+    return Table(["", *header, *counted.values()],
+                 [[label, *map(cells.get, [*columns, *counted])] for label, cells in rows])
+
+
+def flagged(trainings, key):
+    """[{fold: lines} of every training], a flag per frame  ->  '3 of 120': videos with it; None where no line has it"""
+    found = [any(line[key]) for training in trainings for lines in training.values() for line in lines if key in line]
+    return f"{sum(found)} of {len(found)}" if found else None
 
 
 def printed(row):
