@@ -41,12 +41,14 @@ class SupportSet(Pinned):
     images (K, 3, H, W) float32, RGB in [0, 1]; masks (K, H, W) bool
     key: what names this run of this video, for its random draws: (run, class id, video); facts: what the result line of
     each of its O = 1 objects says besides the numbers; folder: the names below which its masks and films are kept
+    swapped: SupportSet of another category to compare with (test.swap_supports), or None
     """
     images: torch.Tensor
     masks: torch.Tensor
     key: tuple = ()
     facts: list = field(default_factory=list)
     folder: tuple = ()
+    swapped: "SupportSet | None" = None
 
 
 @dataclass
