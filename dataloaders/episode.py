@@ -44,6 +44,7 @@ class SupportSet(Pinned):
     key: what names this run of this video, for its random draws: (run, class id, video); facts: what the result line of
     each of its O = 1 objects says besides the numbers; folder: the names below which its masks and films are kept
     encoded: {name: tensor}, what the same model has computed of them before, see models/method.py
+    swapped: SupportSet of another category to compare with (test.swap_supports), or None
     """
     images: torch.Tensor
     masks: torch.Tensor
@@ -51,6 +52,7 @@ class SupportSet(Pinned):
     facts: list = field(default_factory=list)
     folder: tuple = ()
     encoded: dict = field(default_factory=dict)
+    swapped: "SupportSet | None" = None
 
 
 @dataclass

@@ -44,10 +44,10 @@ class Supports:
     images: list
     masks: list
     names: list
-    text: str = ""
     agreement: list | None = None
     encoded: dict | None = None
     made_by: str | None = None
+    text: str = ""
 
     def __iter__(self):
         """So that segmenter.set_support(*read_supports(folder)) works"""
@@ -82,7 +82,7 @@ def read_supports(folder, shots=None, object_number=None, category=None):
     chosen = found[:shots]
     pairs = [upright(path, mask(), as_stored) for path, mask, as_stored in chosen]
     return Supports([image for image, _ in pairs], [mask for _, mask in pairs], [str(path) for path, *_ in chosen],
-                    read_sentence(folder))
+                    text=read_sentence(folder))
 
 
 def read_sentence(folder):

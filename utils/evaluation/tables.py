@@ -24,7 +24,8 @@ NAMES = {"j": "J", "f": "F", "vc": "VC7"}
 class PaperTable:
     """A table as its paper prints it. rows {label: {column: number, None where the paper has none}}
 
-    note: sentences for the caption, what has to be said beside it; counted: {name of a flag per frame: header of its column, see `flagged`}
+    note: sentences for the caption, what has to be said beside it
+    counted: {name of a flag per frame: header of its column, see `flagged`}
     """
     title: str
     columns: list
