@@ -22,6 +22,7 @@ from models.llb.model import LLB
 from models.llb.train_step import TrainStep
 from models.llb.vitae import ViTAE, tokens
 from models.lwl.memory import Memory
+from tools.conversion import lwl as conversion
 from tools.workshop.parity import Found, Limit, lwl
 
 INPUTS = ("grad_names", "grad_none", "mask_shape")
@@ -51,14 +52,14 @@ NAMES = (
     (r"label_encoder\.label_pred_tm\.0\.(.*)", r"label_encoder.label.\1"),
     (r"label_encoder\.label_pred_tr\.0\.(.*)", r"label_encoder.value.\1"),
     (r"label_encoder\.samp_w_pred\.(.*)", r"label_encoder.weight.\1"),
-    *lwl.NAMES,
+    *conversion.NAMES,
 )
 UNUSED = r"transformer\..*\.WV\..*|label_encoder\.label_backbone\.head\..*"      # in checkpoints, never used
 
 
 def our_names(names):
     """Released names  ->  {name: ours}; unused ones are left out, and two of one tensor have the same"""
-    return {name: lwl.our_name(name, NAMES) for name in names if not re.fullmatch(UNUSED, name)}
+    return {name: conversion.our_name(name, NAMES) for name in names if not re.fullmatch(UNUSED, name)}
 
 
 def our_state(released):
