@@ -71,6 +71,7 @@ class Tracking(Section):
 
 class Loss(Section):
     weight: Positive = 100.0         # of Lovasz; 10 for the box encoder
+    bce: Positive = 0.0           # ours: of binary cross-entropy beside it; for short trainings
 
 
 class Rates(Section):
