@@ -6,6 +6,8 @@ In: a folder. Out: images and masks. Beside every image lies its mask, as one of
     dog.jpg + dog_mask.png       the same; also where the image is a PNG itself
     dog.jpg + dog.json           LabelMe
     anything.json                COCO: one file for all images, which it names
+
+For methods that read sentences sentence.txt may say, in one, what the masks show.
 """
 import logging
 from dataclasses import dataclass
@@ -17,10 +19,12 @@ import numpy as np
 
 from dataloaders.images import TURNS, natural, numbers, orientation, pixels, read_bytes, read_image
 from dataloaders.own.folder import pictures_in
+from dataloaders.own.support_file import read_support_file
 from dataloaders.own.supports_json import chosen_label, is_coco, labelme_mask, read_coco, read_labelme
 
 log = logging.getLogger(__name__)
 
+SENTENCE, LONGEST = "sentence.txt", 10_000       # its name, and bytes at most
 MOST_SUPPORTS = 100          # pictures that are held in memory together
 MOST_COLOURS = 256           # of a mask; a photograph has more
 SHADES = 16                  # more values than this in no sequence are greys, not numbers of objects
@@ -32,10 +36,18 @@ LAYOUT = """Put images and masks of the same name into it: dog.jpg with dog.png 
 
 @dataclass
 class Supports:
-    """K images (H, W, 3) uint8 RGB and their masks (H, W) bool, sizes may differ; names of the images, for messages."""
+    """K images (H, W, 3) uint8 RGB and their masks (H, W) bool, sizes may differ; names of the images, for messages.
+
+    text: the sentence about them, or ''. From a file: agreement, how well each is found by the others (IoU, or None);
+    encoded: {name: array}, what the model `made_by` has computed of them
+    """
     images: list
     masks: list
     names: list
+    agreement: list | None = None
+    encoded: dict | None = None
+    made_by: str | None = None
+    text: str = ""
 
     def __iter__(self):
         """So that segmenter.set_support(*read_supports(folder)) works"""
@@ -43,19 +55,23 @@ class Supports:
 
 
 def read_supports(folder, shots=None, object_number=None, category=None):
-    """Support folder  ->  Supports, in the order of their names
+    """Support folder, or a file of --save-support  ->  Supports, in the order of their names
 
     shots: that many, the first ones; None: all. object_number: which number of a mask is the object, None: every
     number but 0. category: the label of LabelMe or COCO, needed where there are several; masks as PNG have none.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        raise FileNotFoundError(f"support: the folder {folder} {what}.\n  {LAYOUT}")
+    if not folder.exists():
+        raise FileNotFoundError(f"support: the folder {folder} does not exist.\n  {LAYOUT}")
     if object_number is not None and not 1 <= object_number <= 65535:
         raise ValueError(f"--object {object_number}: expected the number of an object in the masks, 1 or more")
     if shots is not None and shots < 1:
         raise ValueError(f"--shots {shots}: expected 1 or more")
+    if not folder.is_dir():
+        if object_number is not None or category is not None:
+            raise ValueError(f"{folder}: --object and --category choose within a folder; a file has its masks.\n"
+                             "  Leave them out")
+        return Supports(*read_support_file(folder, shots))
     found = find_supports(folder, object_number, category)
     if shots is not None and shots > len(found):
         raise ValueError(f"--shots {shots}: {folder} has {len(found)} images with a mask.\n  Add some, or ask "
@@ -65,7 +81,23 @@ def read_supports(folder, shots=None, object_number=None, category=None):
                          f"{MOST_SUPPORTS}: --shots 5")
     chosen = found[:shots]
     pairs = [upright(path, mask(), as_stored) for path, mask, as_stored in chosen]
-    return Supports([image for image, _ in pairs], [mask for _, mask in pairs], [str(path) for path, *_ in chosen])
+    return Supports([image for image, _ in pairs], [mask for _, mask in pairs], [str(path) for path, *_ in chosen],
+                    text=read_sentence(folder))
+
+
+def read_sentence(folder):
+    """The text of sentence.txt, '' where there is none; ValueError for what is no text"""
+    path = Path(folder) / SENTENCE
+    if not path.is_file():
+        return ""
+    with open(path, "rb") as file:
+        data = file.read(LONGEST + 1)
+    try:
+        if len(data) > LONGEST:
+            raise ValueError(f"more than {LONGEST} bytes")
+        return " ".join(data.decode("utf-8-sig").split())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}.\n  Write one sentence about the marked object into it, as UTF-8") from None
 
 
 def find_supports(folder, object_number, category):
