@@ -25,7 +25,7 @@ class Projection(nn.ModuleList):
     def forward(self, features):
         found = [project(x) for project, x in zip(self, features, strict=False)]
         below = features[-1]
-        for project in self[len(features):]:
+        for project in list(self)[len(features):]:
             below = project(below)
             found.append(below)
         return found

@@ -83,7 +83,7 @@ def layer_losses(logits, boxes, masks, target, chosen, absent=True, mask_frames=
     Class and box terms are sums over frames, mask terms one number for all frames together; all are divided by the
     number of frames that show the object, mask terms only where mask_frames. absent: as in `costs`.
     """
-    count = target.valid.sum().clamp(min=1)
+    count = target.valid.sum().clamp(min=1).to(logits.dtype)
     positive = torch.zeros_like(logits)
     positive[:, chosen] = target.valid.to(logits.dtype)
     weight = torch.ones_like(target.valid) if absent else target.valid
