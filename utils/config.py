@@ -67,8 +67,10 @@ class Train(Section):
     lr: Positive = 5.0e-4        # Adam; a method's parameter groups may take a share of it
     lr_drops: tuple[Count, ...] = ()                 # after so many epochs the rate falls, each time
     lr_factor: Share = 0.2       # to this share
+    optimizer: Literal["adam", "adamw"] = "adam"     # adamw: weight_decay is decoupled
+    clip_norm: Positive = 0.0                        # of all gradients together; 0: as large as they are
     betas: tuple[Share, Share] = (0.9, 0.999)
-    weight_decay: Positive = 5.0e-4                  # L2, not decoupled
+    weight_decay: Positive = 5.0e-4                  # of adam L2, not decoupled
     amp: Literal["bf16", "fp16", "off"] = "bf16"     # on the CPU always off
     log_every: Annotated[Count, NOTHING] = 10        # steps per JSON line
     spike_factor: Annotated[Positive, NOTHING] = 5.0     # a loss so many times the usual one is logged, 0: never
