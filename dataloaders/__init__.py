@@ -44,11 +44,13 @@ def build_index(cfg, cache_dir=None, task=None):
 def data_fingerprint(cfg, index=None):
     """What says which annotations a run has read: their place, files and SHA-256 over all; images are not looked at.
 
-    index: one that finds its files itself has a list of them, `files`; of others cfg.data.annotations names them
+    index: where no cfg.data.annotations names them, it has found them: `files`
     """
-    files, digest = getattr(index, "files", None), hashlib.sha256()
-    place = index.path if files else Path(cfg.data.root, cfg.data.annotations)
-    if not files:
+    digest = hashlib.sha256()
+    if "annotations" not in cfg.data:
+        place, files = index.path, index.files
+    else:
+        place = Path(cfg.data.root, cfg.data.annotations)
         place = place if place.exists() else Path(cfg.data.annotations)
         files = sorted(place.glob("*.txt")) if place.is_dir() else [place]
     for file in files:
