@@ -281,7 +281,7 @@ class Segmenter:
     def _stream(self, segmenter, clips):
         for clip in clips:
             images, _ = self.transform([f.image for f in clip], [np.zeros(f.image.shape[:2], bool) for f in clip])
-            images = Clip(images)
+            images = Clip(images, original_size=clip[0].image.shape[:2])
             prediction = segmenter(segmenter.prepare(images), images)
             for t, frame in enumerate(clip):
                 margin = self.restore(prediction.margins[0, t:t + 1], frame.image.shape[:2])[0].cpu().numpy()

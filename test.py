@@ -10,7 +10,7 @@ in results.jsonl are not run again.
 """
 import shutil
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -65,7 +65,7 @@ from utils.evaluation.tables import class_table, note_of, paper_table, summary
 from utils.files import owned
 from utils.logger import get_logger, setup_logger
 from utils.pictures.overlay import recording
-from utils.records import describe_run
+from utils.records import describe_run, require_agreement
 from utils.report.write import refresh_report
 from utils.runtime import choose_device, prepare_runtime
 from utils.seeds import rng_for
@@ -115,7 +115,7 @@ def trained_model(test, method):
 
 
 def test_split(args, test, method, index, videos, device, stop):
-    """All runs of one SplitTest; videos(part=, done=): its stream over the index  ->  the lines of its results.jsonl"""
+    """All runs of one SplitTest; index: what is tested; videos(part=, done=): its stream  ->  lines of its results"""
     cfg = test.cfg
     model, checkpoint = trained_model(test, method)
     warn_of_other_config(checkpoint.get("config", cfg), cfg, test.checkpoint)
@@ -123,11 +123,13 @@ def test_split(args, test, method, index, videos, device, stop):
     if cfg.speed.compile:
         method.compile_parts(model)
     submission = getattr(cfg.test, "submission", "none") != "none" and test.output / "Annotations"
-    kept = videos().episodes.kept(submission) if submission else ()      # before anybody writes
-    writer, results = open_results(test.output, describe_test(
-        test.checkpoint, cfg, test.split, test.listed and test.listed.source))
+    whole, data = videos().episodes, data_fingerprint(cfg, index)
+    kept = whole.kept(submission) if submission else ()      # before anybody writes
+    header = describe_test(test.checkpoint, cfg, test.split, test.listed and test.listed.source, data)
+    require_agreement(**header | {"checkpoint": None, "data": data | {"annotations": None}})
+    writer, results = open_results(test.output, header, whole.keys())
     if is_main():
-        describe_run(cfg, test.output, data_fingerprint(cfg, index))
+        describe_run(cfg, test.output, data, test.split)
     record = partial(recording, masks_folder=args.save_masks, films_folder=args.save_overlays, restore=undo_letterbox,
                      submission=submission)
     done = frozenset(map(key_of, results))
@@ -144,7 +146,7 @@ def test_split(args, test, method, index, videos, device, stop):
         rest = videos(part=(rank(), world_size()), done=done.union(kept))
         restore = getattr(get_task(method.TASK), "restore", undo_letterbox)
         evaluate(start, rest, cfg, write, {"fold": test.split} if test.split else {}, restore, record)
-    return collect_results(test.output, videos().episodes.keys())
+    return collect_results(test.output, whole.keys())
 
 
 def write_tables(results, test, cfg):
@@ -173,7 +175,9 @@ def run(args, cfg, device, stop):
     log.info("reading %d checkpoint%s and the annotations of %s", len(tests), "s" * (len(tests) > 1), cfg.data.root)
     for test in tests:          # a wrong file is found now, not after hours
         trained_model(test, method)
-    with owned(output) if is_main() else nullcontext():
+    with ExitStack() as stack:
+        for folder in {output, *(test.output for test in tests)} if is_main() else ():
+            stack.enter_context(owned(folder))
         index = build_index(cfg, output / "cache", task)
         streams = [partial(task.test_videos, test.cfg, index, test.split, listed=test.listed,
                            pin_memory=device.type == "cuda") for test in tests]

@@ -2,9 +2,9 @@
 
 In: the config and a split. Out, of the method's task: a loader of batches (training), a stream of videos (test).
 """
-import hashlib
 import importlib
-from pathlib import Path
+
+from dataloaders.identity import data_identity
 
 TASKS = {"fewshot": "dataloaders.fewshot", "vos": "dataloaders.vos", "referring": "dataloaders.referring"}
 INDEXES = {
@@ -41,19 +41,10 @@ def build_index(cfg, cache_dir=None, task=None):
     return kind(cfg.data.root, cfg.data.annotations, cache_dir, **settings)
 
 
-def data_fingerprint(cfg, index=None):
-    """What says which annotations a run has read: their place, files and SHA-256 over all; images are not looked at.
+def data_fingerprint(cfg, index, task=None):
+    """config, index  ->  what says which data a run reads (identity.py)
 
-    index: where no cfg.data.annotations names them, it has found them: `files`
+    task: of a training; one with data of its own for that has training_indexes(cfg, index)
     """
-    digest = hashlib.sha256()
-    if "annotations" not in cfg.data:
-        place, files = index.path, index.files
-    else:
-        place = Path(cfg.data.root, cfg.data.annotations)
-        place = place if place.exists() else Path(cfg.data.annotations)
-        files = sorted(place.glob("*.txt")) if place.is_dir() else [place]
-    for file in files:
-        with open(file, "rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
-    return {"dataset": cfg.data.dataset, "annotations": str(place), "files": len(files), "sha256": digest.hexdigest()}
+    more = task.training_indexes(cfg, index) if hasattr(task, "training_indexes") else []
+    return data_identity(cfg.data.dataset, [index, *more])

@@ -26,12 +26,14 @@ class Clip(Pinned):
     given (O, T, H, W) bool: masks that every method may see, None in the few-shot task. given[o, t] is not empty in the
     frames in which the mask of object o is given, most often only where it first appears
     scored (O, T) bool: which frames of which object are measured, None: all
+    original_size: rows, columns of the frames before the letterbox, None where nobody says
     """
     images: torch.Tensor
     masks: torch.Tensor | None = None
     original_masks: torch.Tensor | None = None
     given: torch.Tensor | None = None
     scored: torch.Tensor | None = None
+    original_size: tuple | None = None
 
 
 @dataclass
@@ -41,12 +43,16 @@ class SupportSet(Pinned):
     images (K, 3, H, W) float32, RGB in [0, 1]; masks (K, H, W) bool
     key: what names this run of this video, for its random draws: (run, class id, video); facts: what the result line of
     each of its O = 1 objects says besides the numbers; folder: the names below which its masks and films are kept
+    encoded: {name: tensor}, what the same model has computed of them before, see models/method.py
+    swapped: SupportSet of another category to compare with (test.swap_supports), or None
     """
     images: torch.Tensor
     masks: torch.Tensor
     key: tuple = ()
     facts: list = field(default_factory=list)
     folder: tuple = ()
+    encoded: dict = field(default_factory=dict)
+    swapped: "SupportSet | None" = None
 
 
 @dataclass

@@ -63,6 +63,8 @@ class Segmenter(Protocol):
 
     reference: of the task, dataloaders.episode.SupportSet, FirstMasks or ReferringSupport; rng: NumPy generator of its
     draws; amp: dtype of autocast, None computes as it is
+    encoded(), optional  ->  {name: tensor}, what it has computed of its supports: where SupportSet.encoded brings it to
+    another Segmenter of the same model, that one does not compute it again
     """
 
     def __init__(self, model, reference, cfg, *, rng, amp=None):

@@ -3,6 +3,7 @@
     python -m tools.reproduce --table 4 --preset demo --output output/tables     # writes output/tables/Makefile
     make -j2 -C output/tables                                # trains and tests what is missing, then fills the tables
     python -m tools.reproduce --table 4 --fold 1                                 # YouTube-VIS, at the paper's sizes
+    python -m tools.reproduce --table 1 2 --dry-run                              # what is missing, hours, disk
     python -m tools.reproduce --table 1 2 --seeds 42 7 1 ytvis:data.root=FOLDER minivspw:data.root=FOLDER
 
 Trainings that several tables need are run once. In DIR (--output, default: output/reproduce/PRESET): the Makefile,
@@ -13,11 +14,12 @@ import shlex
 import sys
 from pathlib import Path
 
+from tools.reproduction.dry_run import dry_run
 from tools.reproduction.makefile import is_done, write_makefile
 from tools.reproduction.plan import METHODS, Plan, chosen, read_experiments
 from utils.command_line import Parser
 from utils.config import user_errors
-from utils.evaluation.tables import FOLDS, comparison, difference, measured, paper_tables, printed
+from utils.evaluation.tables import FOLDS, comparison, difference, flagged, marked, measured, paper_tables, printed
 
 # Overrides that say where things are, not what is computed: with them a difference to the paper is still one.
 PLACES = ("data.root", "data.annotations", "data.workers", "backbone.weights", "backbone.cache_frames")
@@ -52,11 +54,17 @@ def make_table(paper, rows, plan, results, compare):
             lines.append((f"{label} (paper)", printed(paper.rows[label])))
         if label in ours:
             cells = measured(ours[label], paper.columns, plan.folds)
-            lines.append((f"{label} (ours)", cells))
+            cells |= {key: flagged(ours[label], key) for key in paper.counted}
+            lines.append((marked(f"{label} (ours)", behind_of(ours[label])), cells))
             if compare and label in paper.rows:
                 lines.append((f"{label} (difference)", difference(cells, paper.rows[label])))
-    behind = [line for trainings in ours.values() for folds in trainings for some in folds.values() for line in some]
-    return comparison(paper.columns, lines, behind)
+    return comparison(paper.columns, lines, [line for trainings in ours.values() for line in behind_of(trainings)],
+                      paper.counted)
+
+
+def behind_of(trainings):
+    """[{fold: lines}]  ->  all lines"""
+    return [line for folds in trainings for some in folds.values() for line in some]
 
 
 def caption(number, paper, rows, plan, compare):
@@ -75,8 +83,9 @@ def caption(number, paper, rows, plan, compare):
         texts.append(f"One training ({of}): no spread is known.")
     if len(plan.folds) < len(FOLDS):
         texts.append(f"Ours are over {count('fold', plan.folds)} alone, the paper's means over four.")
-    texts += [paper.note] if paper.note else []
     texts += [] if compare else ["No difference is taken: not the paper's data, settings or folds."]
+    texts += [paper.note] if paper.note else []
+    texts += [f"Left out: {label}, which needs {package}." for label, package in plan.left_out.get(number, {}).items()]
     texts += [plan.variant["note"]] if number in plan.variant["tables"] else []
     texts += [f"Changed: {', '.join(plan.overrides)}."] if plan.overrides else []
     absent = len({step.name for step in tests if not is_done(plan, step)})
@@ -118,6 +127,10 @@ def parse_arguments():
     parser.add_argument("--fold", nargs="+", default=[], metavar="N", help="one or several; default: all, demo: 1")
     parser.add_argument("--seeds", nargs="+", default=[], metavar="N", help="a training each; default: the config's")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: output/reproduce/PRESET")
+    parser.add_argument("--dry-run", action="store_true", help="what is missing, and the runs with hours and disk; "
+                                                               "writes nothing")
+    parser.add_argument("--commands", action="store_true", help="with --dry-run: also the command of every run")
+    parser.add_argument("--samples-per-s", type=float, metavar="N", help="of a training, for the hours of --dry-run")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: the GPU if there is one")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value",
                         help="for all runs, or DATA:key.sub=value for those on ytvis, minivspw or coco20i")
@@ -146,6 +159,9 @@ def main():
                 args.variant, args.device)
     tables = {number: chosen(papers, number, "--table") for number in (papers if "all" in args.table else args.table)}
     rows = {number: plan.rows(number) for number in tables}
+    if args.dry_run:
+        print(dry_run(plan, args.samples_per_s, args.commands))
+        return
     command = shlex.join(["python", "-m", "tools.reproduce", *sys.argv[1:]])
     write_makefile(plan, command, sys.argv[1:])
     results, compare, texts = Results(plan), can_be_compared(plan), []

@@ -75,7 +75,7 @@ class RefYouTubeVosIndex:
     def __init__(self, root, members="last", fault=None):
         self.root = real_path(next((p for name in self.FOLDERS if (p := Path(root, name)).is_dir()), Path(root)))
         self.path, meta = (self._file(names) for names in (self.EXPRESSIONS, self.METAS))
-        self.files = [self.path, meta]               # what a run's numbers depend on
+        self.files = [self.path, meta]
         self.images, self.masks = (self._folder(name) for name in (self.IMAGES, self.MASKS))
         self.classes = self._classes()
         described = read_typed(self.path, Sentences, self._bad).videos
@@ -144,6 +144,14 @@ class RefYouTubeVosIndex:
             raise bad_image(self.mask_path(video, frame), f"has {labels.shape[0]} x {labels.shape[1]} pixels, its "
                             f"frame {image.shape[0]} x {image.shape[1]}", "Save the mask at the size of the frame.")
         return image, labels
+
+    def annotation_files(self):
+        return self.files
+
+    def sampled_files(self):
+        frames = [f"{video}/{frame}" for video in self.sentences_of for frame in self.frames_of[video]]
+        return [(self.masks, [f"{frame}.png" for frame in frames]),
+                (self.images, [f"{frame}{self.ENDINGS[0]}" for frame in frames])]
 
     # -- the files ----------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from dataloaders.images import TURNS, natural, numbers, orientation, pixels, read_bytes, read_image
 from dataloaders.own.folder import pictures_in
+from dataloaders.own.support_file import read_support_file
 from dataloaders.own.supports_json import chosen_label, is_coco, labelme_mask, read_coco, read_labelme
 
 log = logging.getLogger(__name__)
@@ -35,11 +36,17 @@ LAYOUT = """Put images and masks of the same name into it: dog.jpg with dog.png 
 
 @dataclass
 class Supports:
-    """K images (H, W, 3) uint8 RGB and their masks (H, W) bool, sizes may differ; names of the images, for messages;
-    text: the sentence about them, or ''"""
+    """K images (H, W, 3) uint8 RGB and their masks (H, W) bool, sizes may differ; names of the images, for messages.
+
+    text: the sentence about them, or ''. From a file: agreement, how well each is found by the others (IoU, or None);
+    encoded: {name: array}, what the model `made_by` has computed of them
+    """
     images: list
     masks: list
     names: list
+    agreement: list | None = None
+    encoded: dict | None = None
+    made_by: str | None = None
     text: str = ""
 
     def __iter__(self):
@@ -48,19 +55,23 @@ class Supports:
 
 
 def read_supports(folder, shots=None, object_number=None, category=None):
-    """Support folder  ->  Supports, in the order of their names
+    """Support folder, or a file of --save-support  ->  Supports, in the order of their names
 
     shots: that many, the first ones; None: all. object_number: which number of a mask is the object, None: every
     number but 0. category: the label of LabelMe or COCO, needed where there are several; masks as PNG have none.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        raise FileNotFoundError(f"support: the folder {folder} {what}.\n  {LAYOUT}")
+    if not folder.exists():
+        raise FileNotFoundError(f"support: the folder {folder} does not exist.\n  {LAYOUT}")
     if object_number is not None and not 1 <= object_number <= 65535:
         raise ValueError(f"--object {object_number}: expected the number of an object in the masks, 1 or more")
     if shots is not None and shots < 1:
         raise ValueError(f"--shots {shots}: expected 1 or more")
+    if not folder.is_dir():
+        if object_number is not None or category is not None:
+            raise ValueError(f"{folder}: --object and --category choose within a folder; a file has its masks.\n"
+                             "  Leave them out")
+        return Supports(*read_support_file(folder, shots))
     found = find_supports(folder, object_number, category)
     if shots is not None and shots > len(found):
         raise ValueError(f"--shots {shots}: {folder} has {len(found)} images with a mask.\n  Add some, or ask "
@@ -71,7 +82,7 @@ def read_supports(folder, shots=None, object_number=None, category=None):
     chosen = found[:shots]
     pairs = [upright(path, mask(), as_stored) for path, mask, as_stored in chosen]
     return Supports([image for image, _ in pairs], [mask for _, mask in pairs], [str(path) for path, *_ in chosen],
-                    read_sentence(folder))
+                    text=read_sentence(folder))
 
 
 def read_sentence(folder):

@@ -1,6 +1,6 @@
 """From the config to the model of the first frame: that of `vipmt`, so that its checkpoints load."""
 from models import vipmt
-from models.propagation.plug import find_factory
+from models.propagation.propagator import find_factory
 
 NOTHING_TO_TRAIN = """model.method: propagation trains nothing: its first frames come from a checkpoint of IPMT.
   Train that with --config config/vipmt/ytvis.yaml --config config/vipmt/ablation/ipmt_baseline.yaml, and name this
@@ -14,7 +14,8 @@ def build(cfg, pretrained=False, split=None):
     """
     if pretrained:
         raise ValueError(NOTHING_TO_TRAIN)
-    find_factory(cfg.propagation.plug)       # a wrong one is found now, not at the first video
+    factory = find_factory(cfg.propagation.plug)
+    getattr(factory, "check", lambda own: None)(cfg.propagation)     # found now, not at the first video
     return vipmt.build(cfg)
 
 

@@ -10,7 +10,7 @@ from models.backbone import Backbone
 from models.backbone_weights import load_backbone
 from models.first_mask import TrainStep, compile_parts, load, margins_of, parameter_groups, with_given
 from models.method import Prediction
-from models.propagation.config import Propagation
+from models.propagation.config import Matching
 from models.propagation.matching import FeatureMatching, to_pixels
 from models.vipmt.config import Backbone as BackboneKeys
 
@@ -22,7 +22,7 @@ __all__ = ["TASK", "UNTRAINED", "Config", "Segmenter", "TrainStep", "build", "co
 
 class Config:
     backbone: BackboneKeys
-    propagation: Propagation
+    propagation: Matching
 
 
 def build(cfg, pretrained=False, split=None):

@@ -1,4 +1,4 @@
-"""Inference of Table 3's competitors: the first frame by the model, every later one by the propagator."""
+"""Inference of Table 3's competitors: the model segments until a mask is large enough, then the propagator goes on."""
 from dataclasses import dataclass
 from functools import cache, partial
 
@@ -6,16 +6,15 @@ import torch
 
 from models import vipmt
 from models.method import Prediction
-from models.propagation.plug import Propagator
-from models.vipmt.model import ClipFeatures
+from models.propagation.propagator import Propagator
 
 
 @dataclass
 class PreparedClip:
     """A clip as far as neither support nor mask matters. frames: one entry per frame, for the propagator;
-    first: the first frame of the video for the model, None in later clips."""
+    of_model(t): frame t for the model, ClipFeatures, computed when first asked for."""
     frames: object
-    first: ClipFeatures | None
+    of_model: object
 
 
 class Segmenter(vipmt.Segmenter):
@@ -26,29 +25,39 @@ class Segmenter(vipmt.Segmenter):
 
     def __init__(self, model, reference, cfg, **settings):
         super().__init__(model, reference, cfg, **settings)
-        self.propagator, self.begun = Propagator(cfg, model), False
+        self.propagator, self.begun, self.min_pixels = Propagator(cfg, model), False, cfg.propagation.min_pixels
 
     @torch.inference_mode()
     def prepare(self, clip):
-        """Clip  ->  PreparedClip, for this segmenter and for others that are as far in the same video"""
+        """Clip  ->  PreparedClip, for this segmenter and for others of the same video"""
         images = self.batch_of_one(clip.images)
         features = cache(partial(self.model.encode, images))      # computed when first called
         with self.arithmetic():
-            frames = self.propagator.encode(images[0], features)
-            if self.begun:
-                return PreparedClip(frames, None)
-            return PreparedClip(frames, self.model.prepare(features().frames(slice(0, 1)), with_iou=False))
+            return PreparedClip(self.propagator.encode(images[0], features), cache(
+                lambda t: self.model.prepare(features().frames(slice(t, t + 1)), with_iou=False)))
 
     @torch.inference_mode()
     def __call__(self, prepared, clip):
-        """The next clip: PreparedClip of T frames, and the Clip it is of  ->  Prediction, without IoUs"""
-        frames, margins = prepared.frames, []
-        if not self.begun:
+        """The next clip: PreparedClip of T frames, and the Clip it is of  ->  Prediction, without IoUs
+
+        per_frame: waiting (T,): frames of the model's own masks, none of which was large enough to begin with
+        """
+        frames, size, margins = prepared.frames, clip.images.shape[-2:], []
+        while not self.begun and len(margins) < len(frames):
             with self.arithmetic():
-                size = clip.images.shape[-2:]
-                first = self.model(prepared.first, self.support, size=size).margins[0].float()         # (1, H, W)
-            self.propagator.begin(frames[0], first[0] > 0)
-            frames, margins, self.begun = frames[1:], [first], True
-        if len(frames):
-            margins.append(self.propagator.propagate(frames).to(self.model.device).float())
-        return Prediction(torch.cat(margins)[None])
+                found = self.model(prepared.of_model(len(margins)), self.support, size=size).margins[0].float()
+            self.begun = pixels_of(found > 0, clip) >= self.min_pixels
+            if self.begun:
+                self.propagator.begin(frames[len(margins)], found[0] > 0)
+            margins.append(found)
+        waiting = torch.arange(len(frames)) < len(margins) - self.begun
+        if len(margins) < len(frames):
+            margins.append(self.propagator.propagate(frames[len(margins):]).to(self.model.device).float())
+        return Prediction(torch.cat(margins)[None], {"waiting": waiting})
+
+
+def pixels_of(mask, clip):
+    """A mask at input size  ->  how many pixels it has at the video's own, where the clip says that"""
+    given = clip.images.shape[-2:]
+    shrunk = min(n / own for n, own in zip(given, clip.original_size or given, strict=True))
+    return mask.sum().item() / shrunk ** 2

@@ -10,6 +10,7 @@ from collections import deque
 import torch
 import torch.nn.functional as F
 
+from models.propagation.config import Matching
 from models.vipmt.reference_frames import STRIDE
 
 SCORES = 2 ** 24      # at most this many cosines at a time, 64 MB of float32
@@ -27,7 +28,7 @@ class FeatureMatching:
     @classmethod
     def of_config(cls, cfg, model, device):
         """The factory of `propagation.plug: matching`"""
-        return cls(**{key: value for key, value in cfg.propagation.items() if key != "plug"})
+        return cls(**{key: cfg.propagation[key] for key in Matching.__struct_fields__})
 
     def encode(self, images, features):
         """->  unit vectors (T, C, h, w), float32 or wider"""

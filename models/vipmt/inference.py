@@ -1,9 +1,12 @@
 """Inference (Section 4.3): a video clip by clip; segment, predict the IoU, remember, go on."""
+from dataclasses import fields
+
 import torch
 
 from models.method import Prediction
 from models.vipmt.config import NEEDS_TRUTH
 from models.vipmt.memory import MemoryBank, select_frames
+from models.vipmt.reference_frames import ReferenceFrames, at_feature_size
 
 
 class Segmenter:
@@ -20,7 +23,9 @@ class Segmenter:
         memory = cfg.memory
         self.model, self.select, self.min_iou, self.amp = model, memory.select, memory.min_iou, amp
         self.bank = MemoryBank(memory.length, memory.keep, rng)
-        self.support = self.encode_reference(reference.images, reference.masks)
+        known = {name: x.to(model.device) for name, x in getattr(reference, "encoded", {}).items()}
+        self.support = (from_encoded(known, reference.masks) if known else
+                        self.encode_reference(reference.images, reference.masks))
 
     def arithmetic(self):
         return torch.autocast(self.model.device.type, dtype=self.amp, enabled=self.amp is not None)
@@ -30,6 +35,10 @@ class Segmenter:
         """The supports, encoded once per video."""
         with self.arithmetic():
             return self.model.encode_reference(self.model.encode(self.batch_of_one(images)), self.batch_of_one(masks))
+
+    def encoded(self):
+        """What SupportSet.encoded may bring to another Segmenter of this model: {name: tensor}"""
+        return {name: x.cpu() for name, x in vars(self.support).items() if x is not None}
 
     def batch_of_one(self, x):
         return x[None].to(self.model.device, non_blocking=True)
@@ -61,5 +70,19 @@ class Segmenter:
         truth = None if truth is None else truth.to(masks.device, non_blocking=True)
         chosen, known = select_frames(self.select, masks, iou, self.min_iou, truth)
         kept = self.model.memory_features(features.levels)
-        self.bank.remember(chosen, lambda t: self.model.encode_memory(kept.frames(t), known[None, t]))
+        self.bank.remember(chosen, lambda t: self.model.encode_memory(
+            kept.frames(t), known[None, t], features.pooled[:, t]))
         return chosen
+
+
+def from_encoded(known, masks):
+    """What `encoded` gave for supports with these masks (K, H, W)  ->  ReferenceFrames
+
+    ValueError: not of these supports
+    """
+    found = ReferenceFrames(**{f.name: known.get(f.name) for f in fields(ReferenceFrames)})
+    features, own = known.get("features", masks), at_feature_size(masks)[None]
+    if {"masks", "attention_masks", "prototypes"} - known.keys() or not torch.equal(found.masks.cpu(), own.cpu()) or (
+            features.shape[:2] + features.shape[3:] != own.shape):
+        raise ValueError("supports: the features that came with them are not theirs; save the file again")
+    return found

@@ -10,6 +10,7 @@ import train
 from dataloaders.episode import Clip, SupportSet, Video
 from models.vipmt.build import compile_parts
 from models.vipmt.config import NEEDS_TRUTH
+from models.vipmt.inference import Segmenter
 from utils.config import load_config
 from utils.training.stopping import StopRequest
 
@@ -340,3 +341,19 @@ def test_compiled_parts_compute_the_same():
     found = segment(model, episode)
     torch.testing.assert_close(found.margins, expected.margins)
     torch.testing.assert_close(found.ious, expected.ious)
+
+
+def test_supports_that_bring_what_was_computed_of_them_are_not_encoded_again():
+    model, episode, seen = model_of(), episode_of(), []
+    first = segmenter_of(model, episode)
+    reference = SupportSet(episode.support_images, episode.support_masks, encoded=first.encoded())
+    model.backbone.register_forward_hook(lambda *_: seen.append(1))
+    cfg = SimpleNamespace(memory=SimpleNamespace(length=3, select="predicted", min_iou=0.0, keep=1000))
+    again = Segmenter(model, reference, cfg, rng=np.random.default_rng(0))
+    assert not seen
+    a, b = (segmented(one, episode.query_images) for one in (first, again))
+    assert torch.equal(a.margins, b.margins)
+    for wrong in ({}, {"masks": ~first.encoded()["masks"]}, {"features": first.encoded()["features"][:, :1]}):
+        reference.encoded = {"features": first.encoded()["features"]} if not wrong else first.encoded() | wrong
+        with pytest.raises(ValueError, match="are not theirs"):
+            Segmenter(model, reference, cfg, rng=np.random.default_rng(0))

@@ -2,7 +2,6 @@
 import json
 import math
 import sys
-import textwrap
 from functools import partial
 from types import SimpleNamespace
 
@@ -11,12 +10,12 @@ import torch
 from material import DEMO, MODEL, TINY, command, segmented
 
 import test as test_script
-from dataloaders.episode import Clip, SupportSet
-from models import propagation, vipmt
+from dataloaders.episode import Clip, FirstMasks, SupportSet
+from models import get_method, propagation, vipmt
 from models.propagation import matching
 from models.propagation.matching import FeatureMatching, follow, to_labels, to_pixels
-from utils.checkpoint import save_checkpoint
-from utils.config import load_config, user_errors
+from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.config import apply_overrides, load_config, to_dict, user_errors
 from utils.seeds import rng_for
 
 IPMT = [DEMO, "config/vipmt/ablation/ipmt_baseline.yaml"]
@@ -301,41 +300,180 @@ def test_every_run_has_a_propagator_of_its_own(plug):
     assert all(torch.equal(x, alone[-1:]) for x in found)
 
 
-CORE = """
+XMEM = {"inference/inference_core": """
 import torch
 class InferenceCore:
     'XMem as it is driven from outside: remembers the mask, returns probabilities of background and object.'
     def __init__(self, network, config):
-        assert network == ("saves/XMem.pth", "eval") and config["mem_every"] == 5
+        assert network == "saves/XMem.pth" and config["mem_every"] == 5 and config["key_dim"] == 64
     def set_all_labels(self, labels):
         assert labels == [1]
     def step(self, image, mask=None, valid_labels=None):
-        assert image.dim() == 3 and (mask is None or mask.shape == (1, *image.shape[1:]) and valid_labels == [1])
+        assert (image[0] - (0.25 - 0.485) / 0.229).abs().max() < 1e-5
+        assert mask is None or mask.shape == (1, *image.shape[1:]) and valid_labels == [1]
         self.mask = mask if mask is not None else self.mask.roll(1, dims=2)
         return torch.cat([1 - self.mask, self.mask])
-"""
-NETWORK = """
+""", "model/network": """
 class XMem:
-    def __init__(self, config, path, map_location): self.path = path
+    def __init__(self, config, path, map_location): self.path, config["key_dim"] = path, 64
     def to(self, device): return self
-    def eval(self): return self.path, "eval"
-"""
+    def eval(self): return self.path
+"""}
+SAM2 = {"transformers": """
+import torch
+from types import SimpleNamespace
+class Sam2VideoProcessor:
+    @classmethod
+    def from_pretrained(cls, name): return cls()
+    def init_video_session(self, inference_device):
+        return SimpleNamespace(processed_frames={}, output_dict_per_obj={}, device=inference_device)
+    def add_inputs_to_inference_session(self, session, frame_idx, obj_ids, input_masks):
+        session.mask = torch.nn.functional.interpolate(input_masks[None, None].float(), size=(256, 256))
+        session.output_dict_per_obj[0] = {"cond_frame_outputs": {frame_idx: obj_ids}, "non_cond_frame_outputs": {}}
+    def __call__(self, images, device, return_tensors):
+        assert images.dtype == torch.uint8 and (images == 64).all()          # 0.25 of white
+        return SimpleNamespace(pixel_values=torch.zeros(1, 3, 1024, 1024))
+class Sam2VideoModel:
+    config = SimpleNamespace(num_maskmem=2, max_object_pointers_in_encoder=3)
+    sessions = []
+    @classmethod
+    def from_pretrained(cls, name, use_safetensors):
+        assert name == "a_folder" and use_safetensors
+        return cls()
+    def to(self, device): return self
+    def eval(self): return self
+    def __call__(self, inference_session, frame, frame_idx):
+        session = inference_session
+        session.processed_frames[frame_idx] = frame
+        outputs = session.output_dict_per_obj[0]
+        outputs["non_cond_frame_outputs" if frame_idx else "cond_frame_outputs"][frame_idx] = 1
+        self.sessions.append(session)
+        return SimpleNamespace(pred_masks=20 * session.mask - 10)
+"""}
 
 
-def test_the_adapter_of_the_documentation_runs(plug, tmp_path):
-    text = propagation.__doc__.partition("that interface, not with XMem itself):")[2].partition("    PYTHONPATH")[0]
-    plug("xmem_plug", textwrap.dedent(text))
-    for folder, name, code in (("inference", "inference_core", CORE), ("model", "network", NETWORK)):
-        (tmp_path / folder).mkdir()
-        plug(f"{folder}/{name}", code)
-    model, (supports, images) = built("propagation.plug=xmem_plug:Plug"), inputs()
+def grey(frames=7):
+    """Supports, and a video in which every pixel is 0.25"""
+    supports, images = inputs(frames)
+    return supports, torch.full_like(images, 0.25)
+
+
+@pytest.mark.parametrize(("name", "weights", "files", "step"), [
+    ("xmem", "saves/XMem.pth", XMEM, 1), ("sam2", "a_folder", SAM2, 0)])
+def test_networks_of_others_are_fed_as_they_expect(plug, tmp_path, monkeypatch, name, weights, files, step):
+    """Stand-ins of their interfaces, XMem's as its eval.py uses it, SAM 2's as transformers 5.17 documents it"""
+    for path, code in files.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        plug(path, code)
+    monkeypatch.delitem(sys.modules, f"models.propagation.{name}", raising=False)
+    with pytest.raises(ValueError, match="propagation.weights"):
+        built(f"propagation.plug={name}")
+    model, (supports, images) = built(f"propagation.plug={name}", f"propagation.weights={weights}"), grey()
     half_is_object(model, supports, images)
     masks = segment(model, supports, images) > 0
-    assert all(torch.equal(masks[t], masks[0].roll(t, dims=1)) for t in range(7))
+    for t in range(7):
+        same = (masks[t] == masks[0].roll(step * t, dims=1)).float().mean()
+        assert same == 1 if name == "xmem" else same > 0.97          # SAM 2's are enlarged from 256 x 256
+    if name == "sam2":
+        session = sys.modules["transformers"].Sam2VideoModel.sessions[-1]
+        assert session.processed_frames == {}
+        assert [*session.output_dict_per_obj[0]["non_cond_frame_outputs"]] == [4, 5, 6]
+    monkeypatch.delitem(sys.modules, f"models.propagation.{name}", raising=False)
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("sam2", "sam2 needs transformers with Sam2VideoModel: pip install transformers"),
+    ("xmem", "xmem needs XMem's own code: put its folder into PYTHONPATH")])
+def test_code_of_others_that_is_missing_is_one_sentence(monkeypatch, name, words):
+    for module in ("transformers", "inference", "model"):
+        monkeypatch.setitem(sys.modules, module, None)               # as if it were not installed
+    monkeypatch.delitem(sys.modules, f"models.propagation.{name}", raising=False)
+    with pytest.raises(ValueError) as caught:
+        built(f"propagation.plug={name}", "propagation.weights=x")
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def lwl_file(tmp_path_factory):
+    """A checkpoint of a small LWL that nobody has trained"""
+    path = tmp_path_factory.mktemp("lwl") / "lwl.pth"
+    cfg = load_config((), ["model.method=lwl", "backbone.name=resnet18", "backbone.weights=none", "data.size=[32, 48]",
+                           "model.feature_dim=8", "model.filters=4", "model.widths=[8,8,8,8]", "learner.steps=2",
+                           "model.box_encoder=true"])
+    save_checkpoint(path, {"model": get_method("lwl").build(cfg).state_dict(), "config": to_dict(cfg)})
+    return path
+
+
+@pytest.mark.parametrize("start", ["mask", "box"])
+def test_a_method_that_follows_masks_takes_the_models_first_one(lwl_file, start):
+    """Its frames are those of the method by itself, with the same mask given."""
+    keys = [f"propagation.weights={lwl_file}", "propagation.keys=[learner.steps=1]", f"propagation.start={start}"]
+    model, (supports, images) = built("propagation.plug=lwl", *keys), inputs(5)
+    half_is_object(model, supports, images)
+    found = segment(model, supports, images, clip_length=2)
+    method, own = get_method("lwl"), apply_overrides(load_checkpoint(lwl_file)["config"], ["learner.steps=1"])
+    alone = method.build(own).eval()
+    method.load(alone, lwl_file, own, None)
+    given = torch.zeros(1, 5, *SIZE, dtype=torch.bool)
+    rows, columns = (found[0] > 0).nonzero().T
+    given[0, 0] = found[0] > 0
+    if start == "box":
+        given[0, 0, rows.min():rows.max() + 1, columns.min():columns.max() + 1] = True
+    follower = method.Segmenter(alone, FirstMasks([1], from_boxes=start == "box"), own, rng=rng_for(0))
+    clip = Clip(images, given=given)
+    torch.testing.assert_close(found[1:], follower(follower.prepare(clip), clip).margins[0, 1:], rtol=1e-4, atol=1e-4)
+
+
+def test_a_method_without_training_needs_no_weights():
+    model, (supports, images) = built("propagation.plug=first_mask"), inputs(5)
+    half_is_object(model, supports, images)
+    masks = segment(model, supports, images) > 0
+    assert all(torch.equal(mask, masks[0]) for mask in masks)
+
+
+def test_weights_of_a_method_that_do_not_fit_are_named_before_any_video(tmp_path):
+    other = tmp_path / "ipmt.pth"
+    save_checkpoint(other, {"model": {}, "config": to_dict(load_config(IPMT, MODEL))})
+    for keys, words in ((["propagation.plug=lwl"], "lwl needs a checkpoint of its own"),
+                        (["propagation.plug=lwl", f"propagation.weights={other}"], "of model.method vipmt, not of lwl"),
+                        (["propagation.plug=dan"], "follows no masks: its task is fewshot")):
+        with pytest.raises(ValueError, match=words):
+            built(*keys)
+
+
+# First masks that are too small
+
+@pytest.mark.parametrize("clip_length", [1, 3, 7])
+def test_the_models_own_masks_stand_until_one_is_large_enough(clip_length):
+    """Pixels count at the video's size, here twice the input's rows and columns."""
+    model, (supports, images) = built("propagation.plug=first_mask"), inputs()
+    own = torch.cat([segment(model, supports, image[None], method=vipmt) for image in images])
+    with torch.no_grad():
+        model.final_classifier[-1].bias[1] -= own.amax(dim=(1, 2)).sort().values[-3] + 1e-3    # so two have an object
+    own = torch.cat([segment(model, supports, image[None], method=vipmt) for image in images])
+    areas = (own > 0).sum((1, 2)).tolist()
+    begun = next(t for t, area in enumerate(areas) if area)
+    assert 0 < begun < 6
+
+    def said(at_least, original_size):
+        model.cfg.propagation.min_pixels = at_least
+        one = segmenter(model, supports)
+        found = [one(one.prepare(clip), clip) for clip in (
+            Clip(part, original_size=original_size) for part in images.split(clip_length))]
+        return (torch.cat([x.margins[0] for x in found]), torch.cat([x.per_frame["waiting"] for x in found]).tolist())
+    twice = tuple(2 * n for n in SIZE)
+    for size, at_least in ((SIZE, areas[begun]), (twice, 4 * areas[begun]), (None, areas[begun])):
+        margins, waiting = said(at_least, size)
+        torch.testing.assert_close(margins[:begun + 1], own[:begun + 1], rtol=1e-4, atol=1e-4)
+        assert waiting == [t < begun for t in range(7)]
+        assert all(torch.equal(x > 0, own[begun] > 0) for x in margins[begun:])
+    margins, waiting = said(10 ** 6, SIZE)
+    torch.testing.assert_close(margins, own, rtol=1e-4, atol=1e-4)
+    assert all(waiting)
 
 
 @pytest.mark.parametrize(("name", "text", "words"), [
-    ("nonsense", "", ["nonsense", "matching, or module:factory"]),
+    ("nonsense", "", ["nonsense", "or module:factory"]),
     ("not_there:make", None, ["cannot import not_there", "PYTHONPATH"]),
     ("needs_more:make", "import a_module_nobody_has", ["a_module_nobody_has", "what it imports is not"]),
     ("empty_one:make", "def other(cfg, model, device): pass", ["no function or class 'make'", "other"]),

@@ -234,6 +234,18 @@ def test_any_registered_method_that_segments_can_be_used(checkpoint, clip, metho
     assert len(found) == 8 and (found[0].iou is None) == (method == "propagation")
 
 
+def test_a_plug_follows_the_mask_of_the_first_frame(call, clip):
+    """Here one that keeps it where it is; a first mask that is never large enough leaves all frames to the model."""
+    follow = ["--method", "propagation", "propagation.plug=first_mask"]
+    masks = masks_in(call(*follow)[0] / "masks")
+    assert len(masks) == 8 and masks[0].any() and (masks[0] == masks[1]).mean() > 0.9      # at input size the same
+    assert all(np.array_equal(masks[t], masks[1]) for t in range(2, 8))
+    output, _ = call(*follow, "propagation.min_pixels=1000000", output="own")
+    own = masks_in(output / "masks")
+    assert not all(np.array_equal(own[t], own[1]) for t in range(2, 8))
+    assert "propagation.plug=first_mask" in json.loads((output / "summary.json").read_text())["settings"]["overrides"]
+
+
 def test_mistakes_in_python_are_named(checkpoint, clip):
     segmenter = Segmenter.from_checkpoint(checkpoint)
     image, mask = np.zeros((20, 30, 3), np.uint8), np.ones((20, 30), bool)

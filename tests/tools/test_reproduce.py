@@ -10,12 +10,16 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 import test as test_script
 import train
+from models import get_method
 from tools import reproduce
+from tools.reproduction.dry_run import checkpoint_bytes
 from tools.reproduction.makefile import is_done, stamp, write_makefile
 from tools.reproduction.plan import Plan, Step, read_experiments
+from utils.checkpoint import save_checkpoint
 from utils.config import flatten, load_config, to_dict
 from utils.evaluation.tables import paper_tables
 
@@ -83,8 +87,9 @@ def test_every_test_takes_the_checkpoint_and_the_files_of_its_training():
 def test_trainings_that_several_tables_need_appear_once(preset):
     steps = trainings(plan(EVERY, preset))
     main = [step for step in steps if "iounet" not in step.name]
-    assert len(steps) == 15 and len(main) == 11                        # eight models, three of them on MiniVSPW as well
-    assert len({after(step, "--output")[0] for step in steps}) == 15
+    lwl = 2 * (preset == "paper")                                      # its two stages
+    assert len(steps) == 15 + lwl and len(main) == 11 + lwl            # eight models, three of them on MiniVSPW as well
+    assert len({after(step, "--output")[0] for step in steps}) == 15 + lwl
     assert len(trainings(plan("45"))) == 6, "Table 5 compares with the ladder's own run"
 
 
@@ -114,6 +119,26 @@ def test_iounet_table_swaps_five_networks_and_retrains_one():
     for step, x in found:
         if x["iou_net.replace"] != "none":
             assert str(Path(x["iou_net.replace"]).parent.relative_to("out")) in step.needs
+
+
+def test_propagators_are_plugs_of_one_training_and_lwl_is_trained_once(monkeypatch):
+    installed = set()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name in installed or None)
+    made = plan("3", folds=(1, 2), seeds=(42, 7))
+    found = [settings(step) for step in of_tests(made) if "propagation" in step.name]
+    assert {x["propagation.plug"] for x in found} == {"matching", "lwl"} and len(found) == 2 * 2 * 2 * 2
+    assert {x["propagation.weights"] for x in found} == {"none", "out/ytvos/lwl/seed42/last.pth"}
+    lwl = {step.name: settings(step) for step in trainings(made) if "lwl" in step.name}
+    assert {name: x["train.start"] for name, x in lwl.items()} == {
+        "ytvos/lwl_stage1/seed42": "none", "ytvos/lwl/seed42": "out/ytvos/lwl_stage1/seed42/last.pth"}
+    assert made.left_out["3"] == {f"IPMT{name} on {data}": package for data in ("YouTube-VIS", "MiniVSPW")
+                                  for name, package in ((" + SAM 2", "transformers"), ("+XMem", "inference"))}
+    installed |= {"transformers", "inference"}
+    made = plan("3", overrides=["data.shots=1", "ytvos:sources.ytvos=x"])
+    assert {settings(step)["propagation.plug"] for step in of_tests(made) if "propagation" in step.name} == {
+        "matching", "lwl", "sam2", "xmem"}
+    assert {settings(step)["sources.ytvos"] for step in trainings(made) if "lwl" in step.name} == {"x"}
+    assert not [step for step in plan("3", "demo").steps.values() if "lwl" in step.name]
 
 
 def test_thresholds_and_memories_are_tests_of_one_training():
@@ -198,7 +223,7 @@ def test_every_training_is_used_by_some_table_and_every_label_is_known():
     experiments = read_experiments("vipmt")
     used = {step.name.split("/")[1] for step in trainings(plan(EVERY))}
     assert used == set(experiments["trainings"])
-    ours_alone = {"1": "DAN", "2": "DAN", "3": "IPMT + feature matching", "7": "memory."}
+    ours_alone = {"1": "DAN", "2": "DAN", "3": "IPMT + ", "7": "memory."}
     for number, rows in experiments["tables"].items():
         for label in rows:
             assert label in paper_tables()[number].rows or label.startswith(ours_alone[number])
@@ -360,6 +385,19 @@ def test_by_folds_a_missing_one_leaves_the_mean_empty(monkeypatch, capsys, tmp_p
     assert "| VIPMT (difference) | -0.1 |  |" in text and "TTI (ours)" not in text
 
 
+def test_late_starts_are_counted_and_the_leak_is_told(monkeypatch, capsys, tmp_path):
+    made = plan("3", output=tmp_path)
+    name = "ytvis/ipmt_baseline/fold1/seed42/test-ipmt_propagation"
+    finished(made, name, 0)
+    lines = [line(0, video, [0.5] * 3, [0.5] * 3, [0.5]) | {"waiting": waiting} for video, waiting in (
+        ("a", [False] * 3), ("b", [True, False, False]), ("c", [True] * 3))]
+    (tmp_path / name / "results.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in lines))
+    call(monkeypatch, "--output", tmp_path, "--table", "3", "--fold", "1")
+    text = capsys.readouterr().out
+    assert "| IPMT + feature matching on YouTube-VIS (ours) | 50.0 | 50.0 | 50.0 | 2 of 3 |" in text
+    assert "mVC7 | late starts |" in text and "have seen the test classes" in text
+
+
 def test_difference_is_taken_only_of_the_papers_own_experiment():
     def comparable(preset="paper", folds=(), overrides=()):
         return reproduce.can_be_compared(plan("", preset, folds, overrides=overrides))
@@ -374,3 +412,45 @@ def test_sentences_are_tested_on_two_data_sets_with_one_training():
         assert set(made.rows(number)) <= set(paper_tables("cma")[number].rows)
     assert [settings(step)["data.dataset"] for step in trainings(made)] == ["ref_ytvos"] * 3
     assert sorted(settings(step)["data.dataset"] for step in of_tests(made)) == ["ref_sailvos", *["ref_ytvos"] * 3]
+
+
+# -- before anything is run -------------------------------------------------------------------------------------------
+
+def test_a_dry_run_says_what_is_missing_and_writes_nothing(monkeypatch, capsys, tmp_path):
+    weights = tmp_path / "encoder.pth"
+    call(monkeypatch, "--output", tmp_path / "new", "--table", "3", "--fold", "1", "--dry-run", "--samples-per-s", "10",
+         "backbone.weights=" + str(weights), f"ytvis:data.root={tmp_path}", f"ytvos:sources.davis={tmp_path}")
+    text = capsys.readouterr().out
+    assert text.startswith("Missing:") and f"{weights} (backbone.weights), for 10 of 12 steps" in text
+    assert "data/VSPW_480p (data.root), for 5 of 12" in text and "sources.coco" not in text
+    assert f"{tmp_path} (" not in text and "lwl_stage1/seed42" not in text.partition("| runs")[0]
+    assert "| train ytvis/vipmt | 1 | 0 | 300,000 | 8.3 |" in text          # 100 epochs of 30 classes x 100; / 36000
+    assert "| test ytvis | 3 | 0 |  | ? |  |" in text and "python train.py" not in text
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_dry_run_counts_what_is_left_and_takes_its_speed_from_the_logs(monkeypatch, capsys, tmp_path):
+    made = plan("4", "demo", output=tmp_path)
+    train_, test_ = (made.steps[f"ytvis/{name}"] for name in ("clip/fold1/seed42", "vipmt/fold1/seed42/test"))
+    finished(made, test_.name, 0)
+    with open(tmp_path / test_.name / "results.jsonl", "w") as file:
+        file.writelines(json.dumps(line(run, "v", [1.0], [1.0], [1.0]) | {"seconds": 1800}) + "\n" for run in range(2))
+    (tmp_path / train_.name).mkdir(parents=True)
+    (tmp_path / train_.name / "log.jsonl").write_text('{"samples_per_s": 1.0}\n{"samples_per_s": 3.0}\n')
+    monkeypatch.setattr("tools.reproduction.dry_run.samples", lambda cfg, compare: 7200)
+    call(monkeypatch, "--output", tmp_path, "--table", "4", "--preset", "demo", "--dry-run", "--commands")
+    text = capsys.readouterr().out
+    assert "| train ytvis/clip | 1 | 0 | 7,200 | 1.0 |" in text and "| train ytvis/vipmt | 1 | 0 | 7,200 | ? |" in text
+    assert "| test ytvis | 5 | 1 |  | 4.0 |  |" in text                     # the one that is done took an hour
+    commands = [text for text in text.splitlines() if text.startswith("python ")]
+    assert len(commands) == 10 and "python -m tools.make_demo_data --output output/demo_data" in commands
+
+
+def test_disk_of_a_training_is_that_of_its_checkpoints(tmp_path):
+    cfg = load_config(["config/demo/ytvis.yaml"], ["checkpoint.keep=1"])
+    model = get_method("vipmt").build(cfg)
+    adam = torch.optim.Adam(p for p in model.parameters() if p.requires_grad)
+    sum(p.sum() for p in model.parameters() if p.requires_grad).backward()
+    adam.step()
+    save_checkpoint(tmp_path / "last.pth", {"model": model.state_dict(), "optimizer": adam.state_dict()})
+    assert checkpoint_bytes(cfg) == pytest.approx((tmp_path / "last.pth").stat().st_size, rel=0.15)

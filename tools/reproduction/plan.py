@@ -3,6 +3,7 @@
 In: the YAML of a method (vipmt.yaml beside this file). Out: Steps by name, which is their folder below the output:
 DATA/TRAINING/foldK/seedS, tests below their training. Nothing of a method is known here.
 """
+import importlib.util
 import re
 import shlex
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class Plan:
     """Collects the steps that rows need. overrides: key=value for all, or DATA:key=value for one data set."""
 
     def __init__(self, experiments, preset, output, folds=(), seeds=(), overrides=(), variant=None, device=None):
-        self.experiments, self.output, self.steps = experiments, Path(output), {}
+        self.experiments, self.output, self.steps, self.left_out = experiments, Path(output), {}, {}
         self.preset = chosen(experiments["presets"], preset, "--preset")
         self.variant = chosen(experiments["variants"], variant or next(iter(experiments["variants"])), "--variant")
         self.folds = tuple(folds or self.preset.get("folds", (1, 2, 3, 4)))
@@ -55,11 +56,17 @@ class Plan:
         self.seeds = tuple(seeds or (self.seed,))
 
     def rows(self, number):
-        """{label: {seed: {fold: Step of the test}}} of the rows whose data the preset has"""
+        """{label: {seed: {fold: Step of the test}}} of the rows whose data the preset has
+
+        left_out[number]: {label of a row: package that it needs and that is not installed}
+        """
         rows, found = self.experiments["tables"].get(number, {}), {}
+        needed = {label: row["needs"] for label, row in rows.items() if "needs" in row}
+        self.left_out[number] = {label: package for label, package in needed.items()
+                                 if importlib.util.find_spec(package) is None}
         for label, row in rows.items():
             data = row.get("data", next(iter(self.preset["data"])))
-            if data in self._files(row["train"]):
+            if label not in self.left_out[number] and data in self._files(row["train"]) and self._has_once(row):
                 extra = self.variant.get("keys", ()) if (number in self.variant["tables"]
                                                          and row["train"] in self.variant.get("of", ())) else ()
                 found[label] = {seed: {fold: self.test(row, extra, data, fold, seed) for fold in self.folds}
@@ -81,14 +88,16 @@ class Plan:
 
     def train(self, name, data, fold, seed, main=None):
         """train.py  ->  Step; main: the training in whose test this one's checkpoint is used"""
+        once = self.experiments["trainings"].get(name, {}).get("once")
+        data, seed = (once, self.seed) if once else (data, seed)
         files, keys, about = self._settings(name, data)
         shared = any("{main}" in key for key in keys)
         fold = 1 if about.get("all_folds") and not shared else fold
         keys, needs = self._filled(keys, lambda other: self.train(main if other == "main" else other, data, fold, seed))
         keys += (f"seed={seed}",) if seed != self.seed else ()
-        folder = f"{data}/{f'{main}_{name}' if shared else name}/fold{fold}/seed{seed}"
-        return self._add(folder, ("train.py", *configs(files), "--fold", str(fold), *self.device, "--output",
-                                  str(self.output / folder), "--resume", *keys),
+        folder = f"{data}/{f'{main}_{name}' if shared else name}/{'' if once else f'fold{fold}/'}seed{seed}"
+        return self._add(folder, ("train.py", *configs(files), *(() if once else ("--fold", str(fold))), *self.device,
+                                  "--output", str(self.output / folder), "--resume", *keys),
                          (*self._data(about.get("data", data)), *needs))
 
     def checkpoint(self, step):
@@ -100,13 +109,20 @@ class Plan:
         base = about.get("like", name)
         about = self.experiments["trainings"][base] | {"more": about.get("keys", ()) if base != name else ()}
         files = (*self._files(base)[data], *self.preset.get("files", {}).get(base, about.get("files", ())))
-        given = of_data(self.overrides, about.get("data", data))
+        given = [text for text in self.overrides if not about.get("once") or text.startswith(f"{data}:")]
+        given = of_data(given, about.get("data", data))
         keys = (*about.get("keys", ()), *self.preset.get("keys", {}).get(base, ()), *given, *about["more"])
         return files, of_data(keys, data), about
 
     def _files(self, training):
         """Config files of each data set: the preset's, or those of a training with another method's config"""
         return self.preset.get("own", {}).get(training, self.preset["data"])
+
+    def _has_once(self, row):
+        """Whether the preset says how to train what a row puts in from another task."""
+        once = {name: self.experiments["trainings"].get(name, {}).get("once")
+                for key in row.get("keys", ()) for name in PLACE.findall(key)}
+        return all(not data or data in self._files(name) for name, data in once.items())
 
     def _filled(self, keys, train):
         """key=value with {NAME}, what makes a training's Step  ->  the same with files, names of those steps"""
@@ -125,8 +141,8 @@ class Plan:
         return step
 
     def _check_overrides(self):
-        sets = {*self.preset["data"], *(about["data"] for about in self.experiments["trainings"].values()
-                                        if "data" in about)}
+        sets = {*self.preset["data"], *(about[key] for about in self.experiments["trainings"].values()
+                                        for key in ("data", "once") if key in about)}
         for text in self.overrides:
             data, colon, key = text.partition("=")[0].rpartition(":")
             if colon and data not in sets:

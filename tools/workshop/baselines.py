@@ -16,7 +16,8 @@ from utils.config import add_config_arguments, load_config, user_errors
 def parse_arguments():
     parser = Parser(__doc__)
     add_config_arguments(parser)
-    parser.add_argument("--fold", type=int, required=True)
+    parser.add_argument("--fold", type=int, help="with --episodes it is the list's")
+    parser.add_argument("--episodes", metavar="FILE", help="replay these, see tools/episodes.py")
     parser.add_argument("--checkpoint", help="its encoder makes the prototype's features (default: the pretrained one)")
     parser.add_argument("--output", type=Path, help="default: output/<name>/fold<k>/test")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is a GPU")
@@ -107,13 +108,15 @@ def main(args):
     cfg = load_config(args.config, args.overrides)
     method = get_method(cfg.model.method)
     task, device = get_task(method.TASK), torch.device(choose_device(args.device))
+    listed = task.read_episode_list(args.episodes) if args.episodes else None
+    args.fold = args.fold or (listed and listed.fold)
     check_split(task, args.fold)
     output = args.output or Path("output") / cfg.name / f"fold{args.fold}" / "test"
     setup_logger(output)
     index = build_index(cfg, output.parent / "cache")
 
     def videos():
-        return task.test_videos(cfg, index, args.fold, pin_memory=device.type == "cuda")
+        return task.test_videos(cfg, index, args.fold, listed=listed, pin_memory=device.type == "cuda")
 
     def tested(name, start):
         (output / f"{name}.jsonl").unlink(missing_ok=True)

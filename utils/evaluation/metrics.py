@@ -72,20 +72,28 @@ def vc_windows(preds, gts, window=7, variant="vipmt"):
     vspw   pixels of constant prediction among the pixels of constant ground truth; T - n windows, NaN if none
     float32 as in the released code.
     """
+    return vc_shares(*vc_counts(preds, gts, window, variant), variant)
+
+
+def vc_shares(kept, total, variant):
+    if variant == "vspw":
+        return np.divide(kept, total, out=np.full(len(total), np.nan, np.float32), where=total > 0)
+    return kept / (total + np.float32(1e-10))
+
+
+def vc_counts(preds, gts, window=7, variant="vipmt"):
+    """Both sides of the shares of `vc_windows`, (windows,) float32 each; where the second is 0 no mask can score"""
     preds, gts = _binary_pair(preds, gts)
     windows = len(gts) - window + (variant == "vipmt")
     if windows <= 0:
-        return np.zeros(0, np.float32)
+        return np.zeros((2, 0), np.float32)
     common_pred, common_gt = (_in_all(masks, window)[:windows] for masks in (preds, gts))
     if variant == "vspw":
         common_pred = common_pred | _in_all(~preds, window)[:windows]
         common_gt = common_gt | _in_all(~gts, window)[:windows]
     elif variant not in ("vipmt", "tti"):
         raise ValueError(f"metrics.vc: unknown variant '{variant}'; write vipmt, tti or vspw")
-    kept, total = _counts(common_pred, common_gt, lambda pred, gt: (pred & gt, gt)).astype(np.float32)
-    if variant == "vspw":
-        return np.divide(kept, total, out=np.full(windows, np.nan, np.float32), where=total > 0)
-    return kept / (total + np.float32(1e-10))
+    return _counts(common_pred, common_gt, lambda pred, gt: (pred & gt, gt)).astype(np.float32)
 
 
 def aggregate(results, classes=None):

@@ -6,7 +6,7 @@ not run stays empty; so does a mean over folds of which one is missing.
 import csv
 import io
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
@@ -22,14 +22,19 @@ NAMES = {"j": "J", "f": "F", "vc": "VC7"}
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table as its paper prints it. rows {label: {column: number, None where the paper has none}}"""
+    """A table as its paper prints it. rows {label: {column: number, None where the paper has none}}
+
+    note: sentences for the caption, what has to be said beside it
+    counted: {name of a flag per frame: header of its column, see `flagged`}
+    """
     title: str
     columns: list
     rows: dict
+    note: str = ""
+    counted: dict = field(default_factory=dict)
     dataset: str | None = None      # these three of a table by folds
     name: str | None = None         # of the data set, as it is written
     folds: tuple = ()               # of each: {"classes": names of its test classes, "videos": how many at least}
-    note: str = ""                  # what has to be said beside it
 
 
 @cache
@@ -77,7 +82,10 @@ class Table:
 
 
 def class_table(results, classes=None):
-    """Lines of one fold  ->  Table: J, F and VC per class, then their mean; a class of `classes` without lines is 0"""
+    """Lines of one fold  ->  Table: J, F and VC per class, then their mean; a class of `classes` without lines is 0
+
+    windows: of VC per run, and in how many of them the truth lets any mask score; the others count 0, as released.
+    """
     runs = [aggregate(lines, classes) for lines in _by_run(results).values()]
     names = list(dict.fromkeys(name for run in runs for name in run["classes"]))
     keys = [*NAMES, *(key for key in SENTENCE_NAMES if any(key in run for run in runs))]
@@ -85,18 +93,36 @@ def class_table(results, classes=None):
     for name in names:
         present = [run["classes"][name] for run in runs if name in run["classes"]]
         videos = f"{mean(row['videos'] for row in present):g}"
-        rows.append([name, videos, *(_cell([row[key] for row in present if key in row]) for key in keys)])
-    rows.append(["mean", "", *(_cell([run[key] for run in runs if key in run]) for key in keys)])
+        lines = [line for line in results if line["class"] == name]
+        rows.append([marked(name, lines), videos, *(_cell([row[key] for row in present if key in row]) for key in keys),
+                     _windows(lines)])
+    rows.append([marked("mean", results), "", *(_cell([run[key] for run in runs if key in run]) for key in keys),
+                 _windows(results)])
     more = [SENTENCE_NAMES[key] for key in keys[len(NAMES):]]
-    return Table(["class", "videos", *_metric_names(results), *more], rows)
+    return Table(["class", "videos", *_metric_names(results), *more, "windows"], rows)
+
+
+def marked(label, results):
+    """The label of numbers, with a mark where they are not those of few-shot segmentation: data.few_videos=repeat"""
+    shared = sum(line.get("supports_share_video", False) for line in results)
+    return f"{label} (supports share videos in {shared} of {len(results)} results)" if shared else label
+
+
+def _windows(results):
+    runs = max(len({line["run"] for line in results}), 1)
+    count = sum(value is not None for line in results for value in line["vc"]) / runs
+    possible = sum(line.get("vc_possible", len(line["vc"])) for line in results) / runs
+    return f"{count:g}" if possible == count else f"{possible:g} of {count:g}"
 
 
 def fold_table(results_by_fold, classes_by_fold=None):
     """{fold: lines}  ->  Table: one row per fold, and the mean if all four are there"""
     scores = {fold: _fold_scores(results_by_fold.get(fold, ()), (classes_by_fold or {}).get(fold)) for fold in FOLDS}
-    rows = [[f"fold {fold}", *(_cell(scores[fold][key]) for key in NAMES)] for fold in FOLDS]
-    rows.append(["mean", *(_cell(_over_folds(scores, key)) for key in NAMES)])
-    return Table(["fold", *_metric_names([line for lines in results_by_fold.values() for line in lines])], rows)
+    lines = [line for lines in results_by_fold.values() for line in lines]
+    rows = [[marked(f"fold {fold}", results_by_fold.get(fold, ())), *(_cell(scores[fold][key]) for key in NAMES)]
+            for fold in FOLDS]
+    rows.append([marked("mean", lines), *(_cell(_over_folds(scores, key)) for key in NAMES)])
+    return Table(["fold", *_metric_names(lines)], rows)
 
 
 def table_of(dataset):
@@ -116,16 +142,24 @@ def paper_table(results_by_fold, dataset="ytvis", name="ours", classes_by_fold=N
     method, _, table = known or table_of("ytvis")
     rows = [(f"{method.upper()} (paper, {dataset})", printed(table.rows[method.upper()]))] if known else []
     ours = measured([results_by_fold], table.columns, classes_by_fold=classes_by_fold)
-    return comparison(table.columns, [*rows, (name, ours)],
-                      [line for lines in results_by_fold.values() for line in lines])
+    lines = [line for lines in results_by_fold.values() for line in lines]
+    return comparison(table.columns, [*rows, (marked(name, lines), ours)], lines)
 
 
-def comparison(columns, rows, results=()):
-    """Columns of a PaperTable, [(label, {column: cell})], the lines behind the rows  ->  Table"""
+def comparison(columns, rows, results=(), counted=()):
+    """Columns of a PaperTable, [(label, {column: cell})], the lines behind the rows, its `counted`  ->  Table"""
     names = dict(zip(("J", "F", "VC7"), _metric_names(results), strict=True)) | {"J&F": "J&F"}
     header = [f"m{names[metric]}" if part == "mean" and metric == "VC7" else f"{names[metric]} {part}"
               for metric, part in map(str.split, columns)]
-    return Table(["", *header], [[label, *map(cells.get, columns)] for label, cells in rows])
+    counted = dict(counted)
+    return Table(["", *header, *counted.values()],
+                 [[label, *map(cells.get, [*columns, *counted])] for label, cells in rows])
+
+
+def flagged(trainings, key):
+    """[{fold: lines} of every training], a flag per frame  ->  '3 of 120': videos with it; None where no line has it"""
+    found = [any(line[key]) for training in trainings for lines in training.values() for line in lines if key in line]
+    return f"{sum(found)} of {len(found)}" if found else None
 
 
 def printed(row):
@@ -165,7 +199,7 @@ def summary(results, classes=None):
     cells = {key: " ± ".join(part for part in _parts(_cell(scores[key])) if part) or "none" for key in names}
     runs = len(scores["j"])
     numbers = ", ".join(f"{name} {cells[key]}" for key, name in names.items())
-    return f"{numbers} ({runs} run{'s' * (runs != 1)})"
+    return marked(f"{numbers} ({runs} run{'s' * (runs != 1)})", results)
 
 
 def _fold_scores(results, classes):

@@ -7,24 +7,43 @@ import importlib
 
 import torch
 
+from models import METHODS, get_method
 from models.propagation.matching import FeatureMatching
+from models.propagation.vos_method import VosMethod
 
 SEE = "models/propagation/__init__.py says what a plug looks like."
+NAMED = {"sam2": ("models.propagation.sam2:Sam2", "transformers with Sam2VideoModel: pip install transformers"),
+         "xmem": ("models.propagation.xmem:XMem", "XMem's own code: put its folder into PYTHONPATH")}
 
 
 def find_factory(name):
-    """propagation.plug: matching, or module:factory  ->  factory(cfg, model, device)
+    """propagation.plug: matching, a method of the vos task, sam2, xmem, or module:factory  ->  its factory
 
-    ValueError: no such module, no such name in it, or something that cannot be called
+    ValueError: nothing of that name, or something that cannot be called
     """
     if name == "matching":
         return FeatureMatching.of_config
+    if name in NAMED:
+        return imported(*NAMED[name][0].split(":"), name, NAMED[name][1])
     module, colon, attribute = name.partition(":")
+    if not colon and (name in METHODS or "." in name):
+        if get_method(name).TASK != "vos":
+            raise ValueError(f"propagation.plug: {name} follows no masks: its task is {get_method(name).TASK}.\n"
+                             f"  Methods that do: {', '.join(n for n in METHODS if get_method(n).TASK == 'vos')}")
+        return VosMethod
     if not (module and colon and attribute):
-        raise ValueError(f"propagation.plug: cannot read '{name}': write matching, or module:factory.\n  {SEE}")
+        raise ValueError(f"propagation.plug: cannot read '{name}': write matching, a method of the vos task (lwl), "
+                         f"{', '.join(NAMED)}, or module:factory.\n  {SEE}")
+    return imported(module, attribute, name)
+
+
+def imported(module, attribute, name, needs=None):
+    """What a module has by this name; needs: what a plug of ours must have beside the project"""
     try:
         found = importlib.import_module(module)
     except ImportError as error:
+        if needs:
+            raise ValueError(f"propagation.plug: {name} needs {needs} ({error}).") from error
         missing = isinstance(error, ModuleNotFoundError) and error.name == module.partition(".")[0]
         hint = "Put its folder into PYTHONPATH." if missing else "The module is there, but what it imports is not."
         raise ValueError(f"propagation.plug: {name}: cannot import {module}: {error}.\n  {hint}") from error
