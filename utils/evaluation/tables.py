@@ -87,16 +87,16 @@ def class_table(results, classes=None):
     for name in names:
         present = [run["classes"][name] for run in runs if name in run["classes"]]
         videos = f"{mean(row['videos'] for row in present):g}"
-        rows.append([name, videos, *(_cell([row[key] for row in present]) for key in NAMES)])
-    rows.append(["mean", "", *(_cell([run[key] for run in runs]) for key in NAMES)])
+        rows.append([name, videos, *(cell([row[key] for row in present]) for key in NAMES)])
+    rows.append(["mean", "", *(cell([run[key] for run in runs]) for key in NAMES)])
     return Table(["class", "videos", *_metric_names(results)], rows)
 
 
 def fold_table(results_by_fold, classes_by_fold=None):
     """{fold: lines}  ->  Table: one row per fold, and the mean if all four are there"""
     scores = {fold: _fold_scores(results_by_fold.get(fold, ()), (classes_by_fold or {}).get(fold)) for fold in FOLDS}
-    rows = [[f"fold {fold}", *(_cell(scores[fold][key]) for key in NAMES)] for fold in FOLDS]
-    rows.append(["mean", *(_cell(_over_folds(scores, key)) for key in NAMES)])
+    rows = [[f"fold {fold}", *(cell(scores[fold][key]) for key in NAMES)] for fold in FOLDS]
+    rows.append(["mean", *(cell(_over_folds(scores, key)) for key in NAMES)])
     return Table(["fold", *_metric_names([line for lines in results_by_fold.values() for line in lines])], rows)
 
 
@@ -145,7 +145,7 @@ def measured(trainings, columns, folds=FOLDS, classes_by_fold=None):
         values = [_over_folds(one, keys[metric], folds if part == "mean" else (int(part),)) for one in scores]
         if len(values) > 1:
             values = [[mean(runs) for runs in values]] if all(values) else [[]]
-        cells[column] = _cell(values[0]) if values else None
+        cells[column] = cell(values[0]) if values else None
     return cells
 
 
@@ -158,7 +158,7 @@ def difference(ours, row):
 def summary(results, classes=None):
     """Lines of one fold  ->  'J 50.6 ± 0.4, F 51.3 ± 0.3, VC7 55.0 ± 0.2 (5 runs)'"""
     scores = _fold_scores(results, classes)
-    cells = [" ± ".join(part for part in _parts(_cell(scores[key])) if part) or "none" for key in NAMES]
+    cells = [" ± ".join(part for part in _parts(cell(scores[key])) if part) or "none" for key in NAMES]
     runs = len(scores["j"])
     numbers = ", ".join(f"{name} {cell}" for name, cell in zip(_metric_names(results), cells, strict=True))
     return f"{numbers} ({runs} run{'s' * (runs != 1)})"
@@ -193,7 +193,7 @@ def _metric_names(results):
     return ["J", "F", f"{vc} ({', '.join(sorted(variants))})" if variants else vc]
 
 
-def _cell(values):
+def cell(values):
     """Shares of several runs  ->  (mean, spread) in per cent; None without runs"""
     if not values:
         return None
