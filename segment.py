@@ -7,6 +7,11 @@
     python segment.py --method lwl --init-mask first.png --video park.mp4 --checkpoint lwl.pth --output output/park
     python segment.py --method lwl --init-box 120,40,64,80 --init-box 300,20,50,90 ...
 
+    python segment.py --method cma --text "the dog that jumps" --support dog/ --support-text "a dog in the snow" ...
+
+A method that reads sentences (CMA) takes two: on the video, and on the supports (or sentence.txt among them); these are
+frames of one video.
+
 Methods that follow objects (LWL) take their masks in the first frame instead of a support folder: a PNG in which every
 object has its number, or a folder with 00000.png, 00012.png, ... for objects that appear later; or boxes.
 
@@ -43,6 +48,8 @@ def parse_arguments():
                              "their frames")
     parser.add_argument("--init-box", action="append", default=[], metavar="X,Y,W,H",
                         help="of an object in the first frame, in pixels; repeat it for the objects 2, 3, ...")
+    parser.add_argument("--text", metavar="SENTENCE", help="what to segment in the video, where the method reads it")
+    parser.add_argument("--support-text", metavar="SENTENCE", help="what the supports' masks show, likewise")
     parser.add_argument("--video", required=True, help="film, folder of frames, or number of a camera")
     parser.add_argument("--checkpoint", metavar="FILE", help="of train.py or tools/convert_released.py")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the result")
@@ -83,11 +90,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dataloaders.episode import Clip, FirstMasks, SupportSet
+from dataloaders.datasets.refytvos import normalised
+from dataloaders.episode import Clip, FirstMasks, ReferringSupport, SupportSet
 from dataloaders.images import as_mask, as_picture
 from dataloaders.own.first_masks import HOW, Given, given_boxes, given_masks, read_first_masks
 from dataloaders.own.supports import read_supports
 from dataloaders.own.video import Frame, as_frames, clips_of, open_video
+from dataloaders.referring.transforms import ClipTransform
 from dataloaders.transforms import TestTransform, undo_letterbox
 from models import METHODS, get_method
 from utils.checkpoint import load_checkpoint
@@ -145,9 +154,12 @@ class Segmenter:
             raise ValueError(f"--threshold {threshold}: expected a probability between 0 and 1, both excluded")
         check_config(cfg, truth=False)
         self.model, self.cfg, self.amp, self.support, self.given = model, cfg, amp, None, None
-        self.follows = get_method(cfg.model.method).TASK == "vos"
+        task = get_method(cfg.model.method).TASK
+        self.follows, self.reads, self.texts = task == "vos", task == "referring", None
         self.least_margin = math.log(threshold / (1 - threshold))            # 0 for 0.5: a tie is background
-        self.transform = None if self.follows else TestTransform(cfg.data.size, cfg.data.mask_resize)
+        self.transform = (None if self.follows else ClipTransform(cfg.data.test_size) if self.reads else
+                          TestTransform(cfg.data.size, cfg.data.mask_resize))
+        self.restore = self.transform.restore if self.reads else undo_letterbox
 
     @classmethod
     def from_checkpoint(cls, path, device="cpu", *, config=(), overrides=(), threshold=0.5):
@@ -200,13 +212,25 @@ class Segmenter:
         images, masks = self.transform(pictures, masks)
         for mask, name in zip(masks, names, strict=True):
             if not mask.any():
-                rows, cols = self.transform.size
+                rows, cols = images.shape[-2:]
                 raise ValueError(f"{name}: its object is too small: nothing is left of it at {rows} x {cols} pixels, "
                                  "which is what the model sees (data.size).\n  Cut the image to the object's "
                                  "surroundings, or leave it out")
-        if len(images) != self.cfg.data.shots:
-            get_logger().info("%d supports; the model was trained with %d", len(images), self.cfg.data.shots)
+        usual = self.cfg.data.support_frames if self.reads else self.cfg.data.shots
+        if len(images) != usual:
+            get_logger().info("%d supports; the model was trained with %d", len(images), usual)
         self.support = images, masks
+
+    def set_texts(self, text, support_text):
+        """What to segment in the video, and what the supports show: a sentence each, from now on"""
+        if not self.reads:
+            raise ValueError(f"model.method {self.cfg.model.method} reads no sentences.\n  Leave --text and "
+                             "--support-text out, or take another checkpoint")
+        texts = normalised(text or ""), normalised(support_text or "")
+        if not all(texts):
+            raise ValueError(f"model.method {self.cfg.model.method} reads two sentences.\n  Say what to segment in the "
+                             "video (--text) and what the supports show (--support-text, or sentence.txt beside them)")
+        self.texts = texts
 
     def __call__(self, video):
         """Any video, as `predictions` takes it  ->  one mask (H, W) bool after the other, at the frame's own size"""
@@ -222,12 +246,14 @@ class Segmenter:
         if self.support is None and self.given is None:
             raise ValueError("Segmenter: what shall be segmented?\n  Call "
                              f"{'set_masks(masks)' if self.follows else 'set_support(images, masks)'} first")
+        if self.reads and self.texts is None:
+            self.set_texts(None, None)                   # says what is missing
         rng = rng_for(self.cfg.seed, "memory", "segment") if rng is None else rng
         reference = (FirstMasks(self.given.object_ids, from_boxes=bool(self.given.boxes)) if self.follows else
-                     SupportSet(*self.support))
+                     ReferringSupport(*self.support, *self.texts[::-1]) if self.reads else SupportSet(*self.support))
         segmenter = get_method(self.cfg.model.method).Segmenter(self.model, reference, self.cfg, rng=rng, amp=self.amp)
         frames = as_frames(video)
-        clips = clips_of(frames, self.cfg.data.clip_length)
+        clips = clips_of(frames, self.cfg.test.window if self.reads else self.cfg.data.clip_length)     # 0: one clip
         if not self.follows:
             return self._stream(segmenter, clips)
         self.given.check(len(frames.files) if hasattr(frames, "files") else None)      # of films nobody is sure
@@ -258,7 +284,7 @@ class Segmenter:
             images = Clip(images, original_size=clip[0].image.shape[:2])
             prediction = segmenter(segmenter.prepare(images), images)
             for t, frame in enumerate(clip):
-                margin = undo_letterbox(prediction.margins[0, t:t + 1], frame.image.shape[:2])[0].cpu().numpy()
+                margin = self.restore(prediction.margins[0, t:t + 1], frame.image.shape[:2])[0].cpu().numpy()
                 values = {name: column[t].item() for name, column in prediction.per_frame.items()}
                 yield FramePrediction(frame.index, margin > self.least_margin, margin, values, frame)
 
@@ -320,6 +346,8 @@ def set_reference(segmenter, args):
     if args.support:
         supports = read_supports(args.support, args.shots, args.object, args.category)
         segmenter.set_support(*supports)
+        if segmenter.reads or args.text or args.support_text:
+            segmenter.set_texts(args.text, args.support_text or supports.text)
         return supports.names
     given: Given = read_first_masks(args.init_mask) if args.init_mask else given_boxes(args.init_box)
     segmenter.follow(given)
@@ -328,7 +356,8 @@ def set_reference(segmenter, args):
 
 def summarise(results, args, names, video, seconds, failure):
     """summary.json, written  ->  its content"""
-    said = ("every", "start", "end", "shots", "object", "category", "threshold", "device", "overrides")
+    said = ("every", "start", "end", "shots", "object", "category", "threshold", "device", "overrides", "text",
+            "support_text")
     summary = results.counts() | {
         "seconds": round(seconds, 3), "fps": round(results.frames / seconds, 2), "complete": failure is None,
         "stopped_by": failure and (str(failure) or type(failure).__name__),

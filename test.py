@@ -10,7 +10,7 @@ in results.jsonl are not run again.
 """
 import shutil
 import sys
-from contextlib import nullcontext
+from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -61,11 +61,11 @@ from utils.distributed import is_main, processes, rank, world_size
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.object_table import object_table, papers_of, write_csv
 from utils.evaluation.results import collect_results, describe_test, key_of, open_results, warn_of_other_config
-from utils.evaluation.tables import class_table, paper_table, summary
+from utils.evaluation.tables import class_table, note_of, paper_table, summary
 from utils.files import owned
 from utils.logger import get_logger, setup_logger
 from utils.pictures.overlay import recording
-from utils.records import describe_run
+from utils.records import describe_run, require_agreement
 from utils.report.write import refresh_report
 from utils.runtime import choose_device, prepare_runtime
 from utils.seeds import rng_for
@@ -114,8 +114,8 @@ def trained_model(test, method):
     return model, method.load(model, test.checkpoint, test.cfg, test.split) if test.checkpoint else {}
 
 
-def test_split(args, test, method, videos, device, stop):
-    """All runs of one SplitTest; videos(part=, done=): its stream  ->  the lines of its results.jsonl"""
+def test_split(args, test, method, index, videos, device, stop):
+    """All runs of one SplitTest; index: what is tested; videos(part=, done=): its stream  ->  lines of its results"""
     cfg = test.cfg
     model, checkpoint = trained_model(test, method)
     warn_of_other_config(checkpoint.get("config", cfg), cfg, test.checkpoint)
@@ -123,11 +123,13 @@ def test_split(args, test, method, videos, device, stop):
     if cfg.speed.compile:
         method.compile_parts(model)
     submission = getattr(cfg.test, "submission", "none") != "none" and test.output / "Annotations"
-    kept = videos().episodes.kept(submission) if submission else ()      # before anybody writes
-    writer, results = open_results(test.output, describe_test(
-        test.checkpoint, cfg, test.split, test.listed and test.listed.source))
+    whole, data = videos().episodes, data_fingerprint(cfg, index)
+    kept = whole.kept(submission) if submission else ()      # before anybody writes
+    header = describe_test(test.checkpoint, cfg, test.split, test.listed and test.listed.source, data)
+    require_agreement(**header | {"checkpoint": None, "data": data | {"annotations": None}})
+    writer, results = open_results(test.output, header, whole.keys())
     if is_main():
-        describe_run(cfg, test.output, data_fingerprint(cfg))
+        describe_run(cfg, test.output, data, test.split)
     record = partial(recording, masks_folder=args.save_masks, films_folder=args.save_overlays, restore=undo_letterbox,
                      submission=submission)
     done = frozenset(map(key_of, results))
@@ -142,8 +144,9 @@ def test_split(args, test, method, videos, device, stop):
 
     with writer:
         rest = videos(part=(rank(), world_size()), done=done.union(kept))
-        evaluate(start, rest, cfg, write, {"fold": test.split} if test.split else {}, undo_letterbox, record)
-    return collect_results(test.output, videos().episodes.keys())
+        restore = getattr(get_task(method.TASK), "restore", undo_letterbox)
+        evaluate(start, rest, cfg, write, {"fold": test.split} if test.split else {}, restore, record)
+    return collect_results(test.output, whole.keys())
 
 
 def write_tables(results, test, cfg):
@@ -152,6 +155,8 @@ def write_tables(results, test, cfg):
     if results:
         table = class_table(results).write(test.output)
         log.info("%s: %s\n\n%s", name, summary(results), table)
+    if note := note_of(cfg.data.dataset):
+        log.info("%s", note)
     if results and cfg.metrics.average == "object":
         objects = object_table(results, cfg.name, papers_of(cfg.data.dataset, len(results))).markdown()
         (test.output / "objects.md").write_text(objects, encoding="utf-8")
@@ -170,7 +175,9 @@ def run(args, cfg, device, stop):
     log.info("reading %d checkpoint%s and the annotations of %s", len(tests), "s" * (len(tests) > 1), cfg.data.root)
     for test in tests:          # a wrong file is found now, not after hours
         trained_model(test, method)
-    with owned(output) if is_main() else nullcontext():
+    with ExitStack() as stack:
+        for folder in {output, *(test.output for test in tests)} if is_main() else ():
+            stack.enter_context(owned(folder))
         index = build_index(cfg, output / "cache", task)
         streams = [partial(task.test_videos, test.cfg, index, test.split, listed=test.listed,
                            pin_memory=device.type == "cuda") for test in tests]
@@ -178,7 +185,7 @@ def run(args, cfg, device, stop):
             if test.listed:
                 stream()            # so is a name in a list that the data have not
         for stream, test in zip(streams, tests, strict=True):
-            results[test.split] = test_split(args, test, method, stream, device, stop)
+            results[test.split] = test_split(args, test, method, index, stream, device, stop)
             if is_main():
                 write_tables(results[test.split], test, cfg)
                 refresh_report(test.output, args.save_overlays)

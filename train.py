@@ -12,16 +12,17 @@ import math
 import sys
 import time
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 
 from utils.command_line import Parser, say
-from utils.config import add_config_arguments, for_validation, load_config, user_errors
+from utils.config import Affects, add_config_arguments, for_validation, load_config, settings, user_errors
 
 
 def parse_arguments():
     parser = Parser(__doc__)
     add_config_arguments(parser)
-    parser.add_argument("--fold", "--group", type=int, help="the split: 1 to 4 in the few-shot task, none in others")
+    parser.add_argument("--fold", "--group", type=int, help="the split: 1 to 4, in the vos task none")
     parser.add_argument("--batch_size", type=int, help="the same as train.batch_size=N")
     parser.add_argument("--output", type=Path, help="default: output/<name>/fold<k>, without folds output/<name>")
     parser.add_argument("--resume", action="store_true", help="continue from last.pth in the output folder")
@@ -49,7 +50,7 @@ from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import aggregate
 from utils.files import owned
 from utils.logger import get_logger, setup_logger
-from utils.records import describe_run
+from utils.records import describe_run, require_agreement
 from utils.report.write import refresh_report
 from utils.runtime import choose_device, prepare_runtime
 from utils.seeds import rng_for, seed_generators
@@ -164,21 +165,28 @@ def train(run, index):
 
 def start(args, cfg, device, stop):
     """Everything before the first step, and then all of them."""
-    check_split(get_task(get_method(cfg.model.method).TASK), args.fold)
+    task = get_task(get_method(cfg.model.method).TASK)
+    check_split(task, args.fold)
     output = args.output or Path("output", cfg.name, f"fold{args.fold}" if args.fold else "")
     exists = bool(older_checkpoints(output / "last.pth"))
-    if exists and not args.resume:
-        raise ValueError(f"{output} holds a run already.\n  Continue it with --resume, or choose another --output.")
+    if not args.resume if exists else (output / "best.pth").is_file():
+        raise ValueError(f"{output} holds a run already.\n  Continue its last.pth with --resume, or choose another "
+                         "--output.")
+    if (output / "results.jsonl").is_file():
+        raise ValueError(f"{output} holds a test.\n  Choose another --output.")
     with owned(output) if is_main() else nullcontext():
         log = setup_logger(output, main=is_main())
         log.info("reading the annotations of %s", cfg.data.root)
-        index = build_index(cfg, output / "cache", get_task(get_method(cfg.model.method).TASK))
+        require_agreement(fold=args.fold, config=settings(cfg, Affects.TRAINING), checkpoint=exists)
+        index = build_index(cfg, output / "cache", task)
         run = Run(cfg, args.fold, output, device, stop)
+        run.state.data = data = data_fingerprint(cfg, index, task)
         if exists:
             run.state.resume()
+        require_agreement(data=data | {"annotations": None}, progress=asdict(run.state.progress))
         if is_main():
             remove_leftovers(output, with_log=not exists)
-            describe_run(cfg, output, data_fingerprint(cfg))
+            describe_run(cfg, output, data, args.fold)
         trained = sum(p.numel() for p in run.model.parameters() if p.requires_grad) / 1e6
         log.info("%s%.1f M trained parameters, %s, %s", f"fold {args.fold}, " if args.fold else "", trained,
                  run.step.about, run.device)

@@ -2,11 +2,11 @@
 
 In: the config and a split. Out, of the method's task: a loader of batches (training), a stream of videos (test).
 """
-import hashlib
 import importlib
-from pathlib import Path
 
-TASKS = {"fewshot": "dataloaders.fewshot", "vos": "dataloaders.vos"}
+from dataloaders.identity import data_identity
+
+TASKS = {"fewshot": "dataloaders.fewshot", "vos": "dataloaders.vos", "referring": "dataloaders.referring"}
 INDEXES = {
     "ytvis": ("ytvis", "YouTubeVISIndex", {}), "minivspw": ("minivspw", "MiniVSPWIndex", {}),
     "coco": ("coco20i", "Coco20iIndex", {"video_data": "none"}), "coco20i": ("coco20i", "Coco20iIndex", {}),
@@ -41,12 +41,10 @@ def build_index(cfg, cache_dir=None, task=None):
     return kind(cfg.data.root, cfg.data.annotations, cache_dir, **settings)
 
 
-def data_fingerprint(cfg):
-    """What says which annotations a run has read: their place, files and SHA-256 over all; images are not looked at."""
-    place = Path(cfg.data.root, cfg.data.annotations)
-    place = place if place.exists() else Path(cfg.data.annotations)
-    files, digest = sorted(place.glob("*.txt")) if place.is_dir() else [place], hashlib.sha256()
-    for file in files:
-        with open(file, "rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
-    return {"dataset": cfg.data.dataset, "annotations": str(place), "files": len(files), "sha256": digest.hexdigest()}
+def data_fingerprint(cfg, index, task=None):
+    """config, index  ->  what says which data a run reads (identity.py)
+
+    task: of a training; one with data of its own for that has training_indexes(cfg, index)
+    """
+    more = task.training_indexes(cfg, index) if hasattr(task, "training_indexes") else []
+    return data_identity(cfg.data.dataset, [index, *more])

@@ -44,6 +44,7 @@ class SupportSet(Pinned):
     key: what names this run of this video, for its random draws: (run, class id, video); facts: what the result line of
     each of its O = 1 objects says besides the numbers; folder: the names below which its masks and films are kept
     encoded: {name: tensor}, what the same model has computed of them before, see models/method.py
+    swapped: SupportSet of another category to compare with (test.swap_supports), or None
     """
     images: torch.Tensor
     masks: torch.Tensor
@@ -51,6 +52,7 @@ class SupportSet(Pinned):
     facts: list = field(default_factory=list)
     folder: tuple = ()
     encoded: dict = field(default_factory=dict)
+    swapped: "SupportSet | None" = None
 
 
 @dataclass
@@ -69,6 +71,25 @@ class FirstMasks:
     def pin_memory(self):
         """Nothing to copy."""
         return self
+
+
+@dataclass
+class ReferringSupport(Pinned):
+    """The reference of the referring task: a clip of another video with masks of an object of the category.
+
+    images (S, 3, H, W) float32, RGB in [0, 1], not padded; masks (S, H0, W0) bool, at the size of the source
+    text: says what the masks show; query_text: what to segment in the video; both in small letters, with single spaces
+    key, facts (one, O = 1), folder: as those of a SupportSet
+    row: of Clip.masks, which there has a row for every object that a sentence of the video is about
+    """
+    images: torch.Tensor
+    masks: torch.Tensor
+    text: str
+    query_text: str
+    key: tuple = ()
+    facts: list = field(default_factory=list)
+    folder: tuple = ()
+    row: int = 0
 
 
 @dataclass(kw_only=True)
@@ -167,6 +188,60 @@ class VosBatch:
     def pin_memory(self):
         """As `Batch.pin_memory`."""
         return replace(self, images=self.images.pin_memory(), masks=self.masks.pin_memory())
+
+
+@dataclass(kw_only=True)
+class ReferringSample:
+    """A training sample of the referring task; nothing is padded.
+
+    query_images (T, 3, H, W), support_images (S, 3, Hs, Ws) float32, RGB in [0, 1]; query_masks (T, H, W),
+    support_masks (S, Hs, Ws) bool
+    query_boxes (T, 4) float32: first column, first row, last column, last row of the object in query_images
+    query_valid (T,) bool: frames that show it; query_text, support_text: as those of a ReferringSupport
+    """
+    query_images: torch.Tensor
+    query_masks: torch.Tensor
+    query_boxes: torch.Tensor
+    query_valid: torch.Tensor
+    query_text: str
+    support_images: torch.Tensor
+    support_masks: torch.Tensor
+    support_text: str
+    id: str = ""
+    key: tuple = ()
+
+    def each(self, change):
+        """The same sample, its tensors changed by a function of one."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{name: change(x) for name, x in values.items() if isinstance(x, torch.Tensor)})
+
+
+@dataclass
+class ReferringBatch:
+    """Training samples of the referring task, each of its own size."""
+    samples: list
+
+    def __post_init__(self):
+        """A batch out of a file has dicts."""
+        self.samples = [ReferringSample(**one) if isinstance(one, dict) else one for one in self.samples]
+
+    @property
+    def ids(self):
+        """In words, for logs."""
+        return [one.id for one in self.samples]
+
+    @property
+    def keys(self):
+        """For utils.seeds.rng_for."""
+        return [one.key for one in self.samples]
+
+    def to(self, device, non_blocking=True):
+        """The same batch with its tensors on `device`."""
+        return ReferringBatch([one.each(lambda x: x.to(device, non_blocking=non_blocking)) for one in self.samples])
+
+    def pin_memory(self):
+        """As `Batch.pin_memory`."""
+        return ReferringBatch([one.each(torch.Tensor.pin_memory) for one in self.samples])
 
 
 def collate(episodes):

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
@@ -40,6 +41,19 @@ def read_image(path, upright=False):
     image = pixels(data, path)
     turn = TURNS.get(orientation(data)) if upright else None
     return np.ascontiguousarray(turn(image)) if turn else image
+
+
+def read_bmp(path):
+    """BMP file, of a data set that has them  ->  (H, W, 3) uint8 RGB"""
+    data = read_bytes(path)
+    if not data.startswith(b"BM"):
+        raise bad_image(path, "is no BMP")
+    try:
+        image = BmpImageFile(io.BytesIO(data))
+        _check_size(*image.size[::-1], path)
+        return np.array(image.convert("RGB"))
+    except (OSError, SyntaxError, struct.error, KeyError) as error:          # of Pillow, for what is no BMP
+        raise bad_image(path, f"cannot be read ({error})") from None
 
 
 def read_mask(path):

@@ -243,6 +243,20 @@ FLAVOURS = {"imagenet": ((0, 1, 2), 1.0, MEAN, STD),
 PYRAMIDS = {"resnet18": (BasicBlock, (2, 2, 2, 2)), **{name: (Bottleneck, blocks) for name, blocks in BLOCKS.items()}}
 
 
+class Normalise(nn.Module):
+    """images (..., 3, H, W), RGB in [0, 1]  ->  as weights of a flavour want them; dtype of the constants"""
+
+    def __init__(self, flavour):
+        super().__init__()
+        self.order, self.factor, *constants = FLAVOURS[flavour]
+        for part, values in zip(("mean", "deviation"), constants, strict=True):
+            self.register_buffer(part, torch.tensor(values).view(3, 1, 1), persistent=False)
+
+    def forward(self, images):
+        images = images.to(self.mean.dtype)[..., list(self.order), :, :]
+        return (images * self.factor - self.mean) / self.deviation
+
+
 class Pyramid(nn.Module):
     """images (N, 3, H, W), RGB in [0, 1]  ->  [layer1, ..., layer4] at strides 4, 8, 16 and 32, (N, C, h, w) each
 
@@ -264,9 +278,7 @@ class Pyramid(nn.Module):
             for stage in self.stages[1:]:
                 first = getattr(self.body, stage)[0]
                 first.conv1.stride, first.conv2.stride = first.conv2.stride, (1, 1)
-        self.order, self.factor, *constants = FLAVOURS[flavour]
-        for part, values in zip(("mean", "deviation"), constants, strict=True):
-            self.register_buffer(part, torch.tensor(values).view(3, 1, 1), persistent=False)
+        self.normalise = Normalise(flavour)
         self.requires_grad_(False)
         for stage in self.stages[1:] if trained else ():
             getattr(self.body, stage).requires_grad_(True)
@@ -274,11 +286,6 @@ class Pyramid(nn.Module):
     def train(self, mode=True):
         """Stored statistics, always."""
         return super().train(False)
-
-    def normalise(self, images):
-        """What the first convolution sees; dtype of the weights"""
-        images = images.to(self.mean.dtype)[:, list(self.order)]
-        return (images * self.factor - self.mean) / self.deviation
 
     def forward(self, images):
         body = self.body

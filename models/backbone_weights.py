@@ -48,11 +48,11 @@ def check_backbone_keys(expected, state, source, cfg):
 
 
 def read_state_dict(path, key, advice):
-    """Tensors by name; FileNotFoundError with the advice, ValueError where the file is something else."""
+    """Tensors by name, of their average if there is one; FileNotFoundError with the advice, ValueError: no such file"""
     if not path.is_file():
         raise FileNotFoundError(f"{key}: no file {path}.\n  {advice}")
     state = load_checkpoint(path)
-    return state.get("state_dict", state)
+    return state.get("state_dict_ema", state.get("state_dict", state))
 
 
 # -- Pyramid ----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 A method is a module (a package of this folder, or any of your own: `model.method: package.module`) with these names:
 
-    TASK                    "fewshot", "vos": which data it takes, a key of dataloaders.TASKS
+    TASK                    "fewshot", "vos", "referring": which data it takes, a key of dataloaders.TASKS
     Config                  its own config sections: a class whose annotations are sections, see utils/config.py
     build(cfg, pretrained=False, split=None)  ->  nn.Module
                             pretrained: with the weights that the config names, for a training; split: whose test
@@ -61,8 +61,8 @@ class TrainStep(Protocol):
 class Segmenter(Protocol):
     """One video, one reference; owns memory, filters and the mode of gradients.
 
-    reference: of the task, dataloaders.episode.SupportSet or FirstMasks; rng: NumPy generator of its draws; amp: dtype
-    of autocast, None computes as it is
+    reference: of the task, dataloaders.episode.SupportSet, FirstMasks or ReferringSupport; rng: NumPy generator of its
+    draws; amp: dtype of autocast, None computes as it is
     encoded(), optional  ->  {name: tensor}, what it has computed of its supports: where SupportSet.encoded brings it to
     another Segmenter of the same model, that one does not compute it again
     """

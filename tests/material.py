@@ -57,6 +57,12 @@ def results_of(folder):
             for line in read_json_lines(folder / "results.jsonl")]
 
 
+def result_line(video):
+    """A short line of results.jsonl"""
+    return {"run": 0, "class_id": 1, "class": "cat", "video": video, "j": [0.5], "f": [0.5], "vc": [],
+            "vc_variant": "vipmt", "vc_window": 7}
+
+
 def tree(root):
     """{name below a folder: bytes} of all its files"""
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
@@ -227,6 +233,12 @@ class FakeIndex:
 
     def video_name(self, video):
         return f"v{video}"
+
+    def annotation_files(self):
+        return []
+
+    def sampled_files(self):
+        return []
 
     def size(self, video):
         return self._size

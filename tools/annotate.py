@@ -7,7 +7,8 @@
 IMAGES is a folder of JPEG or PNG images, or a video whose frames a slider picks. The page is on this machine's own
 address only (127.0.0.1) and loads nothing from the internet. OUTPUT/support gets name.jpg and name.png (the mask, at
 the image's own size) for every frame saved; a frame that was saved before shows its mask again. With a checkpoint the
-page runs segment.py on the video and shows its film, kept in OUTPUT/result, OUTPUT/result_2, ... What follows `--`
+page runs segment.py on the video and shows its film, kept in OUTPUT/result, OUTPUT/result_2, ... With one of CMA it
+asks for sentences, and keeps that about the supports in OUTPUT/support/sentence.txt. What follows `--`
 goes to segment.py as it stands. The page needs Gradio: pip install -r requirements-annotate.txt
 """
 import importlib.util
@@ -19,7 +20,7 @@ import tempfile
 from pathlib import Path
 
 from tools.annotation.frames import open_source, stem_of
-from tools.annotation.run import Job
+from tools.annotation.run import Job, reads_sentences
 from utils.command_line import Parser
 from utils.config import user_errors
 
@@ -64,7 +65,8 @@ def main(arguments):
     args = parse_arguments(arguments)
     source = open_source(args.images)
     folder = args.output or Path("output", "annotate", stem_of(args.images.resolve().stem))
-    job = Job((args.video or args.images).resolve(), args.checkpoint and args.checkpoint.resolve(), args.options)
+    job = Job((args.video or args.images).resolve(), args.checkpoint and args.checkpoint.resolve(), args.options,
+              bool(args.checkpoint) and reads_sentences(args.checkpoint))
     temporary = prepare_gradio()
     try:
         from tools.annotation.page import Page, serve  # here, since it needs Gradio and takes seconds to import

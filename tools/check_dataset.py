@@ -3,6 +3,7 @@
     python -m tools.check_dataset ytvis data/Youtube-VOS/train                     existence, headers, annotations
     python -m tools.check_dataset vspw data/VSPW_480p --deep                       and every image and mask decoded
     python -m tools.check_dataset coco data/coco --report report.json --fix-list repair.txt
+    python -m tools.check_dataset referring data/Mini-Ref-YouTube-VOS              or data/Mini-Ref-SAIL-VOS
 
 Exit code: 0 nothing wrong (warnings may be printed), 1 problems, 2 it cannot be read at all, 130 interrupted.
 --fix-list has one line per file to download again and per annotation, video or list line to leave out, each with the
@@ -15,13 +16,15 @@ import sys
 from pathlib import Path
 
 from dataloaders.images import real_path
-from tools.dataset_check import coco, vspw, ytvis
+from tools.dataset_check import coco, referring, vspw, ytvis
 from tools.dataset_check.findings import ERRORS, WARNINGS, Findings, table
 from utils.command_line import Parser
 from utils.config import user_errors
 
-CHECKS = {"ytvis": ytvis.check_ytvis, "vspw": vspw.check_vspw, "coco": coco.check_coco}
-ANNOTATIONS = {"ytvis": "train.json", "vspw": "minivspw_lists", "coco": "annotations/instances_train2017.json"}
+CHECKS = {"ytvis": ytvis.check_ytvis, "vspw": vspw.check_vspw, "coco": coco.check_coco,
+          "referring": referring.check_referring}
+ANNOTATIONS = {"ytvis": "train.json", "vspw": "minivspw_lists", "coco": "annotations/instances_train2017.json",
+               "referring": "."}       # its files are found
 REFERENCES = {"ytvis": ytvis.REFERENCES, "coco": coco.REFERENCES}
 INTERRUPTED = 130
 
@@ -52,7 +55,8 @@ def parse(arguments=None):
 def check_outputs(args):
     """ValueError before the long check rather than after it."""
     if args.write_clean and args.dataset not in REFERENCES:
-        raise ValueError("--write-clean: MiniVSPW has lists.\n  Make them again: tools/make_minivspw_lists.py")
+        raise ValueError("--write-clean: of ytvis and coco alone.\n  Lists of MiniVSPW are made again: "
+                         "tools/make_minivspw_lists.py")
     if args.write_clean and args.write_clean.exists():
         raise ValueError(f"--write-clean {args.write_clean}: this file exists.\n  Nothing was changed. Name a new one.")
     folders = (real_path(args.root), real_path(args.root / args.annotations))

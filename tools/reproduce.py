@@ -19,7 +19,7 @@ from tools.reproduction.makefile import is_done, write_makefile
 from tools.reproduction.plan import METHODS, Plan, chosen, read_experiments
 from utils.command_line import Parser
 from utils.config import user_errors
-from utils.evaluation.tables import FOLDS, comparison, difference, flagged, measured, paper_tables, printed
+from utils.evaluation.tables import FOLDS, comparison, difference, flagged, marked, measured, paper_tables, printed
 
 # Overrides that say where things are, not what is computed: with them a difference to the paper is still one.
 PLACES = ("data.root", "data.annotations", "data.workers", "backbone.weights", "backbone.cache_frames")
@@ -55,11 +55,16 @@ def make_table(paper, rows, plan, results, compare):
         if label in ours:
             cells = measured(ours[label], paper.columns, plan.folds)
             cells |= {key: flagged(ours[label], key) for key in paper.counted}
-            lines.append((f"{label} (ours)", cells))
+            lines.append((marked(f"{label} (ours)", behind_of(ours[label])), cells))
             if compare and label in paper.rows:
                 lines.append((f"{label} (difference)", difference(cells, paper.rows[label])))
-    behind = [line for trainings in ours.values() for folds in trainings for some in folds.values() for line in some]
-    return comparison(paper.columns, lines, behind, paper.counted)
+    return comparison(paper.columns, lines, [line for trainings in ours.values() for line in behind_of(trainings)],
+                      paper.counted)
+
+
+def behind_of(trainings):
+    """[{fold: lines}]  ->  all lines"""
+    return [line for folds in trainings for some in folds.values() for line in some]
 
 
 def caption(number, paper, rows, plan, compare):
@@ -68,7 +73,8 @@ def caption(number, paper, rows, plan, compare):
     texts = [f"Table {number}. {paper.title}. {plan.preset['words'][0].upper()}{plan.preset['words'][1:]}; "
              f"{count('fold', plan.folds)}, {count('seed', plan.seeds)}."]
     cfg, runs = next(iter(plan.configs.values())), next(iter(plan.configs.values())).test.runs
-    of = f"{runs} test run{'s' * (runs > 1)}, {cfg.data.shots}-shot"
+    shots = cfg.data.get("shots") or cfg.data.support_frames
+    of = f"{runs} test run{'s' * (runs > 1)}, {shots}-shot"
     if len(plan.seeds) > 1:
         texts.append(f"± is the sample standard deviation over {len(plan.seeds)} trainings, each a mean ({of}).")
     elif runs > 1:

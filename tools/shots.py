@@ -8,7 +8,7 @@ K draws its own. Into --output: shotsK/ (a test each, which the same command con
 import subprocess
 import sys
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 
 from utils.command_line import Parser
 from utils.config import user_errors
@@ -62,8 +62,9 @@ def draw(scores, path):
 
 def write(scores, output):
     """->  the table's text"""
-    from utils.evaluation.tables import NAMES, Table, cell
-    rows = [[str(k), *(cell([value / 100 for value in its[key]]) for key in NAMES)] for k, its in scores.items()]
+    from utils.evaluation.tables import NAMES, Table
+    rows = [[str(k), *((mean(its[key]), stdev(its[key]) if len(its[key]) > 1 else None) for key in NAMES)]
+            for k, its in scores.items()]
     table = Table(["K", *NAMES.values()], rows)
     (output / "shots.md").write_text(table.markdown(), encoding="utf-8")
     (output / "shots.csv").write_text(table.csv(), encoding="utf-8")

@@ -97,8 +97,9 @@ def older_checkpoints(path):
 def remove_leftovers(folder, with_log=False):
     """Delete the unfinished files of processes that were killed while they wrote; with_log: also the numbers of a run
     that came to no checkpoint, which starts anew."""
-    if with_log:
-        (Path(folder) / "log.jsonl").unlink(missing_ok=True)
+    if with_log and (file := Path(folder) / "log.jsonl").is_file():
+        log.warning("%s is of a run that came to no checkpoint, and removed: this one starts anew", file)
+        file.unlink()
     for file in [*Path(folder).glob(".*.tmp"), *Path(folder).glob(".*.before")]:
         file.unlink(missing_ok=True)
 

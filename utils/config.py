@@ -172,6 +172,12 @@ def affected(cfg, by):
     return {key for key, (_, affects) in keys_of(schema(cfg["model"]["method"])).items() if by in affects}
 
 
+def settings(cfg, by):
+    """{flat name: value} of the keys that have all of `by`"""
+    keys = affected(cfg, by)
+    return {key: value for key, value in flatten(to_dict(cfg)).items() if key in keys}
+
+
 @functools.cache
 def keys_of(section, prefix=""):
     """A Section type  ->  {flat name: (type, Affects)}"""

@@ -1,4 +1,5 @@
 """What a run writes down: numbers as JSON lines, and what it was (run.json, config.yaml)."""
+import hashlib
 import json
 import os
 import platform
@@ -11,11 +12,12 @@ from pathlib import Path
 import torch
 
 from utils.config import save_config
-from utils.distributed import world_size
+from utils.distributed import gather_objects, world_size
 from utils.files import atomic_file
 from utils.logger import get_logger
 
 MAX_BYTES = 2 ** 31          # of a file of JSON lines, which is read as a whole
+CODE = ("models", "dataloaders", "utils")
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-python-headless", "pycocotools", "easydict", "msgspec",
             "Pillow", "av")
 
@@ -71,7 +73,7 @@ def read_json_lines(path):
     return entries
 
 
-def describe_run(cfg, output, data=None):
+def describe_run(cfg, output, data=None, split=None):
     """Write output/config.yaml (resolved) and output/run.json (what ran where, on what)  ->  its content
 
     data: what identifies the data set, plain values. A continued run keeps the records of its earlier starts.
@@ -79,15 +81,50 @@ def describe_run(cfg, output, data=None):
     output = Path(output)
     output.mkdir(parents=True, exist_ok=True)
     record = {
-        "name": cfg.name, "seed": cfg.seed, "command": [sys.executable, *sys.argv], "folder": os.getcwd(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"), "git": _git_state(), "data": data,
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "name": cfg.name, "seed": cfg.seed, "fold": split,
+        "command": [sys.executable, *sys.argv], "folder": os.getcwd(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"), "git": _git_state(), "data": data, **_program(),
         "hardware": _hardware(), "processes": world_size(), "earlier": _earlier_starts(output / "run.json"),
     }
     save_config(cfg, output / "config.yaml")
     with atomic_file(output / "run.json", "w") as file:
         json.dump(record, file, indent=2)
     return record
+
+
+def changed_data(before, now):
+    """Two identities of data (dataloaders/identity.py), None: unknown  ->  what differs, in words; nobody knows what a
+    file was that is missing in one of them"""
+    if not before or not now:
+        return []
+    if before["sha256"] != now["sha256"]:
+        return [f"the annotations {now['annotations']} have another content than {before['annotations']} had"]
+    words = [(a, b) for a, b in zip(before["sample"].split(), now["sample"].split(), strict=True) if "-" not in (a, b)]
+    count = sum(a != b for a, b in words)
+    return [f"{count} of {len(words)} sampled images and masks have another content than then"] if count else []
+
+
+def require_agreement(**known):
+    """Every process calls it at its start with what its numbers depend on, plain values. ValueError where they differ
+
+    Else another code, data set or command on one of the machines would be trained or tested with unseen.
+    """
+    others = gather_objects(known | _program())
+    for number, other in enumerate(others):
+        for key, value in others[0].items():
+            if other[key] != value:
+                a, b = (str(one)[:200] for one in (value, other[key]))
+                raise ValueError(f"process {number} was started with another {key} than process 0: {b} | {a}.\n"
+                                 "  Give all machines the same code, packages, data and command")
+
+
+def _program():
+    """The code that computes, as a digest, and the versions of what it is built on"""
+    root, digest = Path(__file__).resolve().parents[1], hashlib.sha256()
+    for file in sorted([*root.glob("*.py"), *(file for folder in CODE for file in (root / folder).rglob("*.py"))]):
+        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return {"code": digest.hexdigest(),
+            "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}}
 
 
 def _earlier_starts(path):

@@ -39,6 +39,12 @@ class CocoInstances:
     def __len__(self):
         return len(self.annotations)
 
+    def annotation_files(self):
+        return [self.path]
+
+    def sampled_files(self):
+        return [(self.folder, [image.file_name for image in self.images.values()])]
+
     def name(self, i):
         place = msgspec.json.decode(self.annotations[i], type=Place)
         return f"{self.images[place.image_id].file_name} annotation {place.id}"

@@ -23,6 +23,15 @@ MINIVSPW_TEST = {1: (52, 55, 57, 85, 111), 2: (49, 50, 51, 62, 91), 3: (53, 61, 
 MINIVSPW_VAL = (41, 45, 46, 47, 113)
 MINIVSPW_SWAPS = {1: (51, 41), 2: (111, 47)}    # in this fold the first is validated and the second trained on instead
 
+# Mini-Ref-YouTube-VOS, in the order of its category list. Mini-Ref-SAIL-VOS has three of them; its cars are sedans.
+REFYTVOS_CLASSES = dict(enumerate((
+    "hat", "plant", "hand", "horse", "raccoon", "squirrel", "bus", "boat", "crocodile", "penguin", "motorbike", "truck",
+    "hedgehog", "lion", "earless_seal", "whale", "elephant", "mouse", "snail", "camel", "shark", "giraffe", "tiger",
+    "frog", "cat", "dolphin", "cow", "dog", "bear", "zebra", "airplane", "leopard", "fox", "turtle", "deer", "train",
+    "sedan", "sheep", "fish", "bird", "rabbit", "duck", "snake", "monkey", "parrot", "lizard", "giant_panda", "person",
+), start=1))
+SAILVOS_CLASSES = {28: "dog", 37: "car", 48: "person"}
+
 
 def split_classes(class_ids, fold, dataset="ytvis"):
     """Two sides of a fold: its base and its novel classes.

@@ -46,6 +46,12 @@ class Index(Protocol):
     def size(self, video_id: int) -> tuple[int, int]:
         """(rows, columns) of the video's frames."""
 
+    def annotation_files(self) -> list[Path]:
+        """What says what the data set holds: its identity is in all their bytes."""
+
+    def sampled_files(self) -> list[tuple[Path, list[str]]]:
+        """Real folders, each with the names of files below it of which a sample says whether they are the same."""
+
     def read_image(self, video_id: int, frame: int) -> np.ndarray:
         """One frame: (H, W, 3) uint8, RGB, as stored."""
 

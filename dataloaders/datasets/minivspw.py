@@ -105,6 +105,16 @@ class MiniVSPWIndex:
         side, row = self._row(video_id)
         return self._list(side).names[row]
 
+    def annotation_files(self):
+        """The lists of all folds."""
+        return sorted(self.path.glob("*.txt"))
+
+    def sampled_files(self):
+        lines = dict.fromkeys(line for file in self.annotation_files() for line in text_lines(file))
+        masks = [match[0].partition(" ")[2] for line in lines if (match := LINE.fullmatch(line))]
+        images = [name.replace("/mask/", "/origin/").replace(".png", ".jpg") for name in masks]
+        return [(self._data, masks), (self._data, images)]
+
     def size(self, video_id):
         side, row = self._row(video_id)
         return tuple(self._list(side).sizes[row].tolist())

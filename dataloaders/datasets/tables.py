@@ -67,6 +67,12 @@ class TableIndex:
             raise IndexError(f"video {video_id} has {self.length(video_id)} frames, none at {frame}")
         return self._tables["file_name"][self._tables["file_start"][self._row[video_id]] + frame].decode("utf-8")
 
+    def annotation_files(self):
+        return [self.path]
+
+    def sampled_files(self):
+        return [(self._images, [name.decode("utf-8") for name in self._tables["file_name"].tolist()])]
+
     def size(self, video_id):
         row = self._row[video_id]
         return int(self._tables["video_rows"][row]), int(self._tables["video_cols"][row])

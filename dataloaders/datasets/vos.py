@@ -97,6 +97,21 @@ class VosIndex:
                                     "completely")
         return [t for t, stem in enumerate(self.frames_of[name]) if stem in stems]
 
+    def annotation_files(self):
+        """The list, and the masks of the first annotated frame of each video"""
+        first = {name: self.annotated(name)[:1] for name in self.names}
+        return [self.path, *(file_below(self.masks, self._mask_name(name, t), name)
+                             for name, its in first.items() for t in its)]
+
+    def sampled_files(self):
+        masks = [(folder, [str(self._mask_name(name, t)) for name in self.names for t in self.annotated(name, truth)])
+                 for truth, folder in ((False, self.masks), (True, self.truth))]
+        return [*masks[:1 + (self.truth != self.masks)],
+                (self.images, [f"{name}/{file}" for name, files in self.files_of.items() for file in files])]
+
+    def _mask_name(self, name, frame):
+        return Path(name, f"{self.frames_of[name][frame]}.png")
+
     def size(self, name):
         """(rows, columns) of its first frame"""
         return image_size(self.images / name / self.files_of[name][0])
@@ -113,7 +128,7 @@ class VosIndex:
     def read_labels(self, name, frame, truth=False, checked=True):
         """Numbers of the objects, (H, W) uint8; checked: against the size of the video"""
         folder = self.truth if truth else self.masks
-        path = file_below(folder, Path(name, f"{self.frames_of[name][frame]}.png"), f"{name}, frame {frame}")
+        path = file_below(folder, self._mask_name(name, frame), f"{name}, frame {frame}")
         labels = read_labels(path, self.size(name) if checked else None)
         return (labels > 0).astype(np.uint8) if self.merge else labels
 
@@ -151,7 +166,7 @@ class VosIndex:
         stamps = hashlib.sha256()
         for video, frame in files:
             name = self.names[video]
-            about = (self.masks / name / f"{self.frames_of[name][frame]}.png").stat()
+            about = (self.masks / self._mask_name(name, frame)).stat()
             stamps.update(f"{name}/{frame} {about.st_size} {about.st_mtime_ns}\n".encode())
         key = json.dumps(["vos", 1, str(self.masks), self.merge, stamps.hexdigest()])
         cache = self.cache_dir and Path(self.cache_dir) / f"areas_{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"

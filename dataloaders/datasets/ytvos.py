@@ -57,6 +57,9 @@ class YouTubeVosIndex(VosIndex):
                                  "  Take the line out of the list, or set the root to the part that it belongs to")
         return names
 
+    def annotation_files(self):
+        return [self.root / self.META, *super().annotation_files()]
+
     def category(self, name, number):
         thing = self.meta[name].objects.get(str(number))
         return thing.category if thing else "object"

@@ -1,7 +1,7 @@
 """Config of the few-shot task: which episodes are drawn and tested. Defaults are the paper's (Section 5.1)."""
 from typing import Annotated, Literal
 
-from utils.config import BOTH, NOTHING, TEST, WEIGHTS, Count, Section, Share
+from utils.config import BOTH, NOTHING, TEST, WEIGHTS, Count, Section, Share, Whole
 
 
 class Data(Section):
@@ -20,6 +20,11 @@ class Data(Section):
     short_video: Literal["distinct", "repeat"] = "distinct"      # repeat: released, the last window twice
     windows: Literal["blocks", "any"] = "blocks"     # blocks: clips start at 1, 1 + T, ... | any: DAN's, anywhere
     few_videos: Annotated[Literal["error", "repeat"], BOTH] = "error"    # repeat: supports may share a video
+    # Of training, ours: in this share of the clips and supports an object of another class lies in the frames
+    compose: Share = 0.0
+    compose_pool: Whole = 0      # so many clips and supports per class, again and again; 0: fresh ones every time
+    stills: str = "none"         # COCO annotations whose objects are laid, too: FOLDER/instances.json beside images/
+    prefer_mixed: Share = 0.0    # share of the episodes whose query shows other classes, too, where there are such
 
 
 class Validate(Section):
@@ -29,6 +34,8 @@ class Validate(Section):
 
 class Test(Section):
     protocol: Annotated[Literal["II", "I"], TEST] = "II"     # II: supports per query video | I: per class and run
+    compose: Annotated[Share, TEST] = 0.0    # share of the test clips with an object of another test class in them
+    swap_supports: Annotated[bool, TEST] = False     # every episode with supports of another test class as well
 
 
 class Config:

@@ -204,8 +204,8 @@ class ListedEpisodes(PlannedEpisodes):
     plans: list of Plan, in the order in which they are tested.
     """
 
-    def __init__(self, index, cfg, run, plans, source):
-        super().__init__(index, cfg, run)
+    def __init__(self, index, cfg, run, plans, source, class_ids):
+        super().__init__(index, cfg, run, {c: index.support_videos(c) for c in class_ids})
         self.plans, self.source = plans, source
         self.pairs = [(plan.class_id, plan.video) for plan in plans]
 
@@ -247,7 +247,7 @@ def replay(listed, cfg, index, class_ids):
     names, plans = _Names(index, class_ids), {run: [] for run in listed.runs}
     for number, episode in enumerate(listed.episodes):
         plans[episode.run].append(_plan(episode, names, cfg.data.shots, f"{listed.source}: episodes[{number}]"))
-    return [ListedEpisodes(index, cfg, run, plans[run], listed.source) for run in plans]
+    return [ListedEpisodes(index, cfg, run, plans[run], listed.source, class_ids) for run in plans]
 
 
 def _plan(episode, names, shots, where):

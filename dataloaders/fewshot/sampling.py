@@ -9,6 +9,7 @@ import numpy as np
 from torch.utils.data import Dataset, Sampler
 
 from dataloaders.episode import TrainEpisode
+from dataloaders.fewshot.composition import Composer, composed
 from dataloaders.transforms import TrainTransform
 from utils.seeds import rng_for
 
@@ -77,16 +78,17 @@ def read_frames(index, class_id, frames):
     return [once[key][0] for key in frames], [once[key][1] for key in frames]
 
 
-def load_supports(index, class_id, supports, transform, clean, seed):
+def load_supports(index, class_id, supports, transform, clean, seed, compositions=None):
     """The K supports as tensors, each of them with something to see.
 
-    supports: [(video id, frame)]; transform and clean: with and without augmentation
+    supports: [(video id, frame)]; transform and clean: with and without augmentation; compositions: one or None each
     ->  images (K, 3, H, W), masks (K, H, W), [(video id, frame)]
 
     A support whose object left the image is taken without augmentation; one too small for the input size is replaced
     by another frame of its video, always the same.
     """
-    images, masks = transform(*read_frames(index, class_id, supports))
+    read = read_frames(index, class_id, supports)
+    images, masks = transform(*(composed(*read, supports, compositions) if compositions else read))
     supports = list(supports)
     for k in (~masks.flatten(1).any(dim=1)).nonzero().flatten().tolist():
         images[k], masks[k], supports[k] = _visible_frame(index, class_id, supports[k], clean, seed)
@@ -128,6 +130,9 @@ class TrainEpisodes(Dataset):
                                         cfg.data.first_frame_augmented, cfg.data.portrait)
         self.videos = {c: [v for v in index.videos(c) if v not in exclude] for c in class_ids}
         self.queries = {c: [v for v in self.videos[c] if can_be_query(index, c, v, cfg.data)] for c in class_ids}
+        self.mixed = {c: [v for v in own if any(v in self.videos[other] for other in class_ids if other != c)]
+                      for c, own in self.queries.items()} if cfg.data.prefer_mixed else {}
+        self.composer = Composer(cfg.data.compose, index, self.videos, cfg.data.stills) if cfg.data.compose else None
         for class_id in class_ids:
             self._check_class(class_id)
 
@@ -146,12 +151,17 @@ class TrainEpisodes(Dataset):
         epoch, number, class_id = key
         stream = partial(rng_for, self.seed, "train", epoch, number)
         index, data = self.index, self.data
-        video, windows, supports = self._draw(class_id, stream("frames"))
+        video, windows, supports, streams = self._draw(class_id, stream)
         shown = [(video, frame) for window in windows for frame in window]
-        images, masks = self.transform(*read_frames(index, class_id, shown), stream("augment query"))
+        read, compositions = read_frames(index, class_id, shown), None
+        if self.composer:
+            query, *compositions = [self.composer.draw(class_id, *first, source("compose"))
+                                    for first, source in zip([shown[0], *supports], streams, strict=True)]
+            read = composed(*read, shown, [query] * len(shown))
+        images, masks = self.transform(*read, stream("augment query"))
         augment = partial(self.transform, rng=stream("augment support"))
         support_images, support_masks, supports = load_supports(
-            index, class_id, supports, augment, self.transform.clean, self.seed)
+            index, class_id, supports, augment, self.transform.clean, self.seed, compositions)
         return TrainEpisode(
             support_images=support_images, support_masks=support_masks, query_images=images, query_masks=masks,
             query_frames=[frame for _, frame in shown], clip_length=data.clip_length, class_id=class_id,
@@ -159,16 +169,30 @@ class TrainEpisodes(Dataset):
             support_frames=file_names(index, supports), frames=file_names(index, shown),
             supports_share_video=share_video(supports, video))
 
-    def _draw(self, class_id, rng):
-        """Generator  ->  query video id, its windows in frame numbers, [(video id, frame)] of the supports"""
-        data, videos = self.data, self.videos[class_id]
-        video = self.queries[class_id][rng.integers(len(self.queries[class_id]))]
+    def _draw(self, class_id, stream):
+        """Source of generators  ->  query video id, its windows in frame numbers, [(video id, frame)] of the supports,
+        and where the compositions of the query and of each support are drawn from"""
+        data, videos, rng = self.data, self.videos[class_id], stream("frames")
+        streams = [partial(stream, name) for name in ("query", *map(str, range(data.shots)))]
+        support_rng, pool = rng, data.compose_pool if self.composer else 0
+        if pool:
+            streams[0] = partial(rng_for, self.seed, "pool query", class_id, rng.integers(pool))
+            rng = streams[0]("frames")
+        mixed = self.mixed.get(class_id) and rng.random() < data.prefer_mixed
+        queries = self.mixed[class_id] if mixed else self.queries[class_id]
+        video = queries[rng.integers(len(queries))]
         frames = self.index.frames(video, class_id)
         windows = draw_windows(len(frames), data.clip_length, data.clips, data.short_video, rng, data.windows)
         if not data.support_from_query_video:
             videos = [v for v in videos if v != video] or [video]
-        supports = draw_supports(self.index, class_id, videos, data.shots, rng)
-        return video, [frames[window].tolist() for window in windows], supports
+        supports = draw_supports(self.index, class_id, videos, data.shots, support_rng)
+        if pool:
+            each = max(1, pool // len(self.videos[class_id]))
+            streams[1:] = [partial(rng_for, self.seed, "pool support", class_id, v, support_rng.integers(each))
+                           for v, _ in supports]
+            supports = [draw_supports(self.index, class_id, [v], 1, source("frames"))[0]
+                        for (v, _), source in zip(supports, streams[1:], strict=True)]
+        return video, [frames[window].tolist() for window in windows], supports, streams
 
 
 def can_be_query(index, class_id, video, data):

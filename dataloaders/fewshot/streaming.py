@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from dataloaders.episode import Clip, SupportSet, Video
+from dataloaders.fewshot.composition import Composer, composed
 from dataloaders.fewshot.sampling import (
     check_videos,
     draw_supports,
@@ -52,10 +53,16 @@ class PlannedEpisodes(Items):
     load(plan)   its supports: images (K, 3, H, W), masks (K, H, W), [(video id, frame)]
 
     Each is read in items small enough for a loader to keep some ahead: its supports, and each of its clips.
+
+    videos: {class id: ids of videos} of the test classes, from which other objects (test.compose) and other supports
+    (test.swap_supports) come; what they are follows from the seed and the pair, for other supports from the run too
     """
 
-    def __init__(self, index, cfg, run):
-        self.index, self.data, self.run, self.pairs = index, cfg.data, run, []
+    def __init__(self, index, cfg, run, videos):
+        self.index, self.data, self.run, self.pairs, self.seed = index, cfg.data, run, [], cfg.seed
+        self.videos = videos if cfg.test.swap_supports or cfg.test.compose else {}
+        self.swapped = cfg.test.swap_supports
+        self.composer = Composer(cfg.test.compose, index, videos) if cfg.test.compose else None
         self.keep_original = cfg.test.resolution == "original"
         self.transform = TestTransform(cfg.data.size, cfg.data.mask_resize)
 
@@ -83,8 +90,36 @@ class PlannedEpisodes(Items):
                  "frames": file_names(index, [(plan.video, frame) for frame in plan.frames]),
                  "support_frames": file_names(index, supports),
                  "supports_share_video": share_video(supports, plan.video)}
+        composition = self.composition(i)
+        facts |= {"composed_with": composition.class_name} if composition else {}
+        swapped, facts = (self.swap(i, plan, composition, facts) if self.swapped else (None, facts))
         return SupportSet(images, masks, key=(self.run, plan.class_id, video), facts=[facts],
-                          folder=(f"run{self.run}", name, video))
+                          folder=(f"run{self.run}", name, video), swapped=swapped)
+
+    def swap(self, i, plan, composition, facts):
+        """Supports of another test class, that of the object laid into the video, else one that the video shows, or any
+        ->  SupportSet, the facts of the episode with its class and the frames that show both"""
+        index, rng = self.index, rng_for(self.seed, "swap", self.run, plan.class_id, facts["video"])
+        others = [c for c in self.videos if c != plan.class_id and self.videos[c]]
+        if not others:
+            raise ValueError(f"test.swap_supports: the split has one test class, {facts['class']}, so that no other one "
+                             "can give supports.\n  Leave it out, or take another fold.")
+        shown = [c for c in others if plan.video in index.videos(c)]
+        choices = [composition.class_id] if composition else shown or others
+        other = choices[rng.integers(len(choices))]
+        videos = [v for v in self.videos[other] if v not in (plan.video, composition and composition.video)]
+        supports = draw_supports(index, other, videos or self.videos[other], self.data.shots, rng)
+        images, masks, supports = load_supports(index, other, supports, self.transform, self.transform, self.seed)
+        both = np.isin(plan.frames, index.frames(plan.video, other)) | bool(composition)
+        facts = facts | {"swapped_class": index.class_name(other), "swapped_frames": file_names(index, supports),
+                         "shows_both": both.tolist()}
+        return SupportSet(images, masks, key=("swapped", self.run, plan.class_id, facts["video"])), facts
+
+    def composition(self, i):
+        """The Composition of the i-th query video, None where nothing is laid into it"""
+        class_id, video = self.pairs[i]
+        rng = rng_for(self.seed, "compose test", class_id, self.index.video_name(video))
+        return self.composer.draw(class_id, video, int(self.frames(i)[0]), rng) if self.composer else None
 
     def video(self, i, references=None):
         """i, SupportSets or None for its own  ->  the Video, without clips"""
@@ -98,7 +133,8 @@ class PlannedEpisodes(Items):
         class_id, video = self.pairs[i]
         first = number * self.data.clip_length
         shown = self.frames(i)[first:first + self.data.clip_length].tolist()
-        frames, masks = read_frames(self.index, class_id, [(video, frame) for frame in shown])
+        shown = [(video, frame) for frame in shown]
+        frames, masks = composed(*read_frames(self.index, class_id, shown), shown, [self.composition(i)] * len(shown))
         images, shaped = self.transform(frames, masks)
         original = torch.from_numpy(np.stack(masks))[None] if self.keep_original else None
         return Clip(images, shaped[None], original, original_size=self.index.size(video))
@@ -118,13 +154,14 @@ class TestEpisodes(PlannedEpisodes):
     __test__ = False       # not a pytest class
 
     def __init__(self, index, class_ids, cfg, run, exclude=frozenset(), only=None):
-        super().__init__(index, cfg, run)
-        self.seed, self.protocol = cfg.seed, cfg.test.protocol
+        videos = {c: [v for v in index.support_videos(c) if v not in exclude] for c in class_ids}
+        super().__init__(index, cfg, run, videos)
+        self.protocol = cfg.test.protocol
         self.support_videos, self.class_supports = {}, {}
         for class_id in class_ids:
             queries = [v for v in index.videos(class_id) if (v not in exclude if only is None else v in only)]
             if queries:
-                self._add_class(class_id, queries, [v for v in index.support_videos(class_id) if v not in exclude])
+                self._add_class(class_id, queries, videos[class_id])
 
     def _add_class(self, class_id, queries, candidates):
         overlap = bool(set(queries) & set(candidates))

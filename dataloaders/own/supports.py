@@ -6,6 +6,8 @@ In: a folder. Out: images and masks. Beside every image lies its mask, as one of
     dog.jpg + dog_mask.png       the same; also where the image is a PNG itself
     dog.jpg + dog.json           LabelMe
     anything.json                COCO: one file for all images, which it names
+
+For methods that read sentences sentence.txt may say, in one, what the masks show.
 """
 import logging
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from dataloaders.own.supports_json import chosen_label, is_coco, labelme_mask, r
 
 log = logging.getLogger(__name__)
 
+SENTENCE, LONGEST = "sentence.txt", 10_000       # its name, and bytes at most
 MOST_SUPPORTS = 100          # pictures that are held in memory together
 MOST_COLOURS = 256           # of a mask; a photograph has more
 SHADES = 16                  # more values than this in no sequence are greys, not numbers of objects
@@ -35,8 +38,8 @@ LAYOUT = """Put images and masks of the same name into it: dog.jpg with dog.png 
 class Supports:
     """K images (H, W, 3) uint8 RGB and their masks (H, W) bool, sizes may differ; names of the images, for messages.
 
-    From a file: agreement, how well each is found by the others (IoU, or None); encoded: {name: array}, what the model
-    `made_by` has computed of them
+    text: the sentence about them, or ''. From a file: agreement, how well each is found by the others (IoU, or None);
+    encoded: {name: array}, what the model `made_by` has computed of them
     """
     images: list
     masks: list
@@ -44,6 +47,7 @@ class Supports:
     agreement: list | None = None
     encoded: dict | None = None
     made_by: str | None = None
+    text: str = ""
 
     def __iter__(self):
         """So that segmenter.set_support(*read_supports(folder)) works"""
@@ -77,7 +81,23 @@ def read_supports(folder, shots=None, object_number=None, category=None):
                          f"{MOST_SUPPORTS}: --shots 5")
     chosen = found[:shots]
     pairs = [upright(path, mask(), as_stored) for path, mask, as_stored in chosen]
-    return Supports([image for image, _ in pairs], [mask for _, mask in pairs], [str(path) for path, *_ in chosen])
+    return Supports([image for image, _ in pairs], [mask for _, mask in pairs], [str(path) for path, *_ in chosen],
+                    text=read_sentence(folder))
+
+
+def read_sentence(folder):
+    """The text of sentence.txt, '' where there is none; ValueError for what is no text"""
+    path = Path(folder) / SENTENCE
+    if not path.is_file():
+        return ""
+    with open(path, "rb") as file:
+        data = file.read(LONGEST + 1)
+    try:
+        if len(data) > LONGEST:
+            raise ValueError(f"more than {LONGEST} bytes")
+        return " ".join(data.decode("utf-8-sig").split())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}.\n  Write one sentence about the marked object into it, as UTF-8") from None
 
 
 def find_supports(folder, object_number, category):

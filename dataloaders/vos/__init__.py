@@ -4,9 +4,16 @@ What train.py and test.py know of a task are the names below; every task has the
 """
 from dataloaders.episode import VosBatch as Batch
 from dataloaders.vos.config import Config
-from dataloaders.vos.loaders import build_index, read_episode_list, test_videos, train_batches, validation_videos
+from dataloaders.vos.loaders import (
+    build_index,
+    read_episode_list,
+    test_videos,
+    train_batches,
+    training_indexes,
+    validation_videos,
+)
 
 SPLITS = ()
 
 __all__ = ["SPLITS", "Batch", "Config", "build_index", "read_episode_list", "test_videos", "train_batches",
-           "validation_videos"]
+           "training_indexes", "validation_videos"]

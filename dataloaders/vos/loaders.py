@@ -33,14 +33,19 @@ def training_sources(cfg, cache_dir=None):
     return found
 
 
+def training_indexes(cfg, index):
+    """What is trained on  ->  list of indexes; the tested data's keeps them, since counting objects takes a while"""
+    if index.sources is None:
+        index.sources = training_sources(cfg, index.cache_dir)
+    return [source.index for _, source in index.sources]
+
+
 def train_batches(cfg, index, split, epoch, start=0, part=(0, 1), pin_memory=False):
     """The VosBatches of one epoch, from batch `start` on; len is the whole epoch's.
 
-    index: of the tested data; it keeps the sources, since counting their objects takes a while.
     part: (rank, processes); every process gets its own samples of each batch, train.batch_size / processes of them.
     """
-    if index.sources is None:
-        index.sources = training_sources(cfg, index.cache_dir)
+    training_indexes(cfg, index)
     batches = Batches(cfg.data.samples, cfg.train.batch_size, epoch, start, part)
     return Loader(VosSamples(index.sources, cfg), batch_sampler=batches, collate=collate, pin_memory=pin_memory,
                   workers=cfg.data.workers, patience=cfg.data.patience)

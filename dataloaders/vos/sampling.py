@@ -61,18 +61,18 @@ class VideoSource:
 class PictureSource:
     """Pictures as videos: the same one 1 + T times, and only what is done to each makes it move."""
 
-    def __init__(self, name, instances, data):
-        self.name, self.instances, self.data = name, instances, data
-        if not len(instances):
-            raise ValueError(f"sources.{name}: {instances.path} has no object.\n  Set sources.{name}_weight=0")
+    def __init__(self, name, index, data):
+        self.name, self.index, self.data = name, index, data
+        if not len(index):
+            raise ValueError(f"sources.{name}: {index.path} has no object.\n  Set sources.{name}_weight=0")
 
     def draw(self, rng):
         for _ in range(TRIES):
-            i = int(rng.integers(len(self.instances)))
-            image, mask = self.instances.read(i)
+            i = int(rng.integers(len(self.index)))
+            image, mask = self.index.read(i)
             if mask.any():
-                return [(image, mask)] * (1 + self.data.test_frames), f"{self.name}/{self.instances.name(i)}"
-        raise ValueError(f"sources.{self.name}: {TRIES} objects of {self.instances.path} in a row have no pixel")
+                return [(image, mask)] * (1 + self.data.test_frames), f"{self.name}/{self.index.name(i)}"
+        raise ValueError(f"sources.{self.name}: {TRIES} objects of {self.index.path} in a row have no pixel")
 
 
 def can_start(shown, length, count):

@@ -16,20 +16,30 @@ def build(cfg, pretrained=False, split=None):
 
     FileNotFoundError, ValueError: weights that are not there or do not fit
     """
-    model, own = cfg.model, cfg.backbone
-    backbone = Pyramid(name=own.name, flavour=own.flavour, stride_in_1x1=own.stride_in_1x1, bn_eps=own.bn_eps,
-                       high_level=model.high_level, trained=own.trained)
-    network = LWL(backbone, feature_dim=model.feature_dim, filters=model.filters, widths=model.widths,
+    model = cfg.model
+    network = LWL(pyramid_of(cfg), feature_dim=model.feature_dim, filters=model.filters, widths=model.widths,
                   label=model.label, with_weight=model.weight == "predictor", box_encoder=model.box_encoder,
                   reg=cfg.learner.reg)
     if model.decoder_init == "he":
         initialise_he(network.decoder)
     freeze(network, cfg)
-    if pretrained and cfg.train.start != "none":
-        load_start(network, cfg.train.start)
-    elif pretrained and own.weights != "none":
-        load_pyramid(backbone, own)
+    if pretrained:
+        load_pretrained(network, cfg)
     return network
+
+
+def pyramid_of(cfg):
+    own = cfg.backbone
+    return Pyramid(name=own.name, flavour=own.flavour, stride_in_1x1=own.stride_in_1x1, bn_eps=own.bn_eps,
+                   high_level=cfg.model.high_level, trained=own.trained)
+
+
+def load_pretrained(model, cfg):
+    """What a training starts from: the checkpoint of the stage before, or weights of the backbone"""
+    if cfg.train.start != "none":
+        load_start(model, cfg.train.start)
+    elif cfg.backbone.weights != "none":
+        load_pyramid(model.backbone, cfg.backbone)
 
 
 def freeze(model, cfg):
@@ -49,10 +59,10 @@ def load_start(model, path):
     load_weights(model, weights, path)
 
 
-def parameter_groups(model, cfg):
+def parameter_groups(model, cfg, parts=PARTS):
     """What has gradients, part by part at its share of train.lr (section rates)."""
     groups = []
-    for key, name in PARTS.items():
+    for key, name in parts.items():
         part = getattr(model, name)
         parameters = [part] if isinstance(part, torch.nn.Parameter) else part.parameters() if part is not None else []
         trained = [p for p in parameters if p.requires_grad]

@@ -71,6 +71,7 @@ class Tracking(Section):
 
 class Loss(Section):
     weight: Positive = 100.0         # of Lovasz; 10 for the box encoder
+    bce: Positive = 0.0           # ours: of binary cross-entropy beside it; for short trainings
 
 
 class Rates(Section):
@@ -106,14 +107,20 @@ class Config:
         if model.label == "mask" and (model.filters != 1 or model.weight == "predictor"):
             raise ValueError("config: model.label: mask is one channel with weight 1: "
                              "set model.filters=1 and model.weight=one")
-        if backbone.weights == "maskrcnn" and (backbone.name, backbone.flavour, backbone.stride_in_1x1,
-                                               backbone.bn_eps) != ("resnet50", "imagenet", False, 0):
-            raise ValueError("config: backbone.weights: maskrcnn needs name: resnet50, flavour: imagenet, "
-                             "stride_in_1x1: false and bn_eps: 0.0")
+        check_backbone(cfg)
         if cfg.train.part == "box" and not model.box_encoder:
             raise ValueError("config: train.part: box needs model.box_encoder: true")
         if cfg.train.part == "box" and backbone.trained:
             raise ValueError("config: train.part: box trains the box encoder alone; set backbone.trained: false")
-        if any(n % 16 for n in cfg.data.size):
-            raise ValueError(f"config: data.size {list(cfg.data.size)}: expected multiples of 16, "
-                             "the stride of the target model's features")
+
+
+def check_backbone(cfg):
+    """ValueError where the weights do not belong to the backbone, or the size of the crops not to its stride"""
+    backbone = cfg.backbone
+    if backbone.weights == "maskrcnn" and (backbone.name, backbone.flavour, backbone.stride_in_1x1,
+                                           backbone.bn_eps) != ("resnet50", "imagenet", False, 0):
+        raise ValueError("config: backbone.weights: maskrcnn needs name: resnet50, flavour: imagenet, "
+                         "stride_in_1x1: false and bn_eps: 0.0")
+    if any(n % 16 for n in cfg.data.size):
+        raise ValueError(f"config: data.size {list(cfg.data.size)}: expected multiples of 16, "
+                         "the stride of the target model's features")

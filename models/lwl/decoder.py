@@ -53,12 +53,18 @@ class Level(nn.Module):
 
 
 def initialise_he(decoder):
-    """[12] for all convolutions, no bias; the last one begins near 0, or the first steps would undo confident masks."""
+    """[12] for all convolutions, no bias; refinements begin as the identity, so that the path from the scores is short.
+
+    The last one begins near 0, or the first steps would undo confident masks.
+    """
     for part in decoder.modules():
         if isinstance(part, nn.Conv2d):
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
+    for part in decoder.modules():
+        if isinstance(part, Refinement):
+            nn.init.zeros_(part.block[-1].weight)
     nn.init.normal_(decoder.head2.weight, std=0.01)
 
 

@@ -22,8 +22,8 @@ class Target:
     """One object from its first mask on.
 
     centre, size: (row, column) of the object as last seen; base: its size at scale 1; scale: pixels of the image per
-    pixel of the network's input; frame: 1 where its mask is given; window, x: where it was searched last, and target
-    features (1, C, h, w) of there; prob (H, W): of the merged masks
+    pixel of the network's input; frame: 1 where its mask is given; window, seen: where it was searched last, and what
+    Segmenter.look keeps of there, (1, ...) each; prob (H, W): of the merged masks
     """
     centre: tuple
     size: tuple
@@ -34,7 +34,7 @@ class Target:
     frame: int = 1
     search: tuple | None = None
     window: Window | None = None
-    x: torch.Tensor | None = None
+    seen: tuple = ()
     prob: torch.Tensor | None = None
     mass: float = 0.0
 
@@ -97,20 +97,26 @@ class Segmenter:
         centre = (row + (size[0] - 1) / 2, column + (size[1] - 1) / 2)
         scale = self.tracking.search_area * math.sqrt(size[0] * size[1] / (self.out[0] * self.out[1]))
         crop, mask, _ = first_crop(image, mask, centre, scale, self.out)
-        _, x = self.model.encode(crop[None])
-        memory = Memory(size=self.cfg.memory.size, rate=self.rule.rate, first_share=self.rule.first_share,
-                        first_update=self.rule.first_update, weighting=self.cfg.memory.weights)
-        base, tau = tuple(n / scale for n in size), self.model.zero_filters(x, 1)
-        target = Target(centre, tuple(size), base, scale, memory, tau)
-        self.remember(target, x, mask)
+        _, seen = self.look(crop[None])
+        base, tau = tuple(n / scale for n in size), self.model.zero_filters(seen[0], 1)
+        target = Target(centre, tuple(size), base, scale, self.new_memory(), tau)
+        self.remember(target, seen, mask)
         self.learn(target, self.cfg.learner.steps)
         return target
+
+    def new_memory(self, kind=Memory):
+        return kind(size=self.cfg.memory.size, rate=self.rule.rate, first_share=self.rule.first_share,
+                    first_update=self.rule.first_update, weighting=self.cfg.memory.weights)
 
     def from_box(self, image, box):
         """image (3, H, W), filled box (H, W)  ->  logits and probabilities (H, W), of the uncropped image"""
         logits = self.model.segment_box(box[None], image[None])[0]
         return logits, logits.sigmoid()
 
+    def look(self, crops):
+        """Crops (N, 3, H, W)  ->  backbone levels; what a frame's mask will enter the memory with, features first"""
+        levels, x = self.model.encode(crops)
+        return levels, (x,)
 
     def search(self, image, objects):
         """Objects that have started, in the next frame  ->  {object: logits (H, W) of the image}"""
@@ -121,29 +127,32 @@ class Segmenter:
         found = {}
         for i in range(0, len(windows), AT_ONCE):          # objects in the same window share a pass
             some = windows[i:i + AT_ONCE]
-            levels, x = self.model.encode(torch.stack([crop_image(image, w, self.out) for w in some]))
+            levels, seen = self.look(torch.stack([crop_image(image, w, self.out) for w in some]))
             inside = [o for o in objects if self.targets[o].window in some]
             for j in range(0, len(inside), AT_ONCE):
-                found |= self.decode(inside[j:j + AT_ONCE], some, x, levels, image.shape[1:])
+                found |= self.decode(inside[j:j + AT_ONCE], some, seen, levels, image.shape[1:])
         return found
 
-    def decode(self, objects, windows, x, levels, image):
-        """Objects of these windows, whose features x (N, C, h, w) and levels are there  ->  as search"""
+    def decode(self, objects, windows, seen, levels, image):
+        """Objects of these N windows, of which there are `seen` and levels  ->  as search"""
         targets = [self.targets[o] for o in objects]
-        index = torch.tensor([windows.index(one.window) for one in targets], device=x.device)
-        tau = torch.cat([one.tau for one in targets])
-        logits = self.model.segment(tau, x[index], [level[index] for level in levels], self.out)
+        index = torch.tensor([windows.index(one.window) for one in targets], device=levels[0].device)
+        logits = self.segment(targets, [one[index] for one in seen], [level[index] for level in levels])
         for target, place in zip(targets, index.tolist(), strict=True):
-            target.x = x[place:place + 1]
+            target.seen = tuple(one[place:place + 1] for one in seen)
         return {o: paste(one, target.window, image, self.tracking)[0]
                 for o, target, one in zip(objects, targets, logits, strict=True)}
+
+    def segment(self, targets, seen, levels):
+        """B targets, what is seen of each one's window and its levels  ->  logits (B, h, w)"""
+        return self.model.segment(torch.cat([one.tau for one in targets]), seen[0], levels, self.out)
 
     def update(self, target):
         """From an object's third frame on: the last frame enters its memory, and its filter learns from all of it."""
         target.frame += 1
         if target.frame < 3:
             return
-        self.remember(target, target.x, crop_mask(target.prob, target.window, self.out))
+        self.remember(target, target.seen, crop_mask(target.prob, target.window, self.out))
         if (target.frame - 1) % self.updates.update_every == 0:
             self.learn(target, self.updates.update_steps)
 
@@ -153,11 +162,15 @@ class Segmenter:
         target.tau, scores = self.model.learn(x, label, weight, target.tau, steps, scores)
         target.memory.learned(scores)
 
-    def remember(self, target, x, mask):
-        """x (1, C, h, w) and the mask of its crop, which is encoded now, once  ->  the slot of the memory"""
-        label, weight = self.model.label_encoder(mask[None, None].to(x))
-        scores = apply_target_model(x[None], target.tau.to(x.dtype))
-        return target.memory.insert(x, label[0], weight[0], scores[0].to(target.tau.dtype))
+    def remember(self, target, seen, mask):
+        """What was seen and the mask of its crop, which is encoded now, once  ->  the slot of the memory"""
+        x, (label, weight, *more) = seen[0], self.encode_mask(seen, mask.to(seen[0]))
+        scores = apply_target_model(x[None], target.tau.to(x.dtype))[0]
+        return target.memory.insert(x, label, weight, scores.to(target.tau.dtype), *more)
+
+    def encode_mask(self, seen, mask):
+        """The mask (h, w) of what was seen  ->  E and W (1, D, h, w), and what else is kept of the frame"""
+        return [one[0] for one in self.model.label_encoder(mask[None, None])]
 
     def move(self, target, image):
         """The window goes after the object: to the mean of its last mask, at the scale of its spread."""

@@ -17,12 +17,15 @@ class Memory:
         self.weights, self.entered, self.newest, self.stored = [0.0] * size, [0] * size, None, 0
         self.parts = None
 
-    def insert(self, x, label, weight, scores):
-        """A frame enters: x (1, C, h, w), its mask's label and weight, its x * tau, (1, D, h, w) each  ->  its slot"""
-        slot = self.free_slot()
+    def insert(self, x, label, weight, scores, *more):
+        """A frame enters: x (1, C, h, w), its mask's label and weight, its x * tau, (1, D, h, w) each  ->  its slot
+
+        more: (1, ...) each, what else a method keeps of a frame
+        """
+        slot, entering = self.free_slot(), (x, label, weight, scores, *more)
         if self.parts is None:
-            self.parts = [one.new_empty(len(self.weights), *one.shape) for one in (x, label, weight, scores)]
-        for part, one in zip(self.parts, (x, label, weight, scores), strict=True):
+            self.parts = [one.new_empty(len(self.weights), *one.shape) for one in entering]
+        for part, one in zip(self.parts, entering, strict=True):
             part[slot] = one
         return slot
 
@@ -69,11 +72,11 @@ class Memory:
 
     def samples(self):
         """->  x (T, 1, C, h, w), labels, weights and scores (T, 1, D, h, w), as learn takes them"""
-        x, label, weight, scores = (part[:self.stored] for part in self.parts)
+        x, label, weight, scores = (part[:self.stored] for part in self.parts[:4])
         temporal = torch.tensor(self.weights[:self.stored], dtype=torch.float64)
         factor = (temporal.sqrt() if self.paper else temporal).to(weight)
         return x, label, weight * factor.view(-1, 1, 1, 1, 1), scores
 
     def learned(self, scores):
         """The scores of all frames after the filter has changed: they stay x * tau without being computed again."""
-        self.parts[-1][:self.stored] = scores
+        self.parts[3][:self.stored] = scores

@@ -1,5 +1,6 @@
 """TrainStep: mini-sequences of Q frames -> the filter of the first, updated on the way -> Lovasz losses (Eq. 5)."""
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from models.lwl.losses import lovasz_loss
@@ -19,21 +20,32 @@ class TrainStep(nn.Module):
         """In words, for the log."""
         if self.cfg.train.part == "box":
             return "box encoder alone"
-        backbone = "backbone from layer2 on" if self.cfg.backbone.trained else "backbone frozen"
-        return f"{backbone}, filter {'updated after each frame' if self.update_steps else 'of the first frame'}"
+        words = "updated after each frame" if self.update_steps else "of the first frame"
+        return f"{self.parts_in_words}, filter {words}"
+
+    @property
+    def parts_in_words(self):
+        return "backbone from layer2 on" if self.cfg.backbone.trained else "backbone frozen"
 
     def units(self, batch):
         return [(batch.images, batch.masks)]
 
     def forward(self, images, masks):
-        """images (B, 1+T, 3, H, W) in [0, 1], masks (B, 1+T, H, W)  ->  {"lovasz": loss}, {"iou": of masks}"""
+        """images (B, 1+T, 3, H, W) in [0, 1], masks (B, 1+T, H, W)  ->  {"lovasz": loss}, {"iou": of masks}
+
+        With loss.bce also {"bce": loss}. Of a decoder that tells nothing apart yet Lovasz has an edge at p = 1/2:
+        steps to either side cost more, which keeps it there for hundreds of steps. Cross-entropy is smooth.
+        """
         if self.cfg.train.part == "box":
             truth = masks[:, 0]
             logits = self.model.segment_box(filled_boxes(truth), images[:, 0])
         else:
             truth = masks[:, 1:].transpose(0, 1)
             logits = self.segment(images.transpose(0, 1), masks[:, 0])
-        return {"lovasz": self.cfg.loss.weight * lovasz_loss(logits, truth)}, {"iou": mean_iou(logits, truth)}
+        losses = {"lovasz": self.cfg.loss.weight * lovasz_loss(logits, truth)}
+        if self.cfg.loss.bce:
+            losses["bce"] = self.cfg.loss.bce * F.binary_cross_entropy_with_logits(logits, truth.to(logits))
+        return losses, {"iou": mean_iou(logits, truth)}
 
     def segment(self, images, first_mask):
         """images (1+T, B, 3, H, W), mask of the first frame (B, H, W)  ->  logits (T, B, H, W)"""

@@ -70,7 +70,8 @@ class Segmenter:
         truth = None if truth is None else truth.to(masks.device, non_blocking=True)
         chosen, known = select_frames(self.select, masks, iou, self.min_iou, truth)
         kept = self.model.memory_features(features.levels)
-        self.bank.remember(chosen, lambda t: self.model.encode_memory(kept.frames(t), known[None, t]))
+        self.bank.remember(chosen, lambda t: self.model.encode_memory(
+            kept.frames(t), known[None, t], features.pooled[:, t]))
         return chosen
 
 

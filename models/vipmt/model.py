@@ -103,13 +103,16 @@ class VIPMT(nn.Module):
         """
         return self.activation.encode_reference(features, keys or self.search_keys(features, masks), masks)
 
-    def search_keys(self, features, masks):
-        """What the prior and the similarity maps compare with, as it is in ReferenceFrames; no gradient passes here."""
-        return self.activation.search_keys(high_level(features), at_feature_size(masks))
+    def search_keys(self, features, masks, pooled=None):
+        """What the prior and the similarity maps compare with, as it is in ReferenceFrames; no gradient passes here.
 
-    def encode_memory(self, features, masks):
+        pooled: as in ClipFeatures, where it is known
+        """
+        return self.activation.search_keys(high_level(features), at_feature_size(masks), pooled)
+
+    def encode_memory(self, features, masks, pooled=None):
         """Memory frames: what memory_features kept of them, masks (B, M, H, W)  ->  ReferenceFrames"""
-        keys = self.search_keys(features, masks) if self.memory_in_prior else (None, None)
+        keys = self.search_keys(features, masks, pooled) if self.memory_in_prior else (None, None)
         return self.activation.encode_reference(features, keys, masks)
 
     def memory_features(self, features):

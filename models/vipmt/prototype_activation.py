@@ -30,7 +30,8 @@ def masked_average(features, masks):
 def pool_channels(x, channels):
     """Average pooling along the channels: (B, T, C, h, w)  ->  (B, T, channels, h, w); the same where C is that"""
     b, t, c, h, w = x.shape
-    return F.adaptive_avg_pool2d(x.reshape(b * t, 1, c, h * w), (channels, h * w)).view(b, t, channels, h, w)
+    rows = x.permute(0, 1, 3, 4, 2).reshape(1, -1, c)             # as a frozen ResNet's maps lie in memory: no copy
+    return F.adaptive_avg_pool1d(rows, channels).view(b, t, h, w, channels).permute(0, 1, 4, 2, 3)
 
 
 class PrototypeActivation(nn.Module):
@@ -71,9 +72,9 @@ class PrototypeActivation(nn.Module):
             features=merged, masks=masks, attention_masks=patch_degenerate(masks) if self.patch_masks else masks,
             prototypes=prototypes, prior_keys=keys[0], ssm_keys=keys[1])
 
-    def search_keys(self, high, masks):
-        """high (B, S, P, h, w), masks (B, S, h, w) bool  ->  prior_keys, ssm_keys of ReferenceFrames"""
-        return (gather_foreground(pool_channels(high, self.dim), masks),
+    def search_keys(self, high, masks, pooled=None):
+        """high (B, S, P, h, w), masks (B, S, h, w) bool, pooled: high's where it is known  ->  prior_keys, ssm_keys"""
+        return (gather_foreground(pool_channels(high, self.dim) if pooled is None else pooled, masks),
                 gather_foreground(high, masks) if self.keep_high else None)
 
     def forward(self, reduced, pooled, references):

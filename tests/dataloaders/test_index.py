@@ -64,7 +64,7 @@ def shown(index):
 
 @pytest.mark.parametrize("kind", [YouTubeVISIndex, Coco20iIndex, MiniVSPWIndex, FakeIndex])
 def test_every_index_has_every_method_with_its_arguments(kind):
-    assert len(METHODS) == 12
+    assert len(METHODS) == 14
     for name, method in METHODS.items():
         assert len(inspect.signature(getattr(kind, name)).parameters) == len(inspect.signature(method).parameters), name
 

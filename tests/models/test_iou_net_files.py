@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from material import TINY, command, results_of
+from material import TINY, command, result_line, results_of
 
 import test as test_script
 import train
@@ -195,9 +195,9 @@ def test_results_belong_to_their_iounet(tmp_path):
 
     def start(file):
         cfg = config(f"iou_net.replace={file}")
-        writer, lines = open_results(tmp_path / "out", describe_test(main, cfg, 1))
+        writer, lines = open_results(tmp_path / "out", describe_test(main, cfg, 1), [(0, 1, "a")])
         with writer:
-            writer.append({"video": "a"})
+            writer.append(result_line("a"))
         return len(lines)
     judge.write_bytes(b"one")
     assert start(judge) == 0 and start(judge.rename(tmp_path / "moved.pth")) == 1

@@ -100,6 +100,13 @@ def test_channel_pooling_of_2048_to_384_has_the_released_windows():
         close(found[:, :, i], window.mean(2))
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_channel_pooling_has_the_bits_of_a_pooling_over_planes_however_maps_lie_in_memory(layout):
+    x = torch.randn(3, 2048, 4, 5, dtype=torch.float32).to(memory_format=layout)
+    planes = F.adaptive_avg_pool2d(x.reshape(3, 1, 2048, 20), (384, 20)).view(1, 3, 384, 4, 5)
+    assert torch.equal(pool_channels(x[None], 384), planes)
+
+
 def test_channel_pooling_to_the_same_number_changes_nothing():
     x = torch.randn(2, 2, 24, 3, 4)
     assert torch.equal(pool_channels(x, 24), x)

@@ -1,6 +1,7 @@
 """train.py for test_distributed.py, as environment variables say.
 
 DOUBLE: in double precision, since Adam turns the rounding of vanishing gradients into steps
+OTHER: a word that the last process has more on its command line
 KILL_AT: the last process kills itself before its n-th step, in the first start of torchrun only
 """
 import os
@@ -34,5 +35,7 @@ if __name__ == "__main__":
         Batch.to = to_double
     if "KILL_AT" in os.environ and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
         train.optimise = killed
+    if os.environ.get("RANK") == "1":
+        sys.argv += os.environ.get("OTHER", "").split()
     train.refresh_report = lambda *_: None
     train.main()

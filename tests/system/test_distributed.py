@@ -1,6 +1,7 @@
 """Several processes, real ones under torchrun with gloo: they train and test what one process does, and come back."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from threading import Event
 
 import pytest
 import torch
-from material import DEMO, ROOT, TINY, results_of, same_weights
+from material import DEMO, ROOT, TINY, result_line, results_of, same_weights
 from torch.distributed import TCPStore
 
 from dataloaders import build_index
@@ -24,16 +25,17 @@ SHORT = ["data.clips=2", "data.samples_per_class=1", "train.epochs=1"]       # t
 TRAINING = "tests/system/odd_training.py"
 
 
-def run(processes, script, root, output, *more, torchrun=(), **environment):
-    """The script on fold 1, by one process or by torchrun with several, on a port that is free  ->  the output"""
+def run(processes, script, root, output, *more, torchrun=(), fails=False, **environment):
+    """The script on fold 1, by one process or by torchrun with several, on a port that is free  ->  the output, or
+    what it says where it fails"""
     launcher = [sys.executable] if processes == 1 else [
         sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--rdzv_backend=c10d",
         "--rdzv_endpoint=localhost:0", *torchrun]
     words = ["--config", DEMO, "--fold", 1, "--device", "cpu", "--output", output, f"data.root={root}", *TINY, *more]
     done = subprocess.run([*launcher, script, *map(str, words)], cwd=ROOT, capture_output=True, text=True,
                           env=os.environ | {"OMP_NUM_THREADS": "1"} | environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return output
+    assert (done.returncode != 0) == fails, done.stderr[-3000:]
+    return done.stderr if fails else output
 
 
 @pytest.mark.parametrize("settings", [
@@ -62,6 +64,16 @@ def test_two_processes_test_what_one_tests(demo_root, demo_run, tmp_path):
         assert not list(output.glob("results.rank*")) and (output / "table.md").is_file()
         lines.append(results_of(output))
     assert lines[0] == lines[1] and len(lines[0]) > 8
+
+
+def test_processes_with_other_data_or_settings_do_not_train_together(demo_root, tmp_path):
+    """What else they compare, and that one process alone does not mind, is told in test_records.py."""
+    shutil.copytree(demo_root, moved := tmp_path / "moved")
+    with open(moved / "train.json", "a") as file:
+        file.write(" ")
+    said = run(2, TRAINING, demo_root, tmp_path / "out", *SHORT, fails=True, OTHER=f"data.root={moved}")
+    assert "process 1 was started with another data than process 0" in said
+    assert not (tmp_path / "out" / "last.pth").is_file()
 
 
 def test_a_killed_worker_brings_the_run_back_by_itself(demo_root, tmp_path):
@@ -139,7 +151,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(demo_root):
 
 def test_lines_of_an_interrupted_test_of_several_processes_are_collected(tmp_path):
     def line(run, video):
-        return {"run": run, "class_id": 1, "video": video}
+        return result_line(video) | {"run": run}
     (tmp_path / "results.jsonl").write_text(json.dumps(line(0, "a")) + "\n")
     (tmp_path / "results.rank0.jsonl").write_text(json.dumps(line(0, "c")) + "\n" + json.dumps(line(0, "a")) + "\n")
     (tmp_path / "results.rank1.jsonl").write_text(json.dumps(line(0, "b")) + "\n" + '{"torn')

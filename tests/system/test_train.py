@@ -122,7 +122,23 @@ def test_an_existing_run_is_not_overwritten_nor_resumed_with_other_settings(monk
         again()
     with pytest.raises(ValueError, match="train.lr = 0.002, now it is 0.1"):
         again("train.lr=0.1", "--resume")
+    with pytest.raises(ValueError, match="holds a training.\n"):
+        command(monkeypatch, test_script, "--fold", 1, "--output", demo_run, f"data.root={demo_root}", *TINY,
+                "--checkpoint", demo_run / "last.pth")
     assert (demo_run / "last.pth").read_bytes() == before
+    assert "train.py" in json.loads((demo_run / "run.json").read_text())["command"]
+
+
+@pytest.mark.parametrize("flags", [[], ["--resume"]])
+def test_a_run_that_came_to_no_checkpoint_starts_anew_and_its_log_too(run, tmp_path, caplog, flags):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "log.jsonl").write_text('{"step": 1, "losses": {"final": 9.0}}\n{"step": 2}\n')
+    lines = read_json_lines(run("run", *SHORT, *flags) / "log.jsonl")
+    assert [line["step"] for line in lines if "losses" in line] == [1, 2, 3] and "came to no checkpoint" in caplog.text
+    for file in (tmp_path / "run").glob("last*.pth"):
+        file.rename(tmp_path / "run" / "best.pth")
+    with pytest.raises(ValueError, match="holds a run already"):
+        run("run", *SHORT, *flags)
 
 
 # Validation
@@ -227,6 +243,25 @@ def test_flags_of_the_released_readme_work(monkeypatch, demo_root, tmp_path):
             *TINY, *SHORT)
     state = load_checkpoint(tmp_path / "r" / "last.pth")
     assert state["fold"] == 2 and state["config"]["train"]["batch_size"] == 3
+
+
+def test_a_run_continues_with_its_own_data_only(run, monkeypatch, demo_root, tmp_path):
+    """Training and test, after annotations or images at the same place became others; the same data may move."""
+    places = [shutil.copytree(demo_root, tmp_path / name) for name in ("data", "moved")]
+    run("run", *SHORT, f"data.root={places[0]}")
+    run("run", *SHORT, f"data.root={places[1]}", "--resume", "train.epochs=2")
+
+    def tested(root, runs=1):
+        command(monkeypatch, test_script, "--fold", 1, f"data.root={root}", *TINY, "--runs", runs, "--checkpoint",
+                tmp_path / "run" / "last.pth", "--output", tmp_path / "test")
+    tested(places[0])
+    tested(places[1], runs=2)
+    for image in places[1].rglob("*.jpg"):
+        image.write_bytes(image.read_bytes() + b"more")
+    with pytest.raises(ValueError, match="last.pth was trained with other data: 128 of 128 sampled images and masks"):
+        run("run", *SHORT, f"data.root={places[1]}", "--resume", "train.epochs=3")
+    with pytest.raises(ValueError, match="results.jsonl belongs to another test: 128 of 128 sampled images and masks"):
+        tested(places[1], runs=3)
 
 
 # Its test

@@ -20,13 +20,14 @@ from dataloaders.own.supports import read_supports
 from models import get_method
 from tools import annotate
 from tools.annotation.frames import ImageFolder, VideoFrames, open_source, stem_of
-from tools.annotation.run import Job, Run, film_of, next_folder, shown_command
+from tools.annotation.run import Job, Run, film_of, next_folder, reads_sentences, shown_command
 from tools.annotation.supports import (
     VIEW_SIDE,
     editor_value,
     load_mask,
     painted,
     remove_support,
+    save_sentence,
     save_support,
     saved_names,
     shrink,
@@ -195,6 +196,30 @@ def test_job_says_what_it_lacks_and_passes_options_on():
     assert shown_command(command) == ("python segment.py --support support --video 'my clip.mp4' --checkpoint a.pth "
                                       "--output out --every 5")
     assert Path(command[1]).is_file()
+
+
+def test_sentences_are_kept_with_the_supports_and_passed_on(tmp_path):
+    job = Job(Path("clip.mp4"), Path("a.pth"), ("--every", "5"), sentences=True)
+    with pytest.raises(ValueError, match="write what to segment"):
+        job.command(tmp_path, "out", " ")
+    assert job.command(tmp_path, "out", "--the dog")[-3:] == ["--text=--the dog", "--every", "5"]
+    save_support(tmp_path, "dog", image_of(), box_mask((37, 53), (5, 20), (7, 50)))
+    with pytest.raises(ValueError, match="write what the supports show"):
+        save_sentence(tmp_path, "  ")
+    assert read_supports(tmp_path).text == ""
+    save_sentence(tmp_path, "Ein großer\n Hund")
+    assert read_supports(tmp_path).text == "Ein großer Hund" and saved_names(tmp_path) == ["dog"]
+    (tmp_path / "sentence.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="Write one sentence"):
+        read_supports(tmp_path)
+
+
+def test_whether_a_checkpoint_reads_sentences_is_said_by_its_method(tmp_path):
+    for name, method in (("a", "vipmt"), ("b", "tests.sentence_method")):
+        config = to_dict(load_config([], [f"model.method={method}"]))
+        save_checkpoint(tmp_path / name, {"model": {}, "config": config})
+    save_checkpoint(tmp_path / "c", {"model": {}})
+    assert [reads_sentences(tmp_path / name) for name in "abc"] == [False, True, False]
 
 
 def test_no_result_is_written_over(tmp_path):

@@ -405,6 +405,15 @@ def test_difference_is_taken_only_of_the_papers_own_experiment():
     assert not comparable("demo") and not comparable(folds=(1, 2)) and not comparable(overrides=("train.epochs=1",))
 
 
+@pytest.mark.skipif(not Path("config/cma/ytvos.yaml").is_file(), reason="the config files of the method are not there")
+def test_sentences_are_tested_on_two_data_sets_with_one_training():
+    made = Plan(read_experiments("cma"), "paper", "out", (1,))
+    for number in paper_tables("cma"):
+        assert set(made.rows(number)) <= set(paper_tables("cma")[number].rows)
+    assert [settings(step)["data.dataset"] for step in trainings(made)] == ["ref_ytvos"] * 3
+    assert sorted(settings(step)["data.dataset"] for step in of_tests(made)) == ["ref_sailvos", *["ref_ytvos"] * 3]
+
+
 # -- before anything is run -------------------------------------------------------------------------------------------
 
 def test_a_dry_run_says_what_is_missing_and_writes_nothing(monkeypatch, capsys, tmp_path):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 import torch
-from material import FakeIndex, small_config
+from material import FakeIndex, result_line, small_config
 
 from dataloaders.episode import Clip, SupportSet, Video
 from dataloaders.fewshot.streaming import EpisodeStream, TestEpisodes
@@ -120,6 +120,8 @@ def test_clips_give_the_numbers_of_the_whole_video(cfg, variant, clip_length):
         pred, gt = noisy_masks(video), truth.numpy()
         assert line["vc"] == rounded(vc_windows(pred, gt, 7, variant))
         assert len(line["vc"]) == max(frames - 7 + (variant == "vipmt"), 0)
+        assert line["vc_possible"] == sum(variant == "vspw" or gt[t:t + 7].all(axis=0).any()
+                                          for t in range(len(line["vc"])))
         assert line["j"] == rounded(jaccard(pred, gt)) and line["f"] == rounded(boundary_f(pred, gt))
     cfg.metrics.vc_window, video = 1, fake_video(1, 7)          # a window of one frame: nothing is carried over
     [line] = evaluate(noisy, [video], cfg, ignore)
@@ -316,42 +318,45 @@ def trained(tmp_path):
     return path
 
 
+KEYS = [(0, 1, "a"), (0, 1, "b")]
+
+
 def test_interrupted_test_continues_and_drops_a_torn_line(cfg, trained, tmp_path):
     header = describe_test(trained, cfg, 1)
-    writer, lines = open_results(tmp_path / "out", header)
+    writer, lines = open_results(tmp_path / "out", header, KEYS)
     assert lines == []
     with writer:
-        writer.append({"video": "a"})
+        writer.append(result_line("a"))
     with open(tmp_path / "out" / "results.jsonl", "a") as file:
         file.write('{"video": "b", "j": [0.1')
-    writer, lines = open_results(tmp_path / "out", header)
-    assert lines == [{"video": "a"}]
+    writer, lines = open_results(tmp_path / "out", header, KEYS)
+    assert lines == [result_line("a")]
     with writer:
-        writer.append({"video": "b"})
-    assert [json.loads(x) for x in open(tmp_path / "out" / "results.jsonl")] == [{"video": "a"}, {"video": "b"}]
+        writer.append(result_line("b"))
+    assert [json.loads(x) for x in open(tmp_path / "out" / "results.jsonl")] == [result_line("a"), result_line("b")]
 
 
 @pytest.mark.parametrize("change, word", [("checkpoint", "another content"), ("fold", "fold 1, not 2"),
                                           ("config", "memory.min_iou was 0.8, is 0.5")])
 def test_results_of_another_test_are_never_continued(cfg, trained, tmp_path, change, word):
-    writer, _ = open_results(tmp_path / "out", describe_test(trained, cfg, 1))
+    writer, _ = open_results(tmp_path / "out", describe_test(trained, cfg, 1), KEYS)
     with writer:
-        writer.append({"video": "a"})
+        writer.append(result_line("a"))
     if change == "checkpoint":
         trained.write_bytes(b"others")
     if change == "config":
         cfg.memory.min_iou = 0.5
     with pytest.raises(ValueError, match=word) as caught:
-        open_results(tmp_path / "out", describe_test(trained, cfg, 2 if change == "fold" else 1))
+        open_results(tmp_path / "out", describe_test(trained, cfg, 2 if change == "fold" else 1), KEYS)
     assert "another --output" in str(caught.value)
     assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 1
 
 
 def test_changes_without_effect_on_the_numbers_continue(cfg, trained, tmp_path):
-    writer, _ = open_results(tmp_path, describe_test(trained, cfg, 1))
+    writer, _ = open_results(tmp_path, describe_test(trained, cfg, 1), KEYS)
     writer.close()
     cfg.test.runs, cfg.data.workers, cfg.train.lr, cfg.name = 1, 0, 0.1, "other"
-    writer, _ = open_results(tmp_path, describe_test(trained, cfg, 1))
+    writer, _ = open_results(tmp_path, describe_test(trained, cfg, 1), KEYS)
     writer.close()
 
 
@@ -367,7 +372,7 @@ def test_keys_that_change_what_weights_compute_are_named(cfg, caplog):
 def test_results_without_a_note_or_with_a_damaged_one_are_not_trusted(tmp_path):
     (tmp_path / "results.jsonl").write_text("{}\n")
     with pytest.raises(ValueError, match="no test.json"):
-        open_results(tmp_path, {})
+        open_results(tmp_path, {}, [])
     (tmp_path / "test.json").write_text('{"torn')
     with pytest.raises(ValueError, match="test.json: damaged, so nobody knows what results.jsonl was measured with"):
-        open_results(tmp_path, {})
+        open_results(tmp_path, {}, [])

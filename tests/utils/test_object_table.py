@@ -72,6 +72,7 @@ def test_csv_files_have_the_form_of_the_toolkit(tmp_path):
 def test_the_table_has_the_papers_rows_beside_a_whole_test_and_leaves_cells_empty():
     text = object_table(LINES, "ours", papers_of("davis", 61)).markdown()
     assert "| LWL (paper) | 81.6 | 79.1 |  |  | 84.1 |  |  |" in text
+    assert "| LLB (paper) | 84.6 | 81.5 |  |  | 87.7 |  |  |" in text
     assert "| ours, 3 objects | 58.3 | 66.7 | 50.0 | 33.3 | 50.0 | 33.3 | 0.0 |" in text and "| a 1 | 75.0 |" in text
     assert papers_of("davis", 17) == [] and papers_of("ytvos", 61) == []
     assert scores(LINES[2])["J-Recall"] == 1

@@ -310,7 +310,7 @@ def test_a_wrong_line_is_named(tmp_path):
     write_test(tmp_path, [result()])
     with open(tmp_path / "results.jsonl", "a") as file:
         file.write(json.dumps(result("b", vc_window=5)) + "\n")
-    with pytest.raises(ValueError, match="its results mix definitions of VC"):
+    with pytest.raises(ValueError, match="its lines are of several tests"):
         write_report(tmp_path)
     with open(tmp_path / "results.jsonl", "a") as file:
         file.write("{}\n")

@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from utils.evaluation.results import per_frame, read_results
+from utils.evaluation.results import open_results, per_frame, read_results
+from utils.records import read_json_lines
 
 
 def result(video="v1", name="cat", run=0, j=(0.5, 0.7), **more):
@@ -28,16 +29,24 @@ def test_lines_come_as_they_were_written_with_what_their_method_added(tmp_path):
         read_results(tmp_path / "none.jsonl")
 
 
-def test_second_and_foreign_lines_are_left_out_with_one_warning(tmp_path, caplog):
-    path = written(tmp_path, result("a"), result("z"), result("a", j=(0.1, 0.1)), result("a", run=1), result("b"))
-    wanted = [(0, 1, "a"), (0, 1, "b"), (1, 1, "a")]
-    assert [(line["run"], line["video"], line["j"][0]) for line in read_results(path, wanted)] == [
-        (0, "a", 0.5), (1, "a", 0.5), (0, "b", 0.5)]
-    message, = caplog.messages
-    assert "2 of 5 lines are left out" in message
-    assert "line 2 (no result of this test: run 0, class 1, video 'z')" in message
-    caplog.clear()
+def test_second_and_foreign_lines_are_no_part_of_a_test_and_kept_beside_it(tmp_path, caplog):
+    """The same in the first reading of a continued test and in its table; readers without the data know second ones."""
+    lines = [result("a"), result("z"), result("a", j=(0.1, 0.1)), result("a", run=1), result("b"), result("b")]
+    path = written(tmp_path, *lines)
+    (tmp_path / "test.json").write_text(json.dumps({"sha256": None, "fold": 1, "episodes": None, "config": {}}))
     assert len(read_results(path)) == 4 and "1 of 5" in caplog.text and "line 3 (a second result" in caplog.text
+    header = {"checkpoint": None, "sha256": None, "fold": 1, "episodes": None, "config": {}, "data": None}
+    writer, done = open_results(tmp_path, header, [(0, 1, "b"), (0, 1, "a"), (1, 1, "a")])
+    writer.close()
+    assert done == read_results(path) == [lines[4], lines[0], lines[3]]
+    assert "line 2 (no result of this test: run 0, class 1, video 'z')" in caplog.text
+    assert read_json_lines(tmp_path / "results.left_out.jsonl") == [lines[1], lines[2]]
+
+
+@pytest.mark.parametrize("change", [{"fold": 2}, {"vc_window": 9}, {"vc_variant": "tti"}, {"average": "frame"}])
+def test_lines_of_several_tests_are_never_averaged(tmp_path, change):
+    with pytest.raises(ValueError, match=f"its lines are of several tests .{next(iter(change))}: "):
+        read_results(written(tmp_path, result("a"), result("b") | change))
 
 
 @pytest.mark.parametrize(("change", "message"), [

@@ -37,7 +37,7 @@ ONE_FOLD = [line("cat", 0, [0.5, 0.7], [0.4, 0.4], [0.9]), line("dog", 0, [0.2],
 
 def test_class_table_gives_mean_and_spread_over_runs():
     table = class_table(ONE_FOLD)
-    assert table.header == ["class", "videos", "J", "F", "VC7"]
+    assert table.header == ["class", "videos", "J", "F", "VC7", "windows"]
     spread = 100 * statistics.stdev([0.6, 0.8])
     assert table.rows[0][:2] == ["cat", "1"] and table.rows[0][2] == pytest.approx((70.0, spread))
     assert table.rows[-1][0] == "mean" and table.rows[-1][2][0] == pytest.approx(50.0)
@@ -46,7 +46,7 @@ def test_class_table_gives_mean_and_spread_over_runs():
 
 def test_single_run_shows_no_spread():
     text = class_table(ONE_FOLD[:2]).markdown()
-    assert "±" not in text and "| cat | 1 | 60.0 | 40.0 | 90.0 |" in text
+    assert "±" not in text and "| cat | 1 | 60.0 | 40.0 | 90.0 | 1 |" in text
 
 
 def test_class_without_lines_counts_zero_if_it_is_named():
@@ -142,8 +142,18 @@ def test_headers_and_documents_repeat_no_other_number():
 
 # -- forms
 
+def test_shared_supports_mark_every_table_and_the_windows_that_cannot_score_are_counted():
+    """data.few_videos=repeat takes supports from the query's own video; VC counts 0 where the truth has no pixel."""
+    lines = [ONE_FOLD[0] | {"vc": [0.9, 0.0], "vc_possible": 1}, ONE_FOLD[1] | {"supports_share_video": True}]
+    table, mark = class_table(lines), "(supports share videos in 1 of {} results)"
+    assert [row[0] for row in table.rows] == ["cat", f"dog {mark.format(1)}", f"mean {mark.format(2)}"]
+    assert [row[-1] for row in table.rows] == ["1 of 2", "1", "2 of 3"] and mark.format(1) in table.csv()
+    assert mark.format(2) in summary(lines) and mark.format(2) in fold_table({1: lines}).latex()
+    assert mark.format(2) in paper_table({1: lines}).markdown() and "share" not in paper_table({1: ONE_FOLD}).csv()
+
+
 def test_other_vc_variants_are_named_in_the_column():
-    assert class_table([line("cat", 0, [0.5], [0.5], [0.5], "tti")]).header[-1] == "VC7 (tti)"
+    assert class_table([line("cat", 0, [0.5], [0.5], [0.5], "tti")]).header[-2] == "VC7 (tti)"
     other = [line("cat", 0, [0.5], [0.5], [0.5], "tti")]
     assert comparison(["J 1", "VC7 mean"], [], other).header == ["", "J 1", "mVC7 (tti)"]
 
@@ -156,7 +166,7 @@ def test_csv_has_spreads_in_their_own_columns():
 
 def test_latex_escapes_names_and_closes_rows():
     text = class_table([line("giant_panda", 0, [0.5], [0.5], [0.5])]).latex()
-    assert r"giant\_panda & 1 & 50.0 & 50.0 & 50.0 \\" in text and text.count(r"\\") == 3
+    assert r"giant\_panda & 1 & 50.0 & 50.0 & 50.0 & 1 \\" in text and text.count(r"\\") == 3
     assert r"70.0 $\pm$ 14.1" in class_table(ONE_FOLD).latex()
 
 

@@ -13,6 +13,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 
 from dataloaders.images import read_image
+from dataloaders.own.supports import read_sentence
 from tools.annotation.run import Run, film_of, next_folder, shown_command
 from tools.annotation.supports import (
     OPACITY,
@@ -20,6 +21,7 @@ from tools.annotation.supports import (
     load_mask,
     painted,
     remove_support,
+    save_sentence,
     save_support,
     saved_names,
     shrink,
@@ -113,14 +115,19 @@ class Page:
         return [(shrink(overlay(image, load_mask(self.support, name, image.shape[:2]))), name)
                 for name, image in images.items()]
 
-    def segment(self):
-        """Run segment.py on the saved supports and yield updates of [log, film] as it goes."""
+    def segment(self, about="", text=""):
+        """Run segment.py on the saved supports and yield updates of [log, film] as it goes.
+
+        about, text: sentences on the supports and on what to segment, where the method reads them
+        """
         if self.run and self.run.running:
             raise ValueError("a run is on its way; wait for it, or stop it")
         if not saved_names(self.support):
             raise ValueError("no support is saved yet; mark a frame and save it first")
         output = next_folder(self.result)
-        command = self.job.command(self.support, output)
+        command = self.job.command(self.support, output, text)
+        if self.job.sentences:
+            save_sentence(self.support, about)
         self.run = run = Run(command, output)
         while run.running:
             yield f"$ {shown_command(command)}\n{run.last_lines()}\n{run.frames()} frames", None
@@ -168,6 +175,10 @@ def build(page):
         gallery = gr.Gallery(label=f"Support folder: {page.support}", columns=6, height="auto", elem_id="saved",
                              format="jpeg", object_fit="contain", buttons=[])
         gr.Markdown("### Segment the video\n" + page.job.described())
+        with gr.Row(visible=page.job.sentences):
+            about = gr.Textbox(read_sentence(page.support), label="What the supports show, one sentence",
+                               elem_id="about")
+            text = gr.Textbox(label="What to segment in the video, one sentence", elem_id="text")
         with gr.Row():
             start = gr.Button("Segment", variant="primary", elem_id="segment")
             stop = gr.Button("Stop", elem_id="stop")
@@ -180,7 +191,7 @@ def build(page):
         slider.change(told(page.go), [session, editor, slider], trigger_mode="always_last", **marks)
         save.click(told(page.save), [session, editor], **marks)
         remove.click(told(page.remove), [session, editor], **marks)
-        start.click(told(page.segment), None, [log, film], show_progress="hidden", api_visibility="private")
+        start.click(told(page.segment), [about, text], [log, film], show_progress="hidden", api_visibility="private")
         stop.click(page.stop, None, None, queue=False, api_visibility="private")
     return blocks
 

@@ -17,10 +17,14 @@ LOG_LINES = 12               # of its log, in the page
 
 @dataclass(frozen=True)
 class Job:
-    """What segment.py is run on, from the command line; video or checkpoint None: it was not named."""
+    """What segment.py is run on, from the command line; video or checkpoint None: it was not named.
+
+    sentences: whether the checkpoint's method reads them
+    """
     video: Path | None
     checkpoint: Path | None
     options: tuple = ()
+    sentences: bool = False
 
     def described(self):
         """A line for the page: what would be run on what"""
@@ -28,13 +32,25 @@ class Job:
         options = f", options: `{shlex.join(self.options)}`" if self.options else ""
         return f"Video: `{video}`, checkpoint: `{checkpoint}`{options}"
 
-    def command(self, support, output):
-        """Arguments of the process; ValueError with what the command line lacks"""
+    def command(self, support, output, text=""):
+        """Arguments of the process; text: what to segment, in a sentence. ValueError with what is missing"""
+        if self.sentences and not text.strip():
+            raise ValueError("write what to segment in the video: one sentence")
         for flag, value in (("--video FILE", self.video), ("--checkpoint FILE", self.checkpoint)):
             if value is None:
                 raise ValueError(f"{flag} was not given: end this page in its terminal and start it again with it")
+        said = [f"--text={text}"] if self.sentences else []
         return [sys.executable, str(ROOT / "segment.py"), "--support", str(support), "--video", str(self.video),
-                "--checkpoint", str(self.checkpoint), "--output", str(output), *self.options]
+                "--checkpoint", str(self.checkpoint), "--output", str(output), *said, *self.options]
+
+
+def reads_sentences(checkpoint):
+    """Whether the method of a checkpoint takes a sentence; its import takes seconds"""
+    from models import get_method
+    from utils.checkpoint import load_checkpoint
+    config = load_checkpoint(checkpoint).get("config") or {}
+    method = config.get("model", {}).get("method")
+    return method is not None and get_method(method).TASK == "referring"
 
 
 def shown_command(command):

@@ -2,11 +2,14 @@
 
 Masks are (H, W) bool at the image's own size; layers are those of an image editor, (h, w, 4) uint8 RGBA.
 """
+from pathlib import Path
+
 import cv2
 import numpy as np
 from PIL import Image
 
 from dataloaders.images import read_mask
+from dataloaders.own.supports import SENTENCE
 from utils.files import atomic_file
 from utils.pictures.overlay import MASK_COLOUR, palette
 
@@ -52,6 +55,15 @@ def save_support(folder, name, image, mask):
         Image.fromarray(image).save(file, "JPEG", quality=97, subsampling=0)
     with atomic_file(folder / f"{name}.png") as file:
         grey.save(file, "PNG")
+
+
+def save_sentence(folder, text):
+    """Write sentence.txt, which segment.py reads; ValueError for an empty one"""
+    text = " ".join(text.split())
+    if not text:
+        raise ValueError("write what the supports show: one sentence")
+    with atomic_file(Path(folder) / SENTENCE) as file:
+        file.write(f"{text}\n".encode())
 
 
 def load_mask(folder, name, size):

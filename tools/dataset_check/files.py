@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from dataloaders.datasets.index import read_below
 from dataloaders.datasets.vspw_masks import read_labels
-from dataloaders.images import image_size, read_image
+from dataloaders.images import image_size, read_bmp, read_image
 
 CHUNK = 32                      # files that a worker takes at once
 READERS = 16                    # threads of the check without decoding, which waits for the disk
@@ -98,6 +98,7 @@ def _decode_all(tasks):
 
 def look(task, read):
     """One file by the rule of the indexes, with a reader of theirs or one that looks at less."""
+    read = read_bmp if task.name.endswith(".bmp") else read
     try:
         found = read_below(task.folder, task.name, task.size, task.where, read)
     except FileNotFoundError:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from itertools import chain
 
+import numpy as np
 from tqdm import tqdm
 
 from utils.command_line import EveryMinute, bar_hidden
@@ -70,6 +71,7 @@ def _segmented(start, video, measured, data, cfg, restore):
     """Every clip through the network, reference by reference, and on to the metrics: yields clip, a bool array
     (O, T, H, W) per reference"""
     original, segmenters, count = cfg.test.resolution == "original", [], 0
+    rows, swapped = [getattr(one, "row", 0) for one in video.references], getattr(cfg.test, "swap_sentences", False)
     for reference, its in zip(video.references, measured, strict=True):
         with its[0].network:
             segmenters.append(start(reference))
@@ -79,7 +81,7 @@ def _segmented(start, video, measured, data, cfg, restore):
         truth = None if truth is None else truth.cpu().numpy().astype(bool)
         with measured[0][0].network:
             prepared = segmenters[0].prepare(clip)
-        for segment, its in zip(segmenters, measured, strict=True):
+        for segment, its, first in zip(segmenters, measured, rows, strict=True):
             with its[0].network:
                 prediction = segment(prepared, clip)
                 margins = prediction.margins
@@ -88,9 +90,10 @@ def _segmented(start, video, measured, data, cfg, restore):
                 masks.append((margins > 0).cpu().numpy())
             if truth is not None:
                 for o, one in enumerate(its):
-                    chosen = slice(None) if clip.scored is None else clip.scored[o].numpy()
+                    chosen, row = slice(None) if clip.scored is None else clip.scored[o].numpy(), first + o
+                    others = np.delete(truth, row, axis=0) if swapped else ()
                     if len(masks[-1][o, chosen]):
-                        one.add(_of_object(prediction, o, chosen), masks[-1][o, chosen], truth[o, chosen])
+                        one.add(_of_object(prediction, o, chosen), masks[-1][o, chosen], truth[row, chosen], others)
         yield clip, masks
     assert count == len(video.frames), f"{video.id}: {len(video.frames)} frames, but {count} in its clips"
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import numpy as np
 
-from utils.evaluation.metrics import boundary_f, jaccard, vc_windows
+from utils.evaluation.metrics import DAVIS, boundary_f, jaccard, vc_counts, vc_shares
 
 
 class MeasuredVideo:
@@ -22,13 +22,17 @@ class MeasuredVideo:
         self.facts, self.metrics, self.submit = facts, metrics, submit
         self.network, self.data_seconds = Stopwatch(), 0.0     # in the network, and waiting for data
         self.per_frame, self.frames = {}, 0
-        self.in_work, self.measured = deque(), {"j": [], "f": [], "vc": []}
+        self.pixels = 0 if metrics.average == "frame" else None      # intersection and union, for the overall IoU
+        self.in_work, self.measured = deque(), {"j": [], "f": [], "vc": [], "vc_possible": [], "f_davis": []}
         # tti and vspw leave out the last window of what they are given: it starts one frame later with the next clip.
         self.carried, self.reach = None, metrics.vc_window - (metrics.vc == "vipmt")
 
-    def add(self, prediction, masks, truth):
-        """The next clip: Prediction; masks and truth (T, H, W) bool arrays."""
+    def add(self, prediction, masks, truth, others=()):
+        """The next clip: Prediction; masks and truth (T, H, W) bool arrays; others: truth of other objects, likewise"""
         self.frames += len(masks)
+        if self.pixels is not None:
+            counts = np.array([[(masks & one).sum(), (masks | one).sum()] for one in (truth, *others)])
+            self.pixels = self.pixels + counts
         for name, values in prediction.per_frame.items():
             self.per_frame.setdefault(name, []).extend(as_plain(values))
         recent = masks, truth
@@ -47,11 +51,14 @@ class MeasuredVideo:
         """The JSON line of the video."""
         while self.in_work:
             self._collect()
-        j, f, vc = (self.measured[key] for key in ("j", "f", "vc"))
+        j, f, vc, possible, f_davis = self.measured.values()
         return self.facts | self.per_frame | {
             "seconds": round(self.network.seconds, 6), "data_seconds": round(self.data_seconds, 6),
-            "j": j, "f": f, "vc": vc, "vc_variant": self.metrics.vc, "vc_window": self.metrics.vc_window,
-            "true_iou": j} | ({} if self.metrics.average == "class" else {"average": self.metrics.average})
+            "j": j, "f": f, "vc": vc, "vc_possible": sum(possible), "true_iou": j,
+            "vc_variant": self.metrics.vc, "vc_window": self.metrics.vc_window} | (
+                {} if self.metrics.average == "class" else {"average": self.metrics.average}) | (
+                {"f_davis": f_davis} if f_davis else {}) | (
+                {} if self.pixels is None else {"tolerance": self.metrics.tolerance, "pixels": self.pixels.tolist()})
 
     def _collect(self):
         for key, values in self.in_work.popleft().result().items():
@@ -59,13 +66,17 @@ class MeasuredVideo:
 
 
 def _measure(masks, truth, new, metrics):
-    """Masks and truth (T, H, W) bool: frames carried over, then `new` ones  ->  {"j", "f", "vc"}: lists
+    """Masks and truth (T, H, W) bool: frames carried over, then `new` ones  ->  {"j", "f", "vc", ...}: lists
 
-    J and F of the new frames, VC of all windows.
+    J and F of the new frames, VC of all windows, and in which of these the truth lets any mask score; where all frames
+    are averaged at once, F by DAVIS' tolerance as well.
     """
-    j, f = jaccard(masks[-new:], truth[-new:]), boundary_f(masks[-new:], truth[-new:], metrics.tolerance)
-    windows = vc_windows(masks, truth, metrics.vc_window, metrics.vc)
-    return {"j": _rounded(j), "f": _rounded(f), "vc": _rounded(windows)}
+    pair = masks[-new:], truth[-new:]
+    kept, total = vc_counts(masks, truth, metrics.vc_window, metrics.vc)
+    davis = boundary_f(*pair, DAVIS) if metrics.average == "frame" and metrics.tolerance != DAVIS else ()
+    return {"j": _rounded(jaccard(*pair)), "f": _rounded(boundary_f(*pair, metrics.tolerance)),
+            "vc": _rounded(vc_shares(kept, total, metrics.vc)), "vc_possible": (total > 0).tolist(),
+            "f_davis": _rounded(davis)}
 
 
 def as_plain(values):

@@ -6,6 +6,9 @@ windows of n frames. `aggregate` averages the per-video numbers of one fold and 
 import numpy as np
 
 from utils.evaluation.bitstack import FRAMES, count, dilate, pack
+from utils.evaluation.sentences import sentence_scores
+
+DAVIS = 0.008                # tolerance of F, a share of the image's diagonal
 
 
 def jaccard(pred, gt):
@@ -17,7 +20,7 @@ def jaccard(pred, gt):
     return _plain(np.where(union == 0, 1.0, intersection / np.maximum(union, 1)))
 
 
-def boundary_f(pred, gt, bound_th=0.008):
+def boundary_f(pred, gt, bound_th=DAVIS):
     """F, harmonic mean of the boundaries' precision and recall within a tolerance, after the DAVIS toolkit.
 
     pred, gt (H, W) bool  ->  float;  (T, H, W)  ->  (T,) float64
@@ -69,20 +72,28 @@ def vc_windows(preds, gts, window=7, variant="vipmt"):
     vspw   pixels of constant prediction among the pixels of constant ground truth; T - n windows, NaN if none
     float32 as in the released code.
     """
+    return vc_shares(*vc_counts(preds, gts, window, variant), variant)
+
+
+def vc_shares(kept, total, variant):
+    if variant == "vspw":
+        return np.divide(kept, total, out=np.full(len(total), np.nan, np.float32), where=total > 0)
+    return kept / (total + np.float32(1e-10))
+
+
+def vc_counts(preds, gts, window=7, variant="vipmt"):
+    """Both sides of the shares of `vc_windows`, (windows,) float32 each; where the second is 0 no mask can score"""
     preds, gts = _binary_pair(preds, gts)
     windows = len(gts) - window + (variant == "vipmt")
     if windows <= 0:
-        return np.zeros(0, np.float32)
+        return np.zeros((2, 0), np.float32)
     common_pred, common_gt = (_in_all(masks, window)[:windows] for masks in (preds, gts))
     if variant == "vspw":
         common_pred = common_pred | _in_all(~preds, window)[:windows]
         common_gt = common_gt | _in_all(~gts, window)[:windows]
     elif variant not in ("vipmt", "tti"):
         raise ValueError(f"metrics.vc: unknown variant '{variant}'; write vipmt, tti or vspw")
-    kept, total = _counts(common_pred, common_gt, lambda pred, gt: (pred & gt, gt)).astype(np.float32)
-    if variant == "vspw":
-        return np.divide(kept, total, out=np.full(windows, np.nan, np.float32), where=total > 0)
-    return kept / (total + np.float32(1e-10))
+    return _counts(common_pred, common_gt, lambda pred, gt: (pred & gt, gt)).astype(np.float32)
 
 
 def aggregate(results, classes=None):
@@ -92,6 +103,7 @@ def aggregate(results, classes=None):
     J and F: over all frames of a class, so long videos weigh more, then over classes. VC: windows, videos,
     classes; `vspw` alone averages all windows at once. A class of `classes` without frames counts 0.
     Lines that say "average": "object" are averaged over their frames and then over lines, "frame": all frames at once.
+    Those of the referring task have more numbers (sentences.py).
     """
     by_class = {name: [] for name in classes or ()}
     for result in results:
@@ -105,7 +117,7 @@ def aggregate(results, classes=None):
     means = {key: _mean([row[key] for row in parts if row[key] is not None]) for key in ("j", "f", "vc")}
     if any(result["vc_variant"] == "vspw" for result in results):
         means["vc"] = _vspw_mean(results)
-    return {**means, "classes": table}
+    return {**means, **sentence_scores(results, means["j"], means["f"]), "classes": table}
 
 
 def _class_means(lines):
@@ -117,8 +129,8 @@ def _class_means(lines):
         videos = [_mean_of_windows(np.array(line["vc"], float), line["vc_variant"]) for line in lines]
         vc = _mean([value for value in videos if value is not None])
     frames = [len(line["j"]) for line in lines]
-    return {"j": _mean([x for line in lines for x in line["j"]]), "f": _mean([x for line in lines for x in line["f"]]),
-            "vc": vc, "videos": len(lines), "frames": sum(frames)}
+    j, f = (_mean([x for line in lines for x in line[key]]) for key in ("j", "f"))
+    return {"j": j, "f": f, "vc": vc, "videos": len(lines), "frames": sum(frames), **sentence_scores(lines, j, f)}
 
 
 def _vspw_mean(lines):

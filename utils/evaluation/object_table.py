@@ -10,6 +10,7 @@ import numpy as np
 from utils.evaluation.tables import Table, paper_tables
 
 THRESHOLD, BINS = 0.5, 4     # of the recall, of the decay
+PAPERS = ("lwl", "llb")      # of config/paper_tables.yaml
 OBJECTS = {"davis": 61}      # of the validation sets that papers score by objects
 COLUMNS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 
@@ -63,7 +64,7 @@ def cell(number):
     return None if number is None else (number, None)
 
 
-def papers_of(dataset, objects, method="lwl"):
-    """Data set, objects of a test  ->  tables of the method's paper that test all of it, [] for a part"""
+def papers_of(dataset, objects):
+    """Data set, objects of a test  ->  tables of all papers that follow objects and test all of it, [] for a part"""
     whole = objects == OBJECTS.get(dataset)
-    return [table for table in paper_tables(method).values() if whole and table.dataset == dataset]
+    return [table for method in PAPERS for table in paper_tables(method).values() if whole and table.dataset == dataset]

@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import mean, stdev
 
 from utils.evaluation.metrics import aggregate
+from utils.evaluation.sentences import NAMES as SENTENCE_NAMES
 from utils.yaml_file import read_yaml
 
 PAPERS = Path(__file__).resolve().parents[2] / "config" / "paper_tables.yaml"
@@ -23,7 +24,8 @@ NAMES = {"j": "J", "f": "F", "vc": "VC7"}
 class PaperTable:
     """A table as its paper prints it. rows {label: {column: number, None where the paper has none}}
 
-    note: sentences for the caption; counted: {name of a flag per frame: header of its column, see `flagged`}
+    note: sentences for the caption, what has to be said beside it
+    counted: {name of a flag per frame: header of its column, see `flagged`}
     """
     title: str
     columns: list
@@ -80,39 +82,73 @@ class Table:
 
 
 def class_table(results, classes=None):
-    """Lines of one fold  ->  Table: J, F and VC per class, then their mean; a class of `classes` without lines is 0"""
+    """Lines of one fold  ->  Table: J, F and VC per class, then their mean; a class of `classes` without lines is 0
+
+    windows: of VC per run, and in how many of them the truth lets any mask score; the others count 0, as released.
+    """
     runs = [aggregate(lines, classes) for lines in _by_run(results).values()]
     names = list(dict.fromkeys(name for run in runs for name in run["classes"]))
+    keys = [*NAMES, *(key for key in SENTENCE_NAMES if any(key in run for run in runs))]
     rows = []
     for name in names:
         present = [run["classes"][name] for run in runs if name in run["classes"]]
         videos = f"{mean(row['videos'] for row in present):g}"
-        rows.append([name, videos, *(cell([row[key] for row in present]) for key in NAMES)])
-    rows.append(["mean", "", *(cell([run[key] for run in runs]) for key in NAMES)])
-    return Table(["class", "videos", *_metric_names(results)], rows)
+        lines = [line for line in results if line["class"] == name]
+        rows.append([marked(name, lines), videos, *(_cell([row[key] for row in present if key in row]) for key in keys),
+                     _windows(lines)])
+    rows.append([marked("mean", results), "", *(_cell([run[key] for run in runs if key in run]) for key in keys),
+                 _windows(results)])
+    more = [SENTENCE_NAMES[key] for key in keys[len(NAMES):]]
+    return Table(["class", "videos", *_metric_names(results), *more, "windows"], rows)
+
+
+def marked(label, results):
+    """The label of numbers, with a mark where they are not those of few-shot segmentation: data.few_videos=repeat"""
+    shared = sum(line.get("supports_share_video", False) for line in results)
+    return f"{label} (supports share videos in {shared} of {len(results)} results)" if shared else label
+
+
+def _windows(results):
+    runs = max(len({line["run"] for line in results}), 1)
+    count = sum(value is not None for line in results for value in line["vc"]) / runs
+    possible = sum(line.get("vc_possible", len(line["vc"])) for line in results) / runs
+    return f"{count:g}" if possible == count else f"{possible:g} of {count:g}"
 
 
 def fold_table(results_by_fold, classes_by_fold=None):
     """{fold: lines}  ->  Table: one row per fold, and the mean if all four are there"""
     scores = {fold: _fold_scores(results_by_fold.get(fold, ()), (classes_by_fold or {}).get(fold)) for fold in FOLDS}
-    rows = [[f"fold {fold}", *(cell(scores[fold][key]) for key in NAMES)] for fold in FOLDS]
-    rows.append(["mean", *(cell(_over_folds(scores, key)) for key in NAMES)])
-    return Table(["fold", *_metric_names([line for lines in results_by_fold.values() for line in lines])], rows)
+    lines = [line for lines in results_by_fold.values() for line in lines]
+    rows = [[marked(f"fold {fold}", results_by_fold.get(fold, ())), *(_cell(scores[fold][key]) for key in NAMES)]
+            for fold in FOLDS]
+    rows.append([marked("mean", lines), *(_cell(_over_folds(scores, key)) for key in NAMES)])
+    return Table(["fold", *_metric_names(lines)], rows)
 
 
-def paper_table(results_by_fold, dataset="ytvis", name="ours", classes_by_fold=None, method="VIPMT"):
-    """{fold: lines}  ->  Table in the form of Tables 1 and 2: the paper's row of `method`, then ours below it"""
-    tables = [table for table in paper_tables().values() if table.dataset]
-    rows = [(f"{method} (paper, {dataset})", printed(table.rows[method])) for table in tables
-            if table.dataset == dataset and method in table.rows]
-    ours = measured([results_by_fold], tables[0].columns, classes_by_fold=classes_by_fold)
-    return comparison(tables[0].columns, [*rows, (name, ours)],
-                      [line for lines in results_by_fold.values() for line in lines])
+def table_of(dataset):
+    """data.dataset  ->  (method, number, PaperTable) of the table that gives it by folds; None where there is none"""
+    return next(((method, number, table) for method in read_yaml(PAPERS)
+                 for number, table in paper_tables(method).items() if table.dataset == dataset and table.folds), None)
+
+
+def note_of(dataset):
+    """data.dataset  ->  what has to be said beside its table, or ''"""
+    return known[2].note if (known := table_of(dataset)) else ""
+
+
+def paper_table(results_by_fold, dataset="ytvis", name="ours", classes_by_fold=None):
+    """{fold: lines}  ->  Table in the form of the paper's for this data: the row of its method, then ours below it"""
+    known = table_of(dataset)
+    method, _, table = known or table_of("ytvis")
+    rows = [(f"{method.upper()} (paper, {dataset})", printed(table.rows[method.upper()]))] if known else []
+    ours = measured([results_by_fold], table.columns, classes_by_fold=classes_by_fold)
+    lines = [line for lines in results_by_fold.values() for line in lines]
+    return comparison(table.columns, [*rows, (marked(name, lines), ours)], lines)
 
 
 def comparison(columns, rows, results=(), counted=()):
     """Columns of a PaperTable, [(label, {column: cell})], the lines behind the rows, its `counted`  ->  Table"""
-    names = dict(zip(("J", "F", "VC7"), _metric_names(results), strict=True))
+    names = dict(zip(("J", "F", "VC7"), _metric_names(results), strict=True)) | {"J&F": "J&F"}
     header = [f"m{names[metric]}" if part == "mean" and metric == "VC7" else f"{names[metric]} {part}"
               for metric, part in map(str.split, columns)]
     counted = dict(counted)
@@ -136,7 +172,7 @@ def measured(trainings, columns, folds=FOLDS, classes_by_fold=None):
 
     One training gives a value per run, several one each: the mean of its runs. No cell while a fold is missing.
     """
-    keys, classes = {name: key for key, name in NAMES.items()}, classes_by_fold or {}
+    keys, classes = {name: key for key, name in (NAMES | {"jf": "J&F"}).items()}, classes_by_fold or {}
     scores = [{fold: _fold_scores(training.get(fold, ()), classes.get(fold)) for fold in {*FOLDS, *folds}}
               for training in trainings]
     cells = {}
@@ -145,7 +181,7 @@ def measured(trainings, columns, folds=FOLDS, classes_by_fold=None):
         values = [_over_folds(one, keys[metric], folds if part == "mean" else (int(part),)) for one in scores]
         if len(values) > 1:
             values = [[mean(runs) for runs in values]] if all(values) else [[]]
-        cells[column] = cell(values[0]) if values else None
+        cells[column] = _cell(values[0]) if values else None
     return cells
 
 
@@ -158,16 +194,18 @@ def difference(ours, row):
 def summary(results, classes=None):
     """Lines of one fold  ->  'J 50.6 ± 0.4, F 51.3 ± 0.3, VC7 55.0 ± 0.2 (5 runs)'"""
     scores = _fold_scores(results, classes)
-    cells = [" ± ".join(part for part in _parts(cell(scores[key])) if part) or "none" for key in NAMES]
+    names = dict(zip(NAMES, _metric_names(results), strict=True))
+    names |= {key: name for key, name in SENTENCE_NAMES.items() if scores[key]}
+    cells = {key: " ± ".join(part for part in _parts(_cell(scores[key])) if part) or "none" for key in names}
     runs = len(scores["j"])
-    numbers = ", ".join(f"{name} {cell}" for name, cell in zip(_metric_names(results), cells, strict=True))
-    return f"{numbers} ({runs} run{'s' * (runs != 1)})"
+    numbers = ", ".join(f"{name} {cells[key]}" for key, name in names.items())
+    return marked(f"{numbers} ({runs} run{'s' * (runs != 1)})", results)
 
 
 def _fold_scores(results, classes):
     """Lines of one fold  ->  {"j": [one mean per run], ...}"""
     runs = [aggregate(lines, classes) for lines in _by_run(results).values()]
-    return {key: [run[key] for run in runs] for key in NAMES}
+    return {key: [run[key] for run in runs if key in run] for key in NAMES | SENTENCE_NAMES}
 
 
 def _by_run(results):
@@ -186,14 +224,17 @@ def _over_folds(scores, key, folds=FOLDS):
 
 
 def _metric_names(results):
-    """VC is named with its variant unless it is the paper's, so that they never share a column unnoticed."""
+    """VC is named with its variant unless it is the paper's, so that they never share a column unnoticed; F with its
+    tolerance where lines say it."""
     variants = {line["vc_variant"] for line in results} - {"vipmt"}
     window = {line.get("vc_window", 7) for line in results} or {7}
     vc = f"VC{'/'.join(map(str, sorted(window)))}"
-    return ["J", "F", f"{vc} ({', '.join(sorted(variants))})" if variants else vc]
+    tolerances = sorted({f"{line['tolerance']:.3f}" for line in results if "tolerance" in line})
+    f = f"F ({', '.join(tolerances)})" if tolerances else "F"
+    return ["J", f, f"{vc} ({', '.join(sorted(variants))})" if variants else vc]
 
 
-def cell(values):
+def _cell(values):
     """Shares of several runs  ->  (mean, spread) in per cent; None without runs"""
     if not values:
         return None

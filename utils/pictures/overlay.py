@@ -85,6 +85,7 @@ def recording(video, reference, masks_folder=None, films_folder=None, restore=No
     frames of `video.asked`, below the video's own name.
     """
     below, names = Path(*map(safe_name, reference.folder)), iter(video.frames)
+    row = getattr(reference, "row", 0)
     film_path = films_folder and Path(films_folder, below.with_name(f"{below.name}.mp4"))
     with Film(film_path) if films_folder else nullcontext() as film:
         def write(clip, masks):
@@ -95,7 +96,7 @@ def recording(video, reference, masks_folder=None, films_folder=None, restore=No
                 if submission and (video.asked is None or stem in video.asked):
                     save_palette_mask(Path(submission) / below / f"{stem}.png", mask)
             if film:
-                film.add(_overlays(clip, masks, video.original_size, restore) if clip.given is None else
+                film.add(_overlays(clip, masks, video.original_size, restore, row) if clip.given is None else
                          _objects_over(clip, labels_of(masks, reference.object_ids)))
         yield write
 
@@ -105,11 +106,11 @@ def _objects_over(clip, labels):
     return np.stack([overlay_objects(*pair) for pair in zip(as_pixels(clip.images), labels, strict=True)])
 
 
-def _overlays(clip, masks, original_size, restore):
-    """Clip, masks (O, T, H, W) bool  ->  (T, H, W, 3) uint8, at the size of the masks"""
+def _overlays(clip, masks, original_size, restore, row):
+    """Clip, masks (1, T, H, W) bool  ->  (T, H, W, 3) uint8, at the size of the masks; row: of the clip's masks"""
     images, truth = clip.images, clip.masks
     if masks.shape[-2:] != images.shape[-2:]:
         images = torch.stack([restore(images[:, c], original_size) for c in range(3)], dim=1)
         truth = clip.original_masks
-    shown = zip(as_pixels(images), masks.any(axis=0), truth.any(dim=0).numpy(), strict=True)
+    shown = zip(as_pixels(images), masks.any(axis=0), truth[row].numpy(), strict=True)
     return np.stack([overlay(*frame) for frame in shown])

@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 
 from utils.config import load_config
-from utils.evaluation.results import key_of, read_results, typed_lines
+from utils.evaluation.results import read_results, typed_lines
 from utils.evaluation.tables import FOLDS, class_table
 
 MAX_BYTES = 2 ** 30          # of a file
@@ -90,9 +90,7 @@ def read_part(folder):
     """A folder that holds a run  ->  Part"""
     record, header = (read_object(folder / name) for name in ("run.json", "test.json"))
     files = [folder / "results.jsonl", *sorted(folder.glob("results.rank*.jsonl"))]
-    results = [*{key_of(line): line for file in files if file.is_file() for line in read_results(file)}.values()]
-    if len({(line["vc_variant"], line["vc_window"]) for line in results}) > 1:
-        raise ValueError(f"{folder}: its results mix definitions of VC.\n  Test again with another --output")
+    results = read_results(*(file for file in files if file.is_file()))
     config, note = None, "There is no config.yaml."
     if (folder / "config.yaml").is_file():
         try:
@@ -106,7 +104,7 @@ def read_part(folder):
 def fold_of(folder, record, header, results=()):
     """1 to 4, as the results, the test, the command or the folder's name say it; None where nothing does"""
     command = record.get("command") if isinstance(record.get("command"), list) else []
-    said = [results[0].get("fold") if results else None, header.get("fold")]
+    said = [results[0].get("fold") if results else None, header.get("fold"), record.get("fold")]
     words = [word for text in map(str, command) for word in text.split("=", 1)]
     said += [after for flag, after in zip(words, words[1:], strict=False) if flag in ("--fold", "--group")]
     said += [place.name.removeprefix("fold") for place in (folder, folder.parent)]

@@ -11,18 +11,23 @@ from markupsafe import Markup
 
 from utils.evaluation.rank_correlation import spearman
 from utils.evaluation.results import per_frame
-from utils.evaluation.tables import class_table, fold_table, paper_table, paper_tables
+from utils.evaluation.tables import class_table, fold_table, paper_table, table_of
 from utils.report import charts
 from utils.report.films import chosen, film_folders, film_of
 from utils.report.read import is_number
 
-PAPER_SETTING = {"data.shots": 5, "test.protocol": "II", "test.resolution": "input", "metrics.vc": "vipmt",
-                 "metrics.vc_window": 7, "test.runs": 5}
+PAPER_SETTING = {
+    "vipmt": {"data.shots": 5, "test.protocol": "II", "test.resolution": "input", "metrics.vc": "vipmt",
+              "metrics.vc_window": 7, "test.runs": 5},
+    "cma": {"data.support_frames": 5, "data.members": "last", "data.test_size": 360, "test.resolution": "input",
+            "metrics.average": "frame", "metrics.tolerance": 0.01, "test.runs": 5}}
 TENTHS = 10              # of a video, for what changes along it
 MOST_ROWS = 24           # videos that are shown frame by frame
 MOST_KEYS = 8            # of what a method says of every frame
-PER_CENT = ("Per cent. J and F are means over all frames of a class, then over classes; ± is the sample standard "
-            "deviation over runs, which says nothing about other trainings.")
+PER_CENT = ("Per cent. J and F are means over {}; ± is the sample standard deviation over runs, which says nothing "
+            "about other trainings.")
+AVERAGES = {"class": "all frames of a class, then over classes", "object": "the frames of an object, then over objects",
+            "frame": "all frames of all samples"}
 NO_FILMS = Markup("No films: test.py keeps them with <code>--save-overlays DIR</code>. Where DIR is not "
                   "<code>RUN/overlays</code>, <code>python -m tools.report RUN --films DIR</code> finds them.")
 
@@ -52,7 +57,7 @@ def lines_of(tests):
 
 
 def title_of(line):
-    return f"{line['class']} in {line['video']}"
+    return f"{line['class']} in {line['video']}" + (f": {line['text']}" if line.get("text") else "")
 
 
 def cell_text(cell):
@@ -78,17 +83,18 @@ def result_section(tests):
     note = (f"In {shared} of {len(lines)} results a support is of the query's own video, or two are of one "
             "(data.few_videos).")
     tables = [fold_table(folds), *map(class_table, folds.values())] if len(folds) > 1 else [class_table(lines)]
-    return Section("results", "Results", [("text", PER_CENT), *map(number_table, tables),
+    average = lines[0].get("average", "class")
+    return Section("results", "Results", [("text", PER_CENT.format(AVERAGES[average])), *map(number_table, tables),
                                           *([("warning", note)] if shared else []), *beside_paper(tests, folds)])
 
 
 def beside_paper(tests, folds):
     """The table in the paper's form where classes and number of videos are the paper's, else why not."""
     dataset = next((part.setting("data.dataset") for part in tests if part.config is not None), None)
-    number, paper = next(((number, table) for number, table in paper_tables().items()
-                          if table.dataset and table.dataset == dataset), (None, None))
-    if paper is None:
+    known = table_of(dataset)
+    if known is None:
         return [("text", "The paper has no numbers for this data.")]
+    method, number, paper = known
     for fold, lines in folds.items():
         known = paper.folds[fold - 1] if fold else {"classes": ()}
         videos = len({line["video"] for line in lines})
@@ -101,18 +107,18 @@ def beside_paper(tests, folds):
         return [("text", f"The paper's numbers are left out: {why}.")]
     note = (f"Beside Table {number} of the paper, cells that were not run are empty. Comparable only if the videos are "
             f"all of {paper.name}.")
-    other = "; ".join(departures(tests))
+    other, note = "; ".join(departures(tests, PAPER_SETTING[method])), f"{note} {paper.note}".strip()
     return [("text", note), number_table(paper_table(folds, dataset, "this run")),
             *([("warning", f"Not the paper's protocol: {other}.")] if other else [])]
 
 
-def departures(tests):
-    """In what the tests leave the paper's protocol, in words."""
+def departures(tests, setting):
+    """In what the tests leave the paper's protocol, {key: value}, in words."""
     found = [] if all(part.complete for part in tests) else ["unfinished"]
-    given = {key: {part.setting(key) for part in tests if part.config is not None} for key in PAPER_SETTING}
+    given = {key: {part.setting(key) for part in tests if part.config is not None} for key in setting}
     given["test.runs"] = {len({line["run"] for line in lines_of(tests)})}
     return found + [f"{key} {', '.join(map(str, given[key]))}, the paper {value}"
-                    for key, value in PAPER_SETTING.items() if given[key] - {value}]
+                    for key, value in setting.items() if given[key] - {value}]
 
 
 def test_state(part):

@@ -52,7 +52,7 @@ def facts(part):
     header = {key: value for key, value in part.header.items() if key not in ("config", *record)}
     found = flatten(record) | flatten(header) | (test_times(part) if part.is_test else training_times(part))
     return {key: ", ".join(map(str, value)) if isinstance(value, list) else value for key, value in found.items()
-            if value not in (None, "", [])}
+            if value not in (None, "", []) and key != "data.sample"}
 
 
 def training_times(part):

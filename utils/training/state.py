@@ -10,7 +10,7 @@ from utils.config import Affects, affected, apply_overrides, differences, to_dic
 from utils.distributed import gather_objects, is_main, rank, world_size
 from utils.files import atomic_file
 from utils.logger import get_logger
-from utils.records import read_json_lines
+from utils.records import changed_data, read_json_lines
 from utils.seeds import rng_state, set_rng_state
 
 EARLIER_NAMES = {"step": "epoch_step", "steps": "global_step"}      # of checkpoints that are there already
@@ -43,6 +43,7 @@ class TrainingState:
 
     groups: of the method's parameter_groups; each may take a share of train.lr
     """
+    data = None                    # identity of what is trained on, once it is known
 
     def __init__(self, model, groups, cfg, fold, output, device):
         self.model, self.cfg, self.fold, self.output, self.device = model, cfg, fold, output, device
@@ -73,7 +74,7 @@ class TrainingState:
             save_checkpoint(path, {
                 "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "scaler": self.scaler.state_dict(), "rng": generators, "config": to_dict(self.cfg), "fold": self.fold,
-                "epoch": self.progress.epoch, "progress": asdict(self.progress)},
+                "data": self.data, "epoch": self.progress.epoch, "progress": asdict(self.progress)},
                 keep=self.cfg.checkpoint.keep if name == "last" else 1)
         self.saved_at = time.monotonic()
 
@@ -107,6 +108,9 @@ class TrainingState:
             key, (old, new) = next(iter(changed.items()), ("--fold", (state["fold"], self.fold)))
             raise ValueError(f"{path} was made with {key} = {str(old)[:200]}, now it is {new}.\n"
                              "  Resume with the settings of config.yaml beside it, or choose another --output.")
+        if others := changed_data(state.get("data"), self.data):
+            raise ValueError(f"{path} was trained with other data: {others[0]}.\n"
+                             "  Restore the data, or choose another --output.")
         load_weights(self.model, state["model"], path)
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])

@@ -5,7 +5,7 @@ on travel together.
 """
 import math
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from functools import partial
 
 import torch
@@ -92,7 +92,9 @@ def dump_step(state, batch, before, step):
 
 
 def plain(value):
-    """A field of a batch  ->  tensors on the CPU, lists, numbers and text"""
+    """A field of a batch  ->  tensors on the CPU, lists, numbers, text, and dicts of a sample's fields"""
+    if is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, torch.Tensor):
         return value.cpu()
     if isinstance(value, list | tuple):

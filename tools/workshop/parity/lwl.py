@@ -57,17 +57,17 @@ NAMES = (
 )
 
 
-def our_name(name):
+def our_name(name, names=NAMES):
     """A released name  ->  ours"""
-    for pattern, ours in NAMES:
+    for pattern, ours in names:
         if re.fullmatch(pattern, name):
             return re.sub(pattern, ours, name)
     raise ValueError(f"{name}: no such parameter in the released network")
 
 
-def settings(**changes):
-    """The method's own defaults, released where there is a choice, without a task  ->  EasyDict"""
-    cfg = EasyDict({name: msgspec.to_builtins(section()) for name, section in typing.get_type_hints(Config).items()})
+def settings(config=Config, **changes):
+    """A method's own defaults, released where there is a choice, without a task  ->  EasyDict"""
+    cfg = EasyDict({name: msgspec.to_builtins(section()) for name, section in typing.get_type_hints(config).items()})
     cfg.backbone |= {"flavour": "caffe2", "stride_in_1x1": True, "bn_eps": 1e-5}
     for section, values in changes.items():
         cfg[section] = EasyDict(cfg.get(section, {}) | values)
@@ -322,7 +322,7 @@ def training(case):
     images, masks = torch.cat(inputs[:2]).transpose(0, 1), torch.cat(inputs[2:]).transpose(0, 1)
     for variant, update in (("released", "none"), ("paper", "paper")):
         model = released_model(case)
-        model.backbone.normalise = lambda x: x             # the inputs are normalised already
+        model.backbone.normalise = torch.nn.Identity()     # the inputs are normalised already
         step = TrainStep(model, settings(learner={"train_update": update}, train={"part": "network"}))
         arrays = one_step(step, images, masks)
         parameters = dict(model.named_parameters())
@@ -446,8 +446,8 @@ ROUNDED = ("centre", "search_centre", "scale", "target_size", "box", "area")
 WINDOWS = ("crop", "paste", "stored", "replaced")
 
 
-class Watched(inference.Segmenter):
-    """A Segmenter that notes what the golden files hold: a row per frame and object"""
+class Watching:
+    """In front of a Segmenter: notes what the golden files hold, a row per frame and object"""
 
     def __init__(self, *args):
         super().__init__(*args)
@@ -466,14 +466,19 @@ class Watched(inference.Segmenter):
         centre, scale = (row + (size[0] - 1) / 2, column + (size[1] - 1) / 2), 5 * math.sqrt(
             math.prod(size) / math.prod(self.out))
         crop, small, _ = crops.first_crop(image, mask, centre, scale, self.out)
-        self.once |= {f"init_mask_crop_{o + 1}": small, f"init_layer3_{o + 1}": self.model.backbone(crop[None])[2]}
+        self.once |= {f"{self.first_mask}_{o + 1}": self.encoded(crop, small),
+                      f"init_layer3_{o + 1}": self.model.backbone(crop[None])[2]}
         if self.from_boxes:
             self.once[f"box_mask_{o + 1}"] = mask
         return super().start(image, mask, box)
 
-    def remember(self, target, x, mask):
-        slot = super().remember(target, x, mask)
-        self.norms.setdefault(id(target.memory), {})[slot] = mask.norm()
+    def encoded(self, crop, mask):
+        """What the label encoder sees"""
+        return mask
+
+    def remember(self, target, seen, mask):
+        slot = super().remember(target, seen, mask)
+        self.norms.setdefault(id(target.memory), {})[slot] = self.encoded(seen[-1], mask).norm()
         self.slot[id(target.memory)] = slot
         return slot
 
@@ -515,10 +520,16 @@ class Watched(inference.Segmenter):
         return row
 
 
-def compared(case, watched):
+class Watched(Watching, inference.Segmenter):
+    first_mask = "init_mask_crop"
+
+
+def compared(case, watched, limits=LIMITS, reductions=("tau", "scores", "prob")):
     """->  {golden name: Found}"""
-    limits, found = LIMITS[case.dtype], {}
+    limits, found = limits[case.dtype], {}
     for name, n in NOTHING.items():
+        if name not in case.arrays:
+            continue
         values = [[np.broadcast_to(np.asarray(row.get(name, np.nan), np.float64), n) for row in rows]
                   for rows in watched.rows]
         found[name] = Found(np.array(values).reshape(case.arrays[name].shape),
@@ -527,7 +538,7 @@ def compared(case, watched):
         shape = case.arrays[name].shape
         values = [[row.get(name, np.full(shape[2], np.nan)) for row in rows] for rows in watched.rows]
         found[name] = Found(np.array(values, np.float64), limits["exact"])
-    for name in ("tau", "scores", "prob"):
+    for name in reductions:
         for form in ("summary", "sample"):
             found[f"{name}_{form}"] = Found(reduced(case, watched.rows, name, form), limits["exact"])
     for name, value in watched.once.items():
