@@ -255,38 +255,26 @@ class Segmenter:
         frames = as_frames(video)
         clips = clips_of(frames, self.cfg.test.window if self.reads else self.cfg.data.clip_length)     # 0: one clip
         if not self.follows:
-            return self._stream(segmenter, clips)
+            return self._stream(segmenter, ((clip, self._as_clip(clip)) for clip in clips))
         self.given.check(len(frames.files) if hasattr(frames, "files") else None)      # of films nobody is sure
-        return self._follow(segmenter, clips)
+        return self._stream(segmenter, self.given.clips(clips), np.array(self.given.object_ids, np.uint8))
 
-    def _follow(self, segmenter, clips):
-        """Clips of Frames  ->  FramePredictions of the given objects"""
-        numbers, seen = np.array(self.given.object_ids, np.uint8), set()
-        for clip in clips:
-            given = self.given.of_clip(clip, not seen)
-            images = torch.from_numpy(np.stack([f.image for f in clip])).permute(0, 3, 1, 2).float().div_(255)
-            images = Clip(images, given=given)
-            prediction = segmenter(segmenter.prepare(images), images)
-            margins, best = (x.cpu().numpy() for x in prediction.margins.max(dim=0))             # (T, H, W)
-            for t, frame in enumerate(clip):
-                seen.add(frame.index)
+    def _as_clip(self, frames):
+        images, _ = self.transform([f.image for f in frames], [np.zeros(f.image.shape[:2], bool) for f in frames])
+        return Clip(images, original_size=frames[0].image.shape[:2])
+
+    def _stream(self, segmenter, clips, numbers=None):
+        """Pairs (Frames, Clip)  ->  FramePredictions; numbers: of the objects, which have the frames' size already"""
+        for frames, clip in clips:
+            prediction = segmenter(segmenter.prepare(clip), clip)
+            for t, frame in enumerate(frames):
+                margins = prediction.margins[:, t]
+                margins = self.restore(margins, frame.image.shape[:2]) if numbers is None else margins
+                margin, best = (x.cpu().numpy() for x in margins.max(dim=0))
+                mask = margin > self.least_margin
                 values = {name: column[t].item() for name, column in prediction.per_frame.items() if column.ndim == 1}
-                labels = np.where(margins[t] > self.least_margin, numbers[best[t]], np.uint8(0))
-                yield FramePrediction(frame.index, labels, margins[t], values, frame)
-        for frame in set(self.given.masks) - seen - {None}:
-            raise ValueError(f"{self.given.names[frame]}: a mask for frame {frame}, which was not among the "
-                             f"{len(seen)} frames that were segmented.\n  Frames are counted from 0; --every, --start "
-                             "and --end leave some out")
-
-    def _stream(self, segmenter, clips):
-        for clip in clips:
-            images, _ = self.transform([f.image for f in clip], [np.zeros(f.image.shape[:2], bool) for f in clip])
-            images = Clip(images, original_size=clip[0].image.shape[:2])
-            prediction = segmenter(segmenter.prepare(images), images)
-            for t, frame in enumerate(clip):
-                margin = self.restore(prediction.margins[0, t:t + 1], frame.image.shape[:2])[0].cpu().numpy()
-                values = {name: column[t].item() for name, column in prediction.per_frame.items()}
-                yield FramePrediction(frame.index, margin > self.least_margin, margin, values, frame)
+                labels = mask if numbers is None else np.where(mask, numbers[best], np.uint8(0))
+                yield FramePrediction(frame.index, labels, margin, values, frame)
 
 
 def read_config(path, config, overrides):
