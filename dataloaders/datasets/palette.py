@@ -6,7 +6,6 @@ number a colour stands for.
 import numpy as np
 
 from dataloaders.images import bad_image, read_mask
-from utils.pictures.overlay import palette
 
 VOID = 255                   # of PASCAL VOC and DAVIS: nobody says whose pixel it is
 MOST = 254                   # numbers that are left for objects
@@ -47,6 +46,8 @@ def from_colours(image, path):
         raise bad_image(path, "is a picture with transparency where numbers of objects are expected", INDEX_PNG)
     code = (image[..., :3].astype(np.uint32) << np.array([16, 8, 0], np.uint32)).sum(axis=2, dtype=np.uint32)
     colours, position = np.unique(code, return_inverse=True)
+    from utils.pictures.overlay import palette       # only now, since it imports PyTorch
+
     known = (palette().astype(np.uint32) << np.array([16, 8, 0], np.uint32)).sum(axis=1).tolist()
     if set(colours.tolist()) <= set(known):
         return np.array([known.index(colour) for colour in colours.tolist()])[position].reshape(code.shape)

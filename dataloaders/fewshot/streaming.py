@@ -102,8 +102,8 @@ class PlannedEpisodes(Items):
         index, rng = self.index, rng_for(self.seed, "swap", self.run, plan.class_id, facts["video"])
         others = [c for c in self.videos if c != plan.class_id and self.videos[c]]
         if not others:
-            raise ValueError(f"test.swap_supports: the split has one test class, {facts['class']}, so that no other one "
-                             "can give supports.\n  Leave it out, or take another fold.")
+            raise ValueError(f"test.swap_supports: {facts['class']} is the only test class of the split, and no other "
+                             "one can give supports.\n  Leave it out, or take another fold.")
         shown = [c for c in others if plan.video in index.videos(c)]
         choices = [composition.class_id] if composition else shown or others
         other = choices[rng.integers(len(choices))]

@@ -30,7 +30,8 @@ def build(cfg, pretrained=False, split=None):
         memory_attention=cfg.model.memory_attention, cumulative_prior=cfg.model.prior == "cumulative",
         memory_in_prior=cfg.model.memory_in_prior, patch_masks=cfg.model.degenerate_masks == "patch",
         cosine_maps=cfg.iou_net.similarity == "pooled_cosine", use_maps=cfg.iou_net.similarity_maps,
-        init=cfg.model.init)
+        init=cfg.model.init, all_channels=cfg.model.prior_channels == "all",
+        match=cfg.model.match)
     if pretrained and cfg.backbone.weights != "none":
         load_backbone(model.backbone, cfg.backbone)
     if pretrained and iou_net is not None and cfg.iou_net.weights != "none":

@@ -252,7 +252,7 @@ class ReferenceNetwork:
     @torch.no_grad()
     def prior(self, high, support, masks):
         """high (B, T, P, h, w), support (B, S, P, h, w), masks (B, S, h, w)  ->  (B, T, h, w)"""
-        channels, frames, priors = self.model.activation.dim, [], []
+        channels, frames, priors = self.model.activation.prior_channels, [], []
         keys = [pool_channels(support[:, s] * masks[:, s, None], channels) for s in range(support.shape[1])]
         for t in range(high.shape[1]):
             query = pool_channels(high[:, t], channels)
