@@ -97,6 +97,7 @@ class Speed(Section):
     """Of the test; benchmarks/speed.md has what each gains and costs."""
     amp: Annotated[Literal["off", "bf16", "fp16"], TEST] = "off"     # mixed precision in test and validation
     tf32: Annotated[bool, BOTH] = False              # float32 products with 10-bit mantissas on recent GPUs
+    winograd: Annotated[Literal["auto", "off"], BOTH] = "auto"       # fewer products in float32 on a CPU; to rounding
     compile: Annotated[bool, NOTHING] = False        # torch.compile; the first clips of each size take minutes
     deterministic: bool = False                      # the same bits on the same GPU in every run; slower there
 
