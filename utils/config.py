@@ -71,7 +71,8 @@ class Train(Section):
     clip_norm: Positive = 0.0                        # of all gradients together; 0: as large as they are
     betas: tuple[Share, Share] = (0.9, 0.999)
     weight_decay: Positive = 5.0e-4                  # of adam L2, not decoupled
-    amp: Literal["bf16", "fp16", "off"] = "bf16"     # on the CPU always off
+    amp: Literal["bf16", "fp16", "off", "bf16_always"] = "bf16"      # on the CPU off, but for bf16_always: it pays
+    #                              where the processor multiplies bf16 (AMX)
     log_every: Annotated[Count, NOTHING] = 10        # steps per JSON line
     spike_factor: Annotated[Positive, NOTHING] = 5.0     # a loss so many times the usual one is logged, 0: never
 
