@@ -42,7 +42,7 @@ def from_colours(image, path):
 
     Colours of the DAVIS palette are their numbers; black and one other colour are one object.
     """
-    from utils.pictures.overlay import palette       # only now, since it imports PyTorch
+    from utils.pictures.overlay import palette  # only now, since it imports PyTorch
 
     if image.shape[2] == 4 and (image[..., 3] != 255).any():
         raise bad_image(path, "is a picture with transparency where numbers of objects are expected", INDEX_PNG)
