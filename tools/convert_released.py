@@ -14,7 +14,7 @@ def parse_arguments():
     parser = Parser(__doc__)
     parser.add_argument("source")
     parser.add_argument("target")
-    parser.add_argument("--method", choices=("vipmt", "lwl"), default="vipmt")
+    parser.add_argument("--method", choices=("vipmt", "lwl", "llb"), default="vipmt")
     parser.add_argument("--back", action="store_true", help="ours -> released names, of VIPMT")
     parser.add_argument("--fold", type=int, default=0, help="fold the checkpoint was trained on; test.py asks for it")
     return parser.parse_args()
@@ -124,10 +124,10 @@ def check_complete(state, source):
 
 def main(args=None):
     args = args or parse_arguments()
-    if args.method == "lwl":
+    if args.method != "vipmt":
         if args.back:
             raise ValueError("--back: of VIPMT alone")
-        state, cfg = lwl.convert(args.source)
+        state, cfg = lwl.convert(args.source, args.method)
         save_checkpoint(args.target, {"model": state, "config": to_dict(cfg), "fold": None, "epoch": -1})
         return
     checkpoint = load_checkpoint(args.source)

@@ -1,4 +1,4 @@
-"""A checkpoint that the authors of LWL published (lwl_stage2.pth, lwl_boxinit.pth), for tools/convert_released.py.
+"""Checkpoints that the authors of LWL and LLB published, such as lwl_stage2.pth, for tools/convert_released.py.
 
 Beside the weights their files hold objects of their own classes. Nothing of these is imported or run: where the safe
 loader meets such a class, it gets one without content.
@@ -10,6 +10,7 @@ from pickle import UnpicklingError
 import torch
 
 from models import get_method
+from tools.conversion import llb
 from utils.checkpoint import load_weights
 from utils.config import load_config
 
@@ -42,9 +43,9 @@ NAMES = (
 )
 
 
-def our_name(name, names=NAMES):
+def our_name(name):
     """A released name  ->  ours"""
-    for pattern, ours in names:
+    for pattern, ours in NAMES:
         if re.fullmatch(pattern, name):
             return re.sub(pattern, ours, name)
     raise ValueError(f"{name}: no such parameter in the released network")
@@ -83,12 +84,14 @@ def read_released(path):
     return state
 
 
-def convert(path):
+def convert(path, method="lwl"):
     """A published file  ->  state dict under our names, complete and of the right shapes, and the config it fits"""
-    state = {our_name(name): tensor.clone() for name, tensor in read_released(path).items()}
+    released = read_released(path)
+    names = {name: our_name(name) for name in released} if method == "lwl" else llb.our_names(released, our_name)
+    state = {ours: released[name].clone() for name, ours in names.items()}
     box = any(name.startswith("box_encoder.") for name in state)
-    cfg = load_config(["config/lwl/released.yaml"], [f"model.box_encoder={str(box).lower()}"])
+    cfg = load_config([f"config/{method}/released.yaml"], ["model.box_encoder=true"] * box)
     with torch.device("meta"):
-        model = get_method("lwl").build(cfg)
+        model = get_method(method).build(cfg)
     load_weights(model.to_empty(device="cpu"), state, path)
     return state, cfg

@@ -48,7 +48,8 @@ class TrainingState:
     def __init__(self, model, groups, cfg, fold, output, device):
         self.model, self.cfg, self.fold, self.output, self.device = model, cfg, fold, output, device
         self.progress, self.saved_at = Progress(), time.monotonic()
-        self.optimizer = torch.optim.Adam(
+        kind = torch.optim.AdamW if cfg.train.optimizer == "adamw" else torch.optim.Adam
+        self.optimizer = kind(
             [{"params": group["params"], "lr": cfg.train.lr * group.get("share", 1)} for group in groups],
             lr=cfg.train.lr, betas=tuple(cfg.train.betas), weight_decay=cfg.train.weight_decay)
         on_gpu = device.type == "cuda"
