@@ -110,7 +110,8 @@ class PlannedEpisodes(Items):
         videos = [v for v in self.videos[other] if v not in (plan.video, composition and composition.video)]
         supports = draw_supports(index, other, videos or self.videos[other], self.data.shots, rng)
         images, masks, supports = load_supports(index, other, supports, self.transform, self.transform, self.seed)
-        both = np.isin(plan.frames, index.frames(plan.video, other)) | bool(composition)
+        there = index.frames(plan.video, other) if other in shown else []
+        both = np.isin(plan.frames, there) | bool(composition)
         facts = facts | {"swapped_class": index.class_name(other), "swapped_frames": file_names(index, supports),
                          "shows_both": both.tolist()}
         return SupportSet(images, masks, key=("swapped", self.run, plan.class_id, facts["video"])), facts

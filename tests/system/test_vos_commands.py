@@ -202,10 +202,12 @@ def test_llb_goes_from_pictures_to_videos_to_masks(call, davis, tmp_path):
     weights = [load_checkpoint(tmp_path / stage / "last.pth")["model"] for stage in "12"]
     moved = {name.split(".")[0] for name in weights[0] if not torch.equal(weights[0][name], weights[1][name])}
     assert moved >= {"backbone", "matching", "label_encoder", "fusion", "decoder"}
+    (tmp_path / "list.txt").write_text("one\n")
     call(test_script, "--config", "config/llb/stage2.yaml", "--checkpoint", tmp_path / "2/last.pth", "--output",
-         tmp_path / "test", *small)
-    assert len(read_json_lines(tmp_path / "test/results.jsonl")) == 4
+         tmp_path / "test", *small, f"data.annotations={tmp_path / 'list.txt'}", "learner.steps=2")
+    assert len(read_json_lines(tmp_path / "test/results.jsonl")) == 2
     call(segment, "--method", "llb", "--checkpoint", tmp_path / "2/last.pth", "--video", root / "JPEGImages/480p/one",
-         "--init-mask", root / "Annotations/480p/one/00000.png", "--output", tmp_path / "own", "--device", "cpu")
+         "--init-mask", root / "Annotations/480p/one/00000.png", "--output", tmp_path / "own", "--device", "cpu",
+         "--no-film")
     masks = [png(p) for p in sorted((tmp_path / "own/masks").iterdir())]
     assert len(masks) == 8 and np.array_equal(masks[0], labels["one"][0])
