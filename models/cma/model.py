@@ -86,7 +86,7 @@ class CMA(nn.Module):
         valid = padded = tuple(images.shape[-2:])
         if pad and any(n % 32 for n in valid):
             padded = tuple(-(-n // 32) * 32 for n in valid)
-            whole = self.backbone.mean.expand(len(images), 3, *padded).clone()
+            whole = self.backbone.normalise.mean.expand(len(images), 3, *padded).clone()
             whole[..., :valid[0], :valid[1]] = images
             images = whole
         with torch.no_grad():
