@@ -70,7 +70,7 @@ def test_padding_is_what_the_nearest_neighbour_of_the_whole_mask_says(size):
 
 
 def test_position_codes_of_the_image_do_not_know_of_its_padding():
-    """A padded clip gives other masks than an unpadded one (group norm and affinity see the padding), but no other codes."""
+    """A padded clip gives other masks than an unpadded one (group norm and affinity see it), but no other codes."""
     padded, alone = torch.ones(6, 9, dtype=torch.bool), torch.zeros(4, 7, dtype=torch.bool)
     padded[:4, :7] = False
     torch.testing.assert_close(pixel_code(padded, 16)[:, :4, :7], pixel_code(alone, 16), rtol=0, atol=1e-12)
