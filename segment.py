@@ -1,6 +1,8 @@
 """Your own video: a few images with masks say what to look for, every frame of the video gets its mask.
 
     python segment.py --support dog/ --video park.mp4 --checkpoint fold1.pth --output output/park
+    python segment.py ... --support dog/ --support cat/       several categories in one pass; or a folder of folders
+    python segment.py ... --save-support dog.support          the supports as one file, for --support the next time
     python segment.py ... --every 5 --start 10 --end 20       every fifth frame of ten seconds
     python segment.py ... --video frames/ --fps 24            a folder of pictures
     python segment.py ... --video 0 --end 30                  a camera, for thirty seconds (Ctrl-C ends it earlier)
@@ -29,19 +31,34 @@ In Python, and in docs/segment_your_video.ipynb:
 
 To follow objects: segmenter.set_masks({0: labels}), then the same loop, whose masks have the objects' numbers.
 """
+import hashlib
 import json
 import math
+import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from utils.command_line import EveryMinute, Parser, bar_hidden, say
-from utils.config import apply_overrides, check_config, load_config, user_errors
+from utils.config import (
+    Affects,
+    affected,
+    apply_overrides,
+    check_config,
+    flatten,
+    load_config,
+    to_dict,
+    user_errors,
+)
 
 
 def parse_arguments():
     parser = Parser(__doc__)
-    parser.add_argument("--support", metavar="FOLDER", help="images with masks: what to segment")
+    parser.add_argument("--support", action="append", default=[], metavar="FOLDER",
+                        help="images with masks: what to segment, or a file of --save-support; repeat it for several "
+                             "categories, or name a folder of such folders")
+    parser.add_argument("--save-support", metavar="FILE", help="keep the supports as one file, with what the model "
+                                                               "computes of them; without --video that is all")
     parser.add_argument("--method", metavar="NAME", help="of the checkpoint, e.g. lwl; or one that needs none")
     parser.add_argument("--init-mask", metavar="FILE",
                         help="PNG whose values number the objects in the first frame, or a folder of them, named after "
@@ -50,9 +67,9 @@ def parse_arguments():
                         help="of an object in the first frame, in pixels; repeat it for the objects 2, 3, ...")
     parser.add_argument("--text", metavar="SENTENCE", help="what to segment in the video, where the method reads it")
     parser.add_argument("--support-text", metavar="SENTENCE", help="what the supports' masks show, likewise")
-    parser.add_argument("--video", required=True, help="film, folder of frames, or number of a camera")
+    parser.add_argument("--video", help="film, folder of frames, or number of a camera")
     parser.add_argument("--checkpoint", metavar="FILE", help="of train.py or tools/convert_released.py")
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder of the result")
+    parser.add_argument("--output", metavar="DIR", help="folder of the result")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th frame")
     parser.add_argument("--start", metavar="TIME", help="first frame: seconds (12.5), or a frame's number (300f)")
     parser.add_argument("--end", metavar="TIME", help="the frame before which it ends, as --start")
@@ -71,6 +88,8 @@ def parse_arguments():
                         help="instead of the config in the checkpoint; repeat it to lay one over the other")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="changes a key, e.g. memory.min_iou=0.6")
     args = parser.parse_intermixed_args()
+    if not (args.video and args.output) and (args.video or args.output or not args.save_support):
+        parser.error(f"--{'output' if args.video else 'video'} is missing")
     if sum(map(bool, (args.support, args.init_mask, args.init_box))) != 1:
         raise ValueError("what shall be segmented?\n  Give one of --support FOLDER, --init-mask FILE and --init-box "
                          "X,Y,W,H")
@@ -92,9 +111,9 @@ from tqdm import tqdm
 
 from dataloaders.datasets.refytvos import normalised
 from dataloaders.episode import Clip, FirstMasks, ReferringSupport, SupportSet
-from dataloaders.images import as_mask, as_picture
 from dataloaders.own.first_masks import HOW, Given, given_boxes, given_masks, read_first_masks
-from dataloaders.own.supports import read_supports
+from dataloaders.own.support_file import write_support_file
+from dataloaders.own.supports import Supports, as_seen, read_categories
 from dataloaders.own.video import Frame, as_frames, clips_of, open_video
 from dataloaders.referring.transforms import ClipTransform
 from dataloaders.transforms import TestTransform, undo_letterbox
@@ -117,14 +136,16 @@ class FramePrediction:
     """What is known of one frame.
 
     index: its number in the video; mask (H, W) bool and margin (H, W) float32, object minus background logit, at the
-    frame's own size; of several objects their numbers, uint8, and the margin of the best one; values: what else the
-    method says of it, {name: number}; frame: dataloaders.own.video.Frame, with its time and image
+    frame's own size; of several objects or categories their numbers, uint8, and the margin of the best one; values:
+    what else the method says of it, {name: number}, of several categories the means; frame:
+    dataloaders.own.video.Frame, with its time and image; more: {"NAME area": ..., "NAME predicted_iou": ...} of these
     """
     index: int
     mask: np.ndarray
     margin: np.ndarray
     values: dict
     frame: Frame
+    more: dict = field(default_factory=dict)
 
     @property
     def iou(self):
@@ -153,7 +174,7 @@ class Segmenter:
         if not 0 < threshold < 1:
             raise ValueError(f"--threshold {threshold}: expected a probability between 0 and 1, both excluded")
         check_config(cfg, truth=False)
-        self.model, self.cfg, self.amp, self.support, self.given = model, cfg, amp, None, None
+        self.model, self.cfg, self.amp, self.given, self.supports, self.made_by = model, cfg, amp, None, {}, None
         task = get_method(cfg.model.method).TASK
         self.follows, self.reads, self.texts = task == "vos", task == "referring", None
         self.least_margin = math.log(threshold / (1 - threshold))            # 0 for 0.5: a tie is background
@@ -174,7 +195,9 @@ class Segmenter:
             method.load(model, path, cfg, split=None)      # what it was trained on does not matter here
         if cfg.speed.compile:
             method.compile_parts(model)
-        return cls(model.to(device).eval(), cfg, threshold, amp=prepare_runtime(cfg.speed, device))
+        segmenter = cls(model.to(device).eval(), cfg, threshold, amp=prepare_runtime(cfg.speed, device))
+        segmenter.made_by = path and weights_id(path, cfg)
+        return segmenter
 
     def set_masks(self, masks):
         """Which objects to follow, from now on: {number of a frame: (H, W) with the objects' numbers, 0 is background}
@@ -201,25 +224,55 @@ class Segmenter:
         images: (H, W, 3) uint8 RGB, (3, H, W) as well where they are tensors, or float in [0, 1]; PIL's will do
         masks: (H, W), bool or numbers, of which all but 0 are object; names: of the images, for messages
         """
+        self.set_supports({"object": Supports(images, masks, names or [f"support {k}" for k in range(len(images))])})
+
+    def set_supports(self, categories):
+        """Several categories at once, {name: dataloaders.own.supports.Supports}: masks have their numbers 1, 2, ...
+
+        What a file of supports brings of this very model's features is not computed again.
+        """
         if self.follows:
             raise ValueError(f"model.method {self.cfg.model.method} follows masks, not supports.\n  {HOW}")
-        names = [f"support {k}" for k in range(len(images))] if names is None else names
-        if len(images) != len(masks) or len(images) == 0:
-            raise ValueError(f"set_support: {len(images)} images and {len(masks)} masks; give one mask for each image, "
-                             "and one pair at least")
-        pictures = [as_picture(image, name) for image, name in zip(images, names, strict=True)]
-        masks = [as_mask(*pair) for pair in zip(masks, pictures, names, strict=True)]
-        images, masks = self.transform(pictures, masks)
-        for mask, name in zip(masks, names, strict=True):
-            if not mask.any():
-                rows, cols = images.shape[-2:]
-                raise ValueError(f"{name}: its object is too small: nothing is left of it at {rows} x {cols} pixels, "
-                                 "which is what the model sees (data.size).\n  Cut the image to the object's "
-                                 "surroundings, or leave it out")
+        if self.reads and len(categories) > 1:
+            raise ValueError(f"model.method {self.cfg.model.method} looks for one object; name one --support")
+        self.supports = {name: self._as_seen(supports) for name, supports in categories.items()}
+
+    def _as_seen(self, supports):
+        """Supports as people have them  ->  SupportSet, as the network sees them"""
+        images, masks = as_seen(supports, self.transform)
         usual = self.cfg.data.support_frames if self.reads else self.cfg.data.shots
         if len(images) != usual:
             get_logger().info("%d supports; the model was trained with %d", len(images), usual)
-        self.support = images, masks
+        own = supports.encoded if supports.made_by and supports.made_by == self.made_by else None
+        return SupportSet(images, masks, encoded={k: torch.from_numpy(x) for k, x in (own or {}).items()})
+
+    def save_support(self, path, supports):
+        """Supports  ->  a file for read_supports, with their features; warns of one that the others do not find"""
+        seen = self._as_seen(supports)
+        agreement, known = self.agreement(seen), self._segmenter(seen)
+        usual = statistics.median(agreement) if agreement else 0
+        for name, value in zip(supports.names, agreement, strict=False):
+            if value < usual / 2 and usual > 0.2:
+                get_logger().warning("%s: the other supports find its object with IoU %.2f, theirs with %.2f: is it of "
+                                     "the same kind, and its mask right?", name, value, usual)
+        encoded = known.encoded() if hasattr(known, "encoded") else {}
+        encoded = {name: (x.float() if x.is_floating_point() else x).numpy() for name, x in encoded.items()}
+        write_support_file(path, replace(supports, agreement=agreement or None, encoded=encoded), self.made_by)
+
+    def agreement(self, seen):
+        """SupportSet of K  ->  for each the IoU with which the others find its object; [] of fewer than three"""
+        found, numbers = [], range(len(seen.images))
+        for k in numbers if len(numbers) > 2 else ():
+            others = [i for i in numbers if i != k]
+            one, clip = self._segmenter(SupportSet(seen.images[others], seen.masks[others])), Clip(seen.images[k:k + 1])
+            mask, truth = one(one.prepare(clip), clip).masks[0, 0].cpu(), seen.masks[k]
+            found.append(((mask & truth).sum() / (mask | truth).sum()).item())
+        return found
+
+    def _segmenter(self, reference, rng=None):
+        """The method's, for one video"""
+        rng = rng_for(self.cfg.seed, "memory", "segment") if rng is None else rng
+        return get_method(self.cfg.model.method).Segmenter(self.model, reference, self.cfg, rng=rng, amp=self.amp)
 
     def set_texts(self, text, support_text):
         """What to segment in the video, and what the supports show: a sentence each, from now on"""
@@ -243,50 +296,63 @@ class Segmenter:
         float in [0, 1], or all of them in one array or tensor
         rng: NumPy generator of the memory draws; None: that of the config's seed, the same for every video
         """
-        if self.support is None and self.given is None:
+        if not self.supports and self.given is None:
             raise ValueError("Segmenter: what shall be segmented?\n  Call "
                              f"{'set_masks(masks)' if self.follows else 'set_support(images, masks)'} first")
         if self.reads and self.texts is None:
             self.set_texts(None, None)                   # says what is missing
-        rng = rng_for(self.cfg.seed, "memory", "segment") if rng is None else rng
-        reference = (FirstMasks(self.given.object_ids, from_boxes=bool(self.given.boxes)) if self.follows else
-                     ReferringSupport(*self.support, *self.texts[::-1]) if self.reads else SupportSet(*self.support))
-        segmenter = get_method(self.cfg.model.method).Segmenter(self.model, reference, self.cfg, rng=rng, amp=self.amp)
+        references = ([FirstMasks(self.given.object_ids, from_boxes=bool(self.given.boxes))] if self.follows else
+                      [ReferringSupport(one.images, one.masks, *self.texts[::-1]) if self.reads else one
+                       for one in self.supports.values()])
+        segmenters = [self._segmenter(one, rng_for(self.cfg.seed, "memory", "segment", o) if o else rng)
+                      for o, one in enumerate(references)]
         frames = as_frames(video)
         clips = clips_of(frames, self.cfg.test.window if self.reads else self.cfg.data.clip_length)     # 0: one clip
         if not self.follows:
-            return self._stream(segmenter, clips)
+            return self._stream(segmenters, ((clip, self._as_clip(clip)) for clip in clips))
         self.given.check(len(frames.files) if hasattr(frames, "files") else None)      # of films nobody is sure
-        return self._follow(segmenter, clips)
+        return self._stream(segmenters, self.given.clips(clips))
 
-    def _follow(self, segmenter, clips):
-        """Clips of Frames  ->  FramePredictions of the given objects"""
-        numbers, seen = np.array(self.given.object_ids, np.uint8), set()
-        for clip in clips:
-            given = self.given.of_clip(clip, not seen)
-            images = torch.from_numpy(np.stack([f.image for f in clip])).permute(0, 3, 1, 2).float().div_(255)
-            images = Clip(images, given=given)
-            prediction = segmenter(segmenter.prepare(images), images)
-            margins, best = (x.cpu().numpy() for x in prediction.margins.max(dim=0))             # (T, H, W)
-            for t, frame in enumerate(clip):
-                seen.add(frame.index)
-                values = {name: column[t].item() for name, column in prediction.per_frame.items() if column.ndim == 1}
-                labels = np.where(margins[t] > self.least_margin, numbers[best[t]], np.uint8(0))
-                yield FramePrediction(frame.index, labels, margins[t], values, frame)
-        for frame in set(self.given.masks) - seen - {None}:
-            raise ValueError(f"{self.given.names[frame]}: a mask for frame {frame}, which was not among the "
-                             f"{len(seen)} frames that were segmented.\n  Frames are counted from 0; --every, --start "
-                             "and --end leave some out")
+    def _as_clip(self, frames):
+        images, _ = self.transform([f.image for f in frames], [np.zeros(f.image.shape[:2], bool) for f in frames])
+        return Clip(images, original_size=frames[0].image.shape[:2])
 
-    def _stream(self, segmenter, clips):
-        for clip in clips:
-            images, _ = self.transform([f.image for f in clip], [np.zeros(f.image.shape[:2], bool) for f in clip])
-            images = Clip(images, original_size=clip[0].image.shape[:2])
-            prediction = segmenter(segmenter.prepare(images), images)
-            for t, frame in enumerate(clip):
-                margin = self.restore(prediction.margins[0, t:t + 1], frame.image.shape[:2])[0].cpu().numpy()
-                values = {name: column[t].item() for name, column in prediction.per_frame.items()}
-                yield FramePrediction(frame.index, margin > self.least_margin, margin, values, frame)
+    def _stream(self, segmenters, clips):
+        """Pairs (Frames, Clip)  ->  FramePredictions; each frame is encoded once for all categories"""
+        for frames, clip in clips:
+            prepared = segmenters[0].prepare(clip)
+            found = [segmenter(prepared, clip) for segmenter in segmenters]
+            for t, frame in enumerate(frames):
+                margins = torch.cat([one.margins[:, t] for one in found])
+                margins = margins if self.follows else self.restore(margins, frame.image.shape[:2])
+                values = [{name: column[t].item() for name, column in one.per_frame.items() if column.ndim == 1}
+                          for one in found]
+                yield self._prediction(margins, values, frame)
+
+    def _prediction(self, margins, values, frame):
+        """margins (O, H, W) of objects or categories, what each Segmenter says  ->  FramePrediction; the larger wins"""
+        margin, best = (x.cpu().numpy() for x in margins.max(dim=0))
+        mask, more, names = margin > self.least_margin, {}, self.categories
+        numbers = np.array(self.given.object_ids if self.follows else range(1, len(names) + 1), np.uint8)
+        labels = np.where(mask, numbers[best], np.uint8(0)) if self.follows or names else mask
+        for number, name, own in zip(numbers, names, values, strict=False):
+            more |= {f"{name} area": int((labels == number).sum())}
+            more |= {f"{name} predicted_iou": round(own["pred_iou"], 4)} if "pred_iou" in own else {}
+        if len(values) > 1:
+            values = [{key: statistics.fmean(one[key] for one in values) for key in values[0]}]
+        return FramePrediction(frame.index, labels, margin, values[0], frame, more)
+
+    @property
+    def categories(self):
+        """Names of several categories, in the order of their numbers 1, 2, ...; [] of one"""
+        return [*self.supports] if len(self.supports) > 1 and not self.follows else []
+
+
+def weights_id(path, cfg):
+    """What two models share that compute the same of a support: the file's content, the config as far as it counts"""
+    keys, flat = affected(cfg, Affects.WEIGHTS), flatten(to_dict(cfg))
+    known = json.dumps([fingerprint(path), {key: flat[key] for key in sorted(keys)}])
+    return hashlib.sha256(known.encode()).hexdigest()
 
 
 def read_config(path, config, overrides):
@@ -320,9 +386,12 @@ def run(args):
     segmenter = Segmenter.from_checkpoint(args.checkpoint, args.device, config=args.config, overrides=args.overrides,
                                           threshold=args.threshold)
     names = set_reference(segmenter, args)
+    if not args.video:
+        return f"{args.save_support}: {len(names)} supports; --support {args.save_support} takes them"
     video = open_video(args.video, args.every, args.start, args.end, args.fps)
     failure, started, film_fps = None, time.perf_counter(), max(video.fps / args.every, 0.01)
-    with ResultFolder(args.output, film_fps, args.soft, args.max_side, not args.no_film) as results:
+    more = [f"{name} {what}" for name in segmenter.categories for what in ("area", "predicted_iou")]
+    with ResultFolder(args.output, film_fps, args.soft, args.max_side, not args.no_film, more) as results:
         try:
             bar = tqdm(segmenter.predictions(video), Path(video.name).name, video.expected, unit="frame",
                        disable=bar_hidden())
@@ -335,7 +404,8 @@ def run(args):
             failure = None if video.endless and results.frames else error    # so cameras are stopped
         except (ValueError, OSError) as error:
             failure = error
-    summary = summarise(results, args, names, video, time.perf_counter() - started, failure)
+    seconds = time.perf_counter() - started
+    summary = summarise(results, args, names, segmenter.categories, video, seconds, failure)
     if failure:
         raise failure
     return sentence(summary, args.output)
@@ -344,24 +414,30 @@ def run(args):
 def set_reference(segmenter, args):
     """What the command line gives to look for or to follow  ->  its names, for the summary"""
     if args.support:
-        supports = read_supports(args.support, args.shots, args.object, args.category)
-        segmenter.set_support(*supports)
+        categories = read_categories(args.support, args.shots, args.object, args.category)
+        first = next(iter(categories.values()))
+        segmenter.set_supports(categories)
         if segmenter.reads or args.text or args.support_text:
-            segmenter.set_texts(args.text, args.support_text or supports.text)
-        return supports.names
+            segmenter.set_texts(args.text, args.support_text or first.text)
+        if args.save_support:
+            if len(categories) > 1:
+                raise ValueError("--save-support: one file holds one category; save each with a command of its own")
+            segmenter.save_support(args.save_support, first)
+        return [name for supports in categories.values() for name in supports.names]
     given: Given = read_first_masks(args.init_mask) if args.init_mask else given_boxes(args.init_box)
     segmenter.follow(given)
     return args.init_box or [str(name) for name in given.names.values()]
 
 
-def summarise(results, args, names, video, seconds, failure):
+def summarise(results, args, names, categories, video, seconds, failure):
     """summary.json, written  ->  its content"""
     said = ("every", "start", "end", "shots", "object", "category", "threshold", "device", "overrides", "text",
             "support_text")
     summary = results.counts() | {
         "seconds": round(seconds, 3), "fps": round(results.frames / seconds, 2), "complete": failure is None,
         "stopped_by": failure and (str(failure) or type(failure).__name__),
-        "video": video.name, "video_fps": video.fps, "supports": names, "checkpoint": str(args.checkpoint),
+        "video": video.name, "video_fps": video.fps, "supports": names,
+        "categories": dict(enumerate(categories, start=1)), "checkpoint": str(args.checkpoint),
         "sha256": fingerprint(args.checkpoint) if args.checkpoint else None,
         "settings": {name: getattr(args, name) for name in said}}
     with atomic_file(results.output / "summary.json", "w") as file:
@@ -374,6 +450,7 @@ def sentence(summary, output):
     rows, cols = summary["size"]
     iou, film = summary["mean_predicted_iou"], summary["film"]
     judged = "no IoUNet" if iou is None else f"mean predicted IoU {iou:.3f}, {summary['remembered']} remembered"
+    judged += "; " * bool(summary["categories"]) + ", ".join(f"{n} {name}" for n, name in summary["categories"].items())
     files = ["masks/", "frames.csv", "summary.json"]
     if film:
         files.insert(1, film if film.endswith(".mp4") else f"{film} (PyAV here has no H.264 encoder)")

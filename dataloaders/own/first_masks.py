@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from dataloaders.datasets.palette import from_numbers, read_labels
+from dataloaders.episode import Clip
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,20 @@ class Given:
             if frame is not FIRST and (frame < 0 or total is not None and frame >= total):
                 raise ValueError(f"{self.names[frame]}: a mask for frame {frame}, but the video has "
                                  f"{total if total is not None else 'no such'} frames, counted from 0")
+
+    def clips(self, clips):
+        """Frames of clips  ->  pairs (Frames, Clip), whose images have the frames' size; ValueError at the end where a
+        frame with a mask was not among them"""
+        seen = set()
+        for frames in clips:
+            given = self.of_clip(frames, not seen)
+            images = torch.from_numpy(np.stack([f.image for f in frames])).permute(0, 3, 1, 2).float().div_(255)
+            yield frames, Clip(images, given=given)
+            seen |= {f.index for f in frames}
+        for frame in set(self.masks) - seen - {FIRST}:
+            raise ValueError(f"{self.names[frame]}: a mask for frame {frame}, which was not among the {len(seen)} "
+                             "frames that were segmented.\n  Frames are counted from 0; --every, --start and --end "
+                             "leave some out")
 
     def of_clip(self, frames, is_first):
         """Frames of a clip, whether it begins the video  ->  (O, T, H, W) bool, empty where nothing is given"""

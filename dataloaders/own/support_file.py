@@ -52,6 +52,7 @@ class Content(Struct):
     version: Literal[1]
     supports: Annotated[list[Listed], Meta(min_length=1, max_length=MOST)]
     made_by: Text | None = None
+    text: Text = ""
     features: dict[Annotated[str, Meta(pattern="^[a-z_]{1,40}$")], Numbers] = {}
 
 
@@ -64,7 +65,7 @@ def write_support_file(path, supports, made_by=None):
     listed = [Listed(name, value) for name, value in zip(
         supports.names, supports.agreement or [None] * len(supports.names), strict=True)]
     about = {name: Numbers(str(x.dtype), list(x.shape)) for name, x in encoded.items()}
-    content = msgspec.json.encode(Content(FORMAT, VERSION, listed, made_by if encoded else None, about))
+    content = msgspec.json.encode(Content(FORMAT, VERSION, listed, made_by if encoded else None, supports.text, about))
     entries = {"support.json": msgspec.json.format(content, indent=1)}
     for k, (image, mask) in enumerate(zip(supports.images, supports.masks, strict=True)):
         grey = Image.fromarray(mask.astype(np.uint8))
@@ -94,7 +95,7 @@ def small_picture(image, mask):
 
 
 def read_support_file(path, shots=None):
-    """The file  ->  the values of a Supports: images, masks, names, agreement, encoded {name: array}, made_by
+    """The file  ->  the values of a Supports: images, masks, names, agreement, encoded, made_by, text
 
     shots: only the first so many, without features, which are those of all. ValueError for a file that is something
     else, or damaged
@@ -133,7 +134,8 @@ def unpacked(archive, path, shots):
             raise bad_file(path, f"has a mask that does not fit its image, or is empty ({one.name[:80]})")
     features = content.features if len(chosen) == count and content.made_by else {}
     return (images, masks, [one.name for one in chosen], [one.agreement for one in chosen],
-            {name: array(archive, name, about, path) for name, about in features.items()}, content.made_by)
+            {name: array(archive, name, about, path) for name, about in features.items()},
+            content.made_by, content.text)
 
 
 def entry(archive, name, most, path):

@@ -17,7 +17,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dataloaders.images import TURNS, natural, numbers, orientation, pixels, read_bytes, read_image
+from dataloaders.images import (
+    TURNS,
+    as_mask,
+    as_picture,
+    natural,
+    numbers,
+    orientation,
+    pixels,
+    read_bytes,
+    read_image,
+)
 from dataloaders.own.folder import pictures_in
 from dataloaders.own.support_file import read_support_file
 from dataloaders.own.supports_json import chosen_label, is_coco, labelme_mask, read_coco, read_labelme
@@ -83,6 +93,42 @@ def read_supports(folder, shots=None, object_number=None, category=None):
     pairs = [upright(path, mask(), as_stored) for path, mask, as_stored in chosen]
     return Supports([image for image, _ in pairs], [mask for _, mask in pairs], [str(path) for path, *_ in chosen],
                     text=read_sentence(folder))
+
+
+def as_seen(supports, transform):
+    """Supports, a transform of the task  ->  images (K, 3, H, W), masks (K, H, W), as the network sees them
+
+    ValueError: not one mask per image, or one of which nothing is left
+    """
+    images, masks, names = supports
+    if len(images) != len(masks) or len(images) == 0:
+        raise ValueError(f"set_support: {len(images)} images and {len(masks)} masks; give one mask for each image, "
+                         "and one pair at least")
+    pictures = [as_picture(image, name) for image, name in zip(images, names, strict=True)]
+    images, masks = transform(pictures, [as_mask(*pair) for pair in zip(masks, pictures, names, strict=True)])
+    for mask, name in zip(masks, names, strict=True):
+        if not mask.any():
+            rows, cols = images.shape[-2:]
+            raise ValueError(f"{name}: its object is too small: nothing is left of it at {rows} x {cols} pixels, "
+                             "which is what the model sees (data.size).\n  Cut the image to the object's "
+                             "surroundings, or leave it out")
+    return images, masks
+
+
+def read_categories(places, *settings):
+    """Support folders or files, or one folder of support folders  ->  {name: Supports}, settings as of read_supports"""
+    places = [Path(place) for place in places]
+    if len(places) == 1 and places[0].is_dir() and not any(p.is_file() for p in visible(places[0])):
+        places = sorted((p for p in visible(places[0]) if p.is_dir()), key=natural) or places
+    names = [place.resolve().stem for place in places]
+    double = next((name for name in names if names.count(name) > 1), None)
+    if double:
+        raise ValueError(f"--support: two are called {double}.\n  Masks, table and film go by these names: rename one")
+    return {name: read_supports(place, *settings) for name, place in zip(names, places, strict=True)}
+
+
+def visible(folder):
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
 
 
 def read_sentence(folder):

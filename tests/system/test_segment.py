@@ -20,6 +20,8 @@ import test as test_script
 from dataloaders import build_index
 from dataloaders.datasets.folds import split_classes
 from dataloaders.fewshot.streaming import TestEpisodes
+from dataloaders.images import as_picture
+from dataloaders.own.supports import Supports, read_supports
 from models import get_method
 from segment import Segmenter
 from tools.demo_data.clip import CATEGORY, write_demo_clip
@@ -78,7 +80,7 @@ def call(monkeypatch, checkpoint, clip, tmp_path, capsys):
 
 def segmenter_of(checkpoint, clip, **options):
     segmenter = Segmenter.from_checkpoint(checkpoint, **options)
-    segmenter.set_support(*segment.read_supports(clip / "support"))
+    segmenter.set_support(*read_supports(clip / "support"))
     return segmenter
 
 
@@ -138,6 +140,90 @@ def test_the_memory_draws_matter_and_follow_from_the_seed(checkpoint, clip):
     assert np.array_equal(first[:3], other[:3])                       # the first clip draws nothing
 
 
+# -- supports as a file, several categories -----------------------------------------------------------------------
+
+def test_supports_in_a_file_give_the_same_masks_and_are_not_encoded_again(call, checkpoint, clip, tmp_path):
+    file = tmp_path / "disc.support"
+    expected, _ = call("--save-support", file)
+    monkey, encoded = Segmenter.from_checkpoint(checkpoint), []
+    monkey.model.backbone.register_forward_hook(lambda module, given, output: encoded.append(given[0].shape[1]))
+    found = read_supports(file)
+    monkey.set_supports({"disc": found})
+    masks = list(monkey(clip / "frames"))
+    assert encoded == [3, 3, 2] and found.made_by == monkey.made_by           # the clips alone
+    assert all(np.array_equal(mask, masks_in(expected / "masks")[t]) for t, mask in enumerate(masks))
+    again, _ = call(support=file, output="again")
+    assert masks_in(again / "masks").keys() == masks_in(expected / "masks").keys()
+    other = Segmenter.from_checkpoint(checkpoint, overrides=["data.size=[40, 80]"])           # computes something else
+    other.set_supports({"disc": found})
+    assert other.made_by != found.made_by and not other.supports["disc"].encoded
+
+
+def test_a_support_that_the_others_do_not_find_is_named(checkpoint, clip, tmp_path, caplog, monkeypatch):
+    segmenter, given = Segmenter.from_checkpoint(checkpoint), read_supports(clip / "support")
+    four = Supports(given.images * 2, given.masks * 2, ["a", "b", "c", "d"])
+    values = segmenter.agreement(segmenter._as_seen(four))
+    assert len(values) == 4 and all(0 <= value <= 1 for value in values) and values[0] == pytest.approx(values[2])
+    assert segmenter.agreement(segmenter._as_seen(given)) == []               # two cannot be judged
+    monkeypatch.setattr(segmenter, "agreement", lambda seen: [0.8, 0.9, 0.2, 0.7])
+    segmenter.save_support(tmp_path / "x.support", four)
+    assert "c: the other supports find its object with IoU 0.20, theirs with 0.75" in caplog.text
+    assert caplog.text.count("the other supports") == 1
+    assert read_supports(tmp_path / "x.support").agreement == [0.8, 0.9, 0.2, 0.7]
+
+
+def test_saving_supports_needs_no_video_and_holds_one_category(call, monkeypatch, checkpoint, clip, tmp_path, capsys):
+    line = ["segment.py", "--support", str(clip / "support"), "--checkpoint", str(checkpoint), "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", [*line, "--save-support", str(tmp_path / "a.support")])
+    segment.main()
+    assert "a.support: 2 supports" in capsys.readouterr().out and (tmp_path / "a.support").is_file()
+    monkeypatch.setattr(sys, "argv", line)
+    with pytest.raises(SystemExit):
+        segment.main()
+    with pytest.raises(ValueError, match="one file holds one category"):
+        call("--support", tmp_path / "a.support", "--save-support", tmp_path / "b.support")
+
+
+def two_categories(clip, root):
+    """A folder of two support folders: the clip's, and the same with other pixels marked"""
+    shutil.copytree(clip / "support", root / "disc")
+    shutil.copytree(clip / "support", root / "other")
+    for path in (root / "other").glob("*.png"):
+        mask = np.asarray(Image.open(path)) > 0
+        Image.fromarray(np.where(mask, 0, 255).astype(np.uint8)).save(path)
+    return root
+
+
+def test_several_categories_are_one_pass_and_the_larger_margin_wins(call, checkpoint, clip, tmp_path):
+    root, segmenter, encoded = two_categories(clip, tmp_path / "both"), Segmenter.from_checkpoint(checkpoint), []
+    given = {name: read_supports(root / name) for name in ("disc", "other")}
+    alone = []
+    for o, supports in enumerate(given.values()):
+        segmenter.set_supports({"x": supports})
+        rng = rng_for(segmenter.cfg.seed, "memory", "segment", o) if o else None
+        alone.append(np.stack([p.margin for p in segmenter.predictions(clip / "frames", rng)]))
+    segmenter.set_supports(given)
+    segmenter.model.backbone.register_forward_hook(lambda module, given, output: encoded.append(given[0].shape[1]))
+    found = list(segmenter.predictions(clip / "frames"))
+    assert encoded == [2, 2, 3, 3, 2]                                          # supports of each, every frame once
+    margins = np.stack(alone)
+    expected = np.where(margins.max(0) > 0, margins.argmax(0) + 1, 0)
+    assert np.array_equal(np.stack([p.mask for p in found]), expected) and {0, 1, 2} >= set(np.unique(expected))
+    assert len(np.unique(expected)) > 1
+    for p, labels in zip(found, expected, strict=True):
+        assert [p.more[f"{name} area"] for name in given] == [(labels == n).sum() for n in (1, 2)]
+    for support in (root, root / "disc"):
+        more = [] if support == root else ["--support", root / "other"]
+        output, said = call(*more, support=support, output=support.name)
+        masks = masks_in(output / "masks")
+        assert all(np.array_equal(masks[t], labels) for t, labels in enumerate(expected))
+    assert rows_of(output)[0].keys() >= {"disc area", "other predicted_iou"} and "1 disc, 2 other" in said
+    assert json.loads((output / "summary.json").read_text())["categories"] == {"1": "disc", "2": "other"}
+    call(support=root / "disc", output="disc")                                 # replaces what lies there
+    with pytest.raises(ValueError, match="two are called disc"):
+        call("--support", root / "disc", support=root / "disc")
+
+
 # -- the Python interface -------------------------------------------------------------------------------------------
 
 def test_three_lines_of_python_give_masks_at_the_videos_size(checkpoint, clip):
@@ -152,8 +238,8 @@ def test_three_lines_of_python_give_masks_at_the_videos_size(checkpoint, clip):
 
 
 def test_numpy_and_torch_give_the_same(checkpoint, clip):
-    supports = segment.read_supports(clip / "support")
-    frames = [segment.as_picture(Image.open(clip / "frames" / f"{t}.png"), "frame") for t in range(8)]
+    supports = read_supports(clip / "support")
+    frames = [as_picture(Image.open(clip / "frames" / f"{t}.png"), "frame") for t in range(8)]
     expected = None
     for convert in (np.asarray, lambda x: torch.tensor(x).permute(2, 0, 1) / 255, Image.fromarray):
         segmenter = Segmenter.from_checkpoint(checkpoint)
@@ -425,7 +511,7 @@ def test_the_demos_clip_shows_a_class_that_its_training_never_sees(clip):
     assert not write_demo_clip(clip, None, size=(48, 80), frames=(8, 8))
     about = json.loads((clip / "clip.json").read_text())
     assert about["category"] == CATEGORY.name and about["size"] == [96, 160]
-    assert all(mask.sum() > 50 for mask in segment.read_supports(clip / "support").masks)
+    assert all(mask.sum() > 50 for mask in read_supports(clip / "support").masks)
     truth = masks_in(clip / "truth")
     assert len(truth) == 8 and {mask.shape for mask in truth.values()} == {(96, 160)} and truth[0].any()
 

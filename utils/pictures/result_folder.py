@@ -17,10 +17,10 @@ class ResultFolder:
 
     The film shows each frame at its time, the last one for 1 / fps seconds. soft: also probabilities as grey PNGs;
     max_side: longest side of the film, None or 0: the frames'; with_film: False leaves the film out. An earlier result
-    in the same folder is removed first.
+    in the same folder is removed first. more: further columns of the table, which predictions bring by name
     """
 
-    def __init__(self, output, fps, soft=False, max_side=None, with_film=True):
+    def __init__(self, output, fps, soft=False, max_side=None, with_film=True, more=()):
         self.output, self.soft, self.max_side = Path(output), soft, max_side
         remove_earlier(self.output)
         for name in ("masks", "soft") if soft else ("masks",):
@@ -28,13 +28,14 @@ class ResultFolder:
         self.film, self.film_size, self.begin = Film(self.output / "overlay", fps) if with_film else None, None, None
         self.table = open(self.output / "frames.csv", "w", newline="", encoding="utf-8")
         self.rows = csv.writer(self.table, lineterminator="\n")
-        self.rows.writerow(COLUMNS)
+        self.more = tuple(more)
+        self.rows.writerow(COLUMNS + self.more)
         self.table.flush()
         self.size, self.frames, self.iou_features, self.remembered, self.sum_of_ious = None, 0, 0, 0, 0.0
 
     def add(self, frame, prediction):
         """frame: index, time, image (H, W, 3) uint8; prediction: mask (H, W) bool or numbers of objects,
-        probability, iou, remembered"""
+        probability, iou, remembered, and more {column: value}"""
         name, mask = f"{frame.index:05d}.png", prediction.mask
         save_palette_mask(self.output / "masks" / name, mask)
         if self.soft:
@@ -46,7 +47,8 @@ class ResultFolder:
             draw = overlay if mask.dtype == bool else overlay_objects
             self.film.add(draw(*fit(frame.image, mask, self.film_size))[None], [frame.time - self.begin])
         iou = "" if prediction.iou is None else f"{prediction.iou:.4f}"
-        self.rows.writerow([frame.index, f"{frame.time:.3f}", iou, int(prediction.remembered), int((mask > 0).sum())])
+        self.rows.writerow([frame.index, f"{frame.time:.3f}", iou, int(prediction.remembered), int((mask > 0).sum()),
+                            *map(prediction.more.get, self.more)])
         self.table.flush()
         self._count(prediction, mask.shape)
 
@@ -78,7 +80,7 @@ def remove_earlier(output):
         return
     with open(table, newline="", encoding="utf-8", errors="replace") as file:
         rows = csv.reader(file)
-        if tuple(next(rows, ())) != COLUMNS:
+        if tuple(next(rows, ()))[:len(COLUMNS)] != COLUMNS:
             raise ValueError(f"{table} was not written by segment.py.\n  Name another --output, or move it away")
         numbers = [int(row[0]) for row in rows if row and row[0].isdecimal()]
     stale = [output / folder / f"{number:05d}.png" for number in numbers for folder in ("masks", "soft")]
