@@ -14,7 +14,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from PIL import Image
-from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 MAX_PIXELS = 2 ** 25         # a frame of 8K video has 33.2 million; those of the data sets have 2 million at most
@@ -135,23 +134,31 @@ def check_jpeg(data, path):
 
     Markers are looked for as the decoder does it, by the lengths of segments, between which anything may lie.
     """
-    place, parts, scans, size = 2, 0, 0, None
-    while (match := MARKER.search(data, place)) and parts < MOST_PARTS:
-        place, marker, parts = match.end(), data[match.end() - 1], parts + 1
-        if marker == 0xD9:
-            break
+    parts, scans, size, marker = 0, 0, None, None
+    for parts, (marker, place) in enumerate(_segments(data), 1):
+        if parts > MOST_PARTS:
+            raise bad_image(path, f"has more than {MOST_PARTS} segments")
         if size is None and _says_size(data, place):
             size = _checked_size(*struct.unpack_from(">HH", data, place + 3), path)
         scans += marker == 0xDA
-        place += max(int.from_bytes(data[place:place + 2]), 2)
-    if match is None:
+    if marker != 0xD9:
         raise bad_image(path, "is truncated (no JPEG end marker)")
-    if parts == MOST_PARTS:
-        raise bad_image(path, f"has more than {MOST_PARTS} segments")
     if size is None or not scans:
         raise bad_image(path, "is no JPEG that can be decoded")
     if size[0] * size[1] * scans > MAX_WORK:
         raise bad_image(path, f"has {scans} scans of {size[0]} x {size[1]} pixels, which would take too long")
+
+
+def _segments(data):
+    """Bytes of a JPEG  ->  yields (marker, where its segment begins), the end marker last, or the one too many"""
+    place, marker = 2, None
+    for _ in range(MOST_PARTS + 1):
+        match = None if marker == 0xD9 else MARKER.search(data, place)
+        if match is None:
+            return
+        place, marker = match.end(), data[match.end() - 1]
+        yield marker, place
+        place += max(int.from_bytes(data[place:place + 2]), 2)
 
 
 def _loaded_png(data, path):
@@ -196,11 +203,15 @@ def _checked_size(rows, cols, path):
 def orientation(data):
     """What EXIF says of how the camera was held, 1 to 8; 1 where it says nothing that can be read"""
     try:
-        image = (PngImageFile if data.startswith(PNG_START) else JpegImageFile)(io.BytesIO(data))
         if data.startswith(PNG_START):
+            image = PngImageFile(io.BytesIO(data))
             image.load()                                          # EXIF may follow the pixels
+            found = image.info.get("exif")
+        else:                  # not by Pillow, which goes through the bytes between segments one by one
+            found = next(data[place + 2:place + int.from_bytes(data[place:place + 2])] for marker, place in
+                         _segments(data) if marker == 0xE1 and data.startswith(b"Exif\0\0", place + 2))
         exif = Image.Exif()
-        exif.load(image.info.get("exif"))
+        exif.load(found)
         return exif.get(0x0112, 1)
     except Exception:                # noqa: BLE001  (a broken tag is none; the pixels are read already)
         return 1

@@ -243,3 +243,9 @@ def test_endlessly_many_parts_are_not_gone_through(tmp_path, data):
         read_image(tmp_path / "a")
     with pytest.raises(ValueError, match="no JPEG or PNG that can be read|pixels"):
         image_size(tmp_path / "a")
+
+
+def test_padding_between_segments_costs_no_time_when_the_orientation_is_looked_for(tmp_path):
+    """Pillow goes through it byte by byte: minutes for what a file may have."""
+    data = saved(NOISE)
+    assert images.orientation(data[:2] + b"\xff" * 10 ** 7 + data[2:]) == 1
