@@ -59,6 +59,7 @@ from dataloaders.transforms import undo_letterbox
 from models import get_method
 from utils.distributed import is_main, processes, rank, world_size
 from utils.evaluation.evaluate import evaluate
+from utils.evaluation.listening import Listening, listening_table
 from utils.evaluation.object_table import object_table, papers_of, write_csv
 from utils.evaluation.results import collect_results, describe_test, key_of, open_results, warn_of_other_config
 from utils.evaluation.tables import class_table, note_of, paper_table, summary
@@ -140,7 +141,11 @@ def test_split(args, test, method, index, videos, device, stop):
 
     def start(reference):
         rng = rng_for(cfg.seed, "memory", *reference.key)
-        return stop.guard(method.Segmenter(model, reference, cfg, rng=rng, amp=amp))
+        segment = method.Segmenter(model, reference, cfg, rng=rng, amp=amp)
+        if getattr(reference, "swapped", None):
+            rng = rng_for(cfg.seed, "memory", *reference.swapped.key)
+            segment = Listening(segment, method.Segmenter(model, reference.swapped, cfg, rng=rng, amp=amp))
+        return stop.guard(segment)
 
     with writer:
         rest = videos(part=(rank(), world_size()), done=done.union(kept))
@@ -157,6 +162,9 @@ def write_tables(results, test, cfg):
         log.info("%s: %s\n\n%s", name, summary(results), table)
     if note := note_of(cfg.data.dataset):
         log.info("%s", note)
+    if listening := listening_table(results):
+        (test.output / "listening.md").write_text(listening.markdown(), encoding="utf-8")
+        log.info("%s: supports of the right and of a wrong category\n\n%s", name, listening.markdown())
     if results and cfg.metrics.average == "object":
         objects = object_table(results, cfg.name, papers_of(cfg.data.dataset, len(results))).markdown()
         (test.output / "objects.md").write_text(objects, encoding="utf-8")

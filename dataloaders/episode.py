@@ -68,10 +68,6 @@ class FirstMasks:
     facts: list = field(default_factory=list)
     folder: tuple = ()
 
-    def pin_memory(self):
-        """Nothing to copy."""
-        return self
-
 
 @dataclass
 class ReferringSupport(Pinned):
@@ -110,8 +106,11 @@ class Video:
     clips: Iterable[Clip] = ()
 
     def pin_memory(self):
-        """As `Pinned`, for the references."""
-        return replace(self, references=[one.pin_memory() for one in self.references])
+        """As `Pinned`, for the references; images that several of them share stay one tensor."""
+        images = {id(one.images): one.images for one in self.references if isinstance(one, Pinned)}
+        pinned = {key: tensor.pin_memory() for key, tensor in images.items()}
+        return replace(self, references=[replace(one, images=pinned[id(one.images)]) if isinstance(one, Pinned) else one
+                                         for one in self.references])
 
 
 @dataclass(kw_only=True)

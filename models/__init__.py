@@ -2,7 +2,7 @@
 import importlib
 
 METHODS = {"vipmt": "models.vipmt", "dan": "models.dan", "iounet": "models.iou_training",
-           "propagation": "models.propagation", "lwl": "models.lwl", "llb": "models.llb",
+           "propagation": "models.propagation", "lwl": "models.lwl", "llb": "models.llb", "cma": "models.cma",
            "first_mask": "models.first_mask", "matching": "models.propagation.first_masks"}
 CONTRACT = ("TASK", "Config", "build", "parameter_groups", "load", "compile_parts", "TrainStep", "Segmenter")
 

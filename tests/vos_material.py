@@ -1,5 +1,6 @@
 """A small data set in the layouts of DAVIS and YouTube-VOS: squares that move, the second one comes later."""
 import json
+import shutil
 
 import cv2
 import numpy as np
@@ -57,3 +58,15 @@ def write_ytvos(root, names=("a1", "b2"), frames=8, given_only=True, asked=None)
                                     for k, kind in ((1, "fox"), (2, "hat"))}}
     (root / "meta.json").write_text(json.dumps({"videos": videos}))
     return found
+
+
+def write_coco(folder, picture):
+    """COCO with one picture: object 1 of frame 4 of a video, and a crowd; the list is i.json"""
+    (folder / "images").mkdir(parents=True)
+    shutil.copy(picture, folder / "images" / "4.jpg")
+    (folder / "i.json").write_text(json.dumps({
+        "images": [{"id": 4, "file_name": "4.jpg", "height": SIZE[0], "width": SIZE[1]}],
+        "categories": [{"id": 1, "name": "square"}],
+        "annotations": [{"id": 1, "image_id": 4, "category_id": 1, "segmentation": [[12, 6, 24, 6, 24, 18, 12, 18]]},
+                        {"id": 2, "image_id": 4, "category_id": 1, "iscrowd": 1,
+                         "segmentation": {"size": [*SIZE], "counts": [0, SIZE[0] * SIZE[1]]}}]}))

@@ -6,7 +6,6 @@ number a colour stands for.
 import numpy as np
 
 from dataloaders.images import bad_image, read_mask
-from utils.pictures.overlay import palette
 
 VOID = 255                   # of PASCAL VOC and DAVIS: nobody says whose pixel it is
 MOST = 254                   # numbers that are left for objects
@@ -43,6 +42,8 @@ def from_colours(image, path):
 
     Colours of the DAVIS palette are their numbers; black and one other colour are one object.
     """
+    from utils.pictures.overlay import palette  # only now, since it imports PyTorch
+
     if image.shape[2] == 4 and (image[..., 3] != 255).any():
         raise bad_image(path, "is a picture with transparency where numbers of objects are expected", INDEX_PNG)
     code = (image[..., :3].astype(np.uint32) << np.array([16, 8, 0], np.uint32)).sum(axis=2, dtype=np.uint32)

@@ -102,15 +102,16 @@ class PlannedEpisodes(Items):
         index, rng = self.index, rng_for(self.seed, "swap", self.run, plan.class_id, facts["video"])
         others = [c for c in self.videos if c != plan.class_id and self.videos[c]]
         if not others:
-            raise ValueError(f"test.swap_supports: the split has one test class, {facts['class']}, so that no other one "
-                             "can give supports.\n  Leave it out, or take another fold.")
+            raise ValueError(f"test.swap_supports: {facts['class']} is the only test class of the split, and no other "
+                             "one can give supports.\n  Leave it out, or take another fold.")
         shown = [c for c in others if plan.video in index.videos(c)]
         choices = [composition.class_id] if composition else shown or others
         other = choices[rng.integers(len(choices))]
         videos = [v for v in self.videos[other] if v not in (plan.video, composition and composition.video)]
         supports = draw_supports(index, other, videos or self.videos[other], self.data.shots, rng)
         images, masks, supports = load_supports(index, other, supports, self.transform, self.transform, self.seed)
-        both = np.isin(plan.frames, index.frames(plan.video, other)) | bool(composition)
+        there = index.frames(plan.video, other) if other in shown else []
+        both = np.isin(plan.frames, there) | bool(composition)
         facts = facts | {"swapped_class": index.class_name(other), "swapped_frames": file_names(index, supports),
                          "shows_both": both.tolist()}
         return SupportSet(images, masks, key=("swapped", self.run, plan.class_id, facts["video"])), facts

@@ -2,7 +2,6 @@
 import torch
 
 from models.llb.losses import cosine_loss
-from models.lwl.losses import lovasz_loss
 from models.lwl.train_step import TrainStep as LWLTrainStep
 from models.lwl.train_step import mean_iou
 
@@ -17,10 +16,10 @@ class TrainStep(LWLTrainStep):
 
     def forward(self, images, masks):
         """images (B, 1+T, 3, H, W) in [0, 1], masks (B, 1+T, H, W)  ->  {name: loss}, {"iou": of masks}"""
-        truth, weights = masks[:, 1:].transpose(0, 1), self.cfg.loss
+        truth = masks[:, 1:].transpose(0, 1)
         logits, induction, transduction = self.segment(images.transpose(0, 1), masks[:, 0])
-        return {"lovasz": weights.weight * lovasz_loss(logits, truth),
-                "cosine": weights.cosine * cosine_loss(induction, transduction)}, {"iou": mean_iou(logits, truth)}
+        cosine = self.cfg.loss.cosine * cosine_loss(induction, transduction)
+        return self.mask_losses(logits, truth) | {"cosine": cosine}, {"iou": mean_iou(logits, truth)}
 
     def segment(self, images, first_mask):
         """images (1+T, B, 3, H, W), mask of the first frame (B, H, W)  ->  logits (T, B, H, W); E2 and E1 of all frames

@@ -31,21 +31,25 @@ class TrainStep(nn.Module):
         return [(batch.images, batch.masks)]
 
     def forward(self, images, masks):
-        """images (B, 1+T, 3, H, W) in [0, 1], masks (B, 1+T, H, W)  ->  {"lovasz": loss}, {"iou": of masks}
-
-        With loss.bce also {"bce": loss}. Of a decoder that tells nothing apart yet Lovasz has an edge at p = 1/2:
-        steps to either side cost more, which keeps it there for hundreds of steps. Cross-entropy is smooth.
-        """
+        """images (B, 1+T, 3, H, W) in [0, 1], masks (B, 1+T, H, W)  ->  {name: loss}, {"iou": of masks}"""
         if self.cfg.train.part == "box":
             truth = masks[:, 0]
             logits = self.model.segment_box(filled_boxes(truth), images[:, 0])
         else:
             truth = masks[:, 1:].transpose(0, 1)
             logits = self.segment(images.transpose(0, 1), masks[:, 0])
+        return self.mask_losses(logits, truth), {"iou": mean_iou(logits, truth)}
+
+    def mask_losses(self, logits, truth):
+        """Logits and masks of the same shape  ->  {"lovasz": loss}, with loss.bce also {"bce": loss}
+
+        Of a decoder that tells nothing apart yet Lovasz has an edge at p = 1/2: steps to either side cost more, which
+        keeps it there for hundreds of steps. Cross-entropy is smooth.
+        """
         losses = {"lovasz": self.cfg.loss.weight * lovasz_loss(logits, truth)}
         if self.cfg.loss.bce:
             losses["bce"] = self.cfg.loss.bce * F.binary_cross_entropy_with_logits(logits, truth.to(logits))
-        return losses, {"iou": mean_iou(logits, truth)}
+        return losses
 
     def segment(self, images, first_mask):
         """images (1+T, B, 3, H, W), mask of the first frame (B, H, W)  ->  logits (T, B, H, W)"""

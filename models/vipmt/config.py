@@ -35,6 +35,9 @@ class Model(Section):
     memory_attention: Annotated[Literal["separate", "joint"], WEIGHTS] = "separate"
     # cumulative: released, frame t averages frames 0..t
     prior: Annotated[Literal["per_frame", "cumulative"], WEIGHTS] = "per_frame"
+    # pooled: released, averages of neighbouring channels, C in all | all: ours, for a small C
+    prior_channels: Annotated[Literal["pooled", "all"], WEIGHTS] = "pooled"
+    match: Annotated[bool, WEIGHTS] = False  # true: ours, cosines of learned features beside the prior
     memory_in_prior: Annotated[bool, WEIGHTS] = False    # true: released, memory as extra support in prior and maps
     init: Literal["released", "balanced"] = "released"   # balanced: ours, for trainings of a few hundred steps
     # plain: Eq. 4 as it stands | patch: released, see docs/differences.md

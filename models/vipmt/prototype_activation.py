@@ -38,21 +38,22 @@ class PrototypeActivation(nn.Module):
     """PA of IPMT, as released: reduction, masked average pooling, prior, merging, initial mask."""
 
     def __init__(self, *, inputs, dim, dropout, feature_dropout, cumulative_prior=False, patch_masks=False,
-                 keep_high=True):
+                 keep_high=True, prior_channels=None, match=False):
         super().__init__()
-        self.dim, self.cumulative_prior = dim, cumulative_prior
+        self.prior_channels, self.cumulative_prior = prior_channels or dim, cumulative_prior
         self.patch_masks, self.keep_high = patch_masks, keep_high
         self.reduce_query = nn.Conv2d(inputs, dim, 1, bias=False)
         self.reduce_support = nn.Conv2d(inputs, dim, 1, bias=False)
         self.feature_dropout = nn.Dropout2d(feature_dropout)
-        self.merge_query = Fuse(dim, dim, maps=1)
+        self.match = match
+        self.merge_query = Fuse(dim, dim, maps=1 + match)
         self.merge_support = Fuse(dim, dim)
         self.initial_refine = ResidualConvs(dim)
         self.initial_classifier = mask_classifier(dim, dropout)
 
     def prepare(self, features, high):
         """What PA does with a query clip before it meets a support  ->  reduced, pooled"""
-        return self.reduce(self.reduce_query, features), pool_channels(high.detach(), self.dim)
+        return self.reduce(self.reduce_query, features), pool_channels(high.detach(), self.prior_channels)
 
     def reduce(self, conv, features):
         """X_2 and X_3 to C channels: Features  ->  (B, T, C, h, w)"""
@@ -74,7 +75,7 @@ class PrototypeActivation(nn.Module):
 
     def search_keys(self, high, masks, pooled=None):
         """high (B, S, P, h, w), masks (B, S, h, w) bool, pooled: high's where it is known  ->  prior_keys, ssm_keys"""
-        return (gather_foreground(pool_channels(high, self.dim) if pooled is None else pooled, masks),
+        return (gather_foreground(pool_channels(high, self.prior_channels) if pooled is None else pooled, masks),
                 gather_foreground(high, masks) if self.keep_high else None)
 
     def forward(self, reduced, pooled, references):
@@ -82,8 +83,11 @@ class PrototypeActivation(nn.Module):
         prototype = torch.cat([g.prototypes for g in references], dim=1).mean(dim=1)      # over all frames
         prior, similarity = self.prior(pooled, references)
         b, t = reduced.shape[:2]
+        maps = [prior.to(reduced.dtype)]
+        if self.match:         # Otherwise no product of query and support is learned before the iterations.
+            maps.append(F.cosine_similarity(reduced, prototype[:, None, :, None, None], dim=2))
         query = self.merge_query(reduced.flatten(0, 1), prototype.repeat_interleave(t, dim=0),
-                                 prior.flatten(0, 1)[:, None].to(reduced.dtype))
+                                 torch.stack(maps, dim=2).flatten(0, 1))
         initial_logits = self.initial_classifier(self.initial_refine(query))
         return Activation(query=query.unflatten(0, (b, t)), prior=prior,
                           initial_logits=initial_logits.unflatten(0, (b, t)), similarity=similarity)

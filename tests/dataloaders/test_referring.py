@@ -281,6 +281,20 @@ def test_test_videos_have_windows_truth_and_a_support_that_is_no_query(root):
     assert [len(video.references) for video in streamed(cfg, index, 1, done=done)] == [1]
 
 
+def test_sentences_of_a_run_share_their_support_also_when_it_is_pinned(root, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)
+    video = next(iter(streamed(config(root, "data.workers=1"), RefYouTubeVosIndex(root), 1)))
+    first = video.references[0]
+    for one in (video, video.pin_memory()):
+        runs = {}
+        for reference in one.references:
+            assert runs.setdefault(reference.key[0], reference.images) is reference.images
+            assert torch.equal(reference.images, first.images) or reference.key[0] != 0
+    batch = next(iter(train_batches(config(root, "train.batch_size=1"), RefYouTubeVosIndex(root), 1, 0)))
+    assert batch.pin_memory().samples[0].query_images.data_ptr() != batch.samples[0].query_images.data_ptr()
+    assert batch.to("cpu").ids == batch.ids and "from" in batch.ids[0]
+
+
 def test_supports_depend_on_the_run_alone_and_validation_has_videos_of_its_own(root):
     index, cfg = RefYouTubeVosIndex(root), config(root)
     first, again = (list(streamed(cfg, index, 1)) for _ in range(2))

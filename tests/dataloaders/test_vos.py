@@ -1,12 +1,9 @@
 """The vos task: what indexes find, which samples are drawn, what a test video gives, and what bad data say."""
-import json
-import shutil
-
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from vos_material import LATE, SIZE, squares, write_davis, write_video, write_ytvos
+from vos_material import LATE, SIZE, squares, write_coco, write_davis, write_video, write_ytvos
 
 from dataloaders import build_index, get_task
 from dataloaders.datasets.davis import DavisIndex
@@ -193,14 +190,7 @@ def _index(cfg):
 def test_pictures_of_coco_are_moved_by_the_augmentation(tmp_path, davis):
     root, _ = davis
     folder = tmp_path / "coco"
-    (folder / "images").mkdir(parents=True)
-    shutil.copy(root / "JPEGImages/480p/one/00004.jpg", folder / "images" / "4.jpg")
-    (folder / "i.json").write_text(json.dumps({
-        "images": [{"id": 4, "file_name": "4.jpg", "height": SIZE[0], "width": SIZE[1]}],
-        "categories": [{"id": 1, "name": "square"}],
-        "annotations": [{"id": 1, "image_id": 4, "category_id": 1, "segmentation": [[12, 6, 24, 6, 24, 18, 12, 18]]},
-                        {"id": 2, "image_id": 4, "category_id": 1, "iscrowd": 1,
-                         "segmentation": {"size": [*SIZE], "counts": [0, SIZE[0] * SIZE[1]]}}]}))
+    write_coco(folder, root / "JPEGImages/480p/one/00004.jpg")
     cfg = config(root, "sources.ytvos_weight=0", "sources.davis_weight=0", "sources.coco_weight=1",
                  f"sources.coco={folder}", "sources.coco_list=i.json", "sources.coco_images=images", "data.samples=4",
                  "train.batch_size=2", "data.grey=0")

@@ -277,6 +277,16 @@ def test_trained_model_is_tested_and_the_other_folds_are_refused(monkeypatch, de
         command(monkeypatch, test_script, "--fold", 2, *arguments)
 
 
+def test_composed_clips_are_tested_with_supports_of_a_wrong_category_too(monkeypatch, demo_root, demo_run, tmp_path):
+    command(monkeypatch, test_script, "--fold", 1, f"data.root={demo_root}", *TINY, "--checkpoint",
+            demo_run / "last.pth", "--output", tmp_path, "--runs", 1, "test.compose=1.0", "test.swap_supports=true")
+    lines = results_of(tmp_path)
+    assert all(line["swapped_class"] == line["composed_with"] != line["class"] for line in lines)
+    assert all(len(line["j"]) == len(line["j_swapped"]) == len(line["overlap"]) for line in lines)
+    table = (tmp_path / "listening.md").read_text()
+    assert "mean, both shown" in table and "overlap" in table
+
+
 def test_a_broken_image_stops_the_test_and_the_same_command_continues(monkeypatch, demo_root, demo_run, tmp_path):
     """Two workers read ahead; videos before the broken one are kept, no line or film is lost, double or torn."""
     data = tmp_path / "data"

@@ -5,13 +5,15 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
-from vos_material import LATE, SIZE, write_davis, write_ytvos
+from vos_material import LATE, SIZE, write_coco, write_davis, write_ytvos
 
 import segment
 import test as test_script
 import train
 from segment import Segmenter
+from utils.checkpoint import load_checkpoint
 from utils.config import load_config
 from utils.pictures.overlay import palette, save_palette_mask
 from utils.records import read_json_lines
@@ -182,3 +184,30 @@ def test_our_propagator_follows_several_objects(call, davis, tmp_path):
     assert np.array_equal(png(tmp_path / f"Annotations/one/{LATE:05d}.png") == 2, labels["one"][LATE] == 2)
     lines = read_json_lines(tmp_path / "results.jsonl")
     assert len(lines) == 4 and np.mean(lines[0]["j"]) > 0.2      # object 2 is a single position of the features
+
+
+def test_llb_goes_from_pictures_to_videos_to_masks(call, davis, tmp_path):
+    """Stage 1 on COCO, stage 2 on DAVIS from its checkpoint, test.py, segment.py: one step each of a small network."""
+    root, labels = davis
+    coco = tmp_path / "coco"
+    write_coco(coco, root / "JPEGImages/480p/one/00004.jpg")
+    small = ["data.workers=0", "data.size=[32,48]", "data.min_frames=4", "data.samples=2", "train.batch_size=2",
+             "train.epochs=1", "train.lr_drops=[]", "backbone.name=resnet18", "backbone.weights=none",
+             "backbone.bn_eps=1.0e-5", "model.widths=[8,8,8,8]", "model.feature_dim=8", "model.key_dim=8",
+             "model.filters=4", "model.label_encoder=cnn", f"data.root={root}"]
+    call(train, "--config", "config/llb/stage1.yaml", "--output", tmp_path / "1", *small, f"sources.coco={coco}",
+         "sources.coco_list=i.json", "sources.coco_images=images")
+    call(train, "--config", "config/llb/stage2.yaml", "--output", tmp_path / "2", *small, "sources.ytvos_weight=0",
+         f"sources.davis={root}", "sources.davis_list=ImageSets/2017/val.txt", f"train.start={tmp_path / '1/last.pth'}")
+    weights = [load_checkpoint(tmp_path / stage / "last.pth")["model"] for stage in "12"]
+    moved = {name.split(".")[0] for name in weights[0] if not torch.equal(weights[0][name], weights[1][name])}
+    assert moved >= {"backbone", "matching", "label_encoder", "fusion", "decoder"}
+    (tmp_path / "list.txt").write_text("one\n")
+    call(test_script, "--config", "config/llb/stage2.yaml", "--checkpoint", tmp_path / "2/last.pth", "--output",
+         tmp_path / "test", *small, f"data.annotations={tmp_path / 'list.txt'}", "learner.steps=2")
+    assert len(read_json_lines(tmp_path / "test/results.jsonl")) == 2
+    call(segment, "--method", "llb", "--checkpoint", tmp_path / "2/last.pth", "--video", root / "JPEGImages/480p/one",
+         "--init-mask", root / "Annotations/480p/one/00000.png", "--output", tmp_path / "own", "--device", "cpu",
+         "--no-film")
+    masks = [png(p) for p in sorted((tmp_path / "own/masks").iterdir())]
+    assert len(masks) == 8 and np.array_equal(masks[0], labels["one"][0])

@@ -44,6 +44,30 @@ def run(*arguments):
     return main([str(argument) for argument in arguments])
 
 
+MINI_DAVIS = SHARED / "data" / "mini_davis"
+OURS = Path(__file__).resolve().parents[2] / "config" / "davis" / "categories.csv"
+
+
+def test_our_categories_of_davis_serve_all_four_folds():
+    table = Table(OURS)
+    assert len({video for video, _ in table.categories}) == 90          # of DAVIS 2017, TrainVal
+    for fold in range(1, 5):
+        assert len(split_classes(sorted(table.ids.values()), fold)[1]) == 2
+
+
+@pytest.mark.skipif(not MINI_DAVIS.is_dir(), reason="needs the small DAVIS in ../shared/data/mini_davis")
+def test_davis_is_arranged_into_our_categories(tmp_path):
+    for part in ("JPEGImages", "Annotations"):
+        (tmp_path / "DAVIS" / part / "480p").mkdir(parents=True)
+        for name in ("schoolgirls", "bus", "dog"):
+            (tmp_path / "DAVIS" / part / "480p" / name).symlink_to(MINI_DAVIS / part / "480p" / name)
+    assert run("from-davis", tmp_path / "DAVIS", "--categories", OURS, "--output", tmp_path / "out", "--few-videos",
+               "repeat") == 0
+    index = YouTubeVISIndex(tmp_path / "out")
+    assert {index.class_name(c): c for c in index.class_ids} == {
+        "person": 1, "mammal": 4, "large_vehicle": 6, "other": 8}
+
+
 # Downloads
 
 

@@ -39,11 +39,18 @@ class Result(msgspec.Struct):
     supports_share_video: bool = False
     f_davis: list[Share] | None = None
     true_iou: list[Share] | None = None
+    swapped_class: Text | None = None          # these of test.swap_supports, see listening.py
+    swapped_frames: list[Text] = []
+    shows_both: list[bool] | None = None
+    j_swapped: list[Share] | None = None
+    overlap: list[Share] | None = None
     seconds: Seconds = 0
     data_seconds: Seconds = 0
 
     def __post_init__(self):
-        for key in ("f", "frames", "f_davis"):
+        if len({x is None for x in (self.shows_both, self.j_swapped, self.overlap)}) > 1:
+            raise ValueError("shows_both, j_swapped and overlap belong together")
+        for key in ("f", "frames", "f_davis", "shows_both", "j_swapped", "overlap"):
             values = getattr(self, key)
             if values is not None and len(values) != len(self.j):
                 raise ValueError(f"{len(values)} values of {key} for {len(self.j)} of j")

@@ -9,6 +9,7 @@ from statistics import mean
 import numpy as np
 from markupsafe import Markup
 
+from utils.evaluation.listening import listening_table
 from utils.evaluation.rank_correlation import spearman
 from utils.evaluation.results import per_frame
 from utils.evaluation.tables import class_table, fold_table, paper_table, table_of
@@ -83,6 +84,8 @@ def result_section(tests):
     note = (f"In {shared} of {len(lines)} results a support is of the query's own video, or two are of one "
             "(data.few_videos).")
     tables = [fold_table(folds), *map(class_table, folds.values())] if len(folds) > 1 else [class_table(lines)]
+    if listening := listening_table(lines):
+        tables.append(listening)
     average = lines[0].get("average", "class")
     return Section("results", "Results", [("text", PER_CENT.format(AVERAGES[average])), *map(number_table, tables),
                                           *([("warning", note)] if shared else []), *beside_paper(tests, folds)])

@@ -46,7 +46,10 @@ def optimise(state, step, batch, flags=()):
     if waiting:
         state.scaler.scale(sum(waiting)).backward()
     state.scaler.unscale_(state.optimizer)
-    norm = torch.nn.utils.get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None])
+    graded = [p for p in state.model.parameters() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm([p.grad for p in graded])
+    if state.cfg.train.clip_norm:
+        torch.nn.utils.clip_grads_with_norm_(graded, state.cfg.train.clip_norm, norm)
     values, agreed = fetch(done, norm, flags)
     check_finite(state, values, batch, before)
     state.scaler.step(state.optimizer)

@@ -4,7 +4,6 @@ The folder's weights run in the released settings.
 """
 import importlib.util
 import json
-import re
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from models.llb.model import LLB
 from models.llb.train_step import TrainStep
 from models.llb.vitae import ViTAE, tokens
 from models.lwl.memory import Memory
+from tools.conversion import llb as released
 from tools.workshop.parity import Found, Limit, lwl
 
 INPUTS = ("grad_names", "grad_none", "mask_shape")
@@ -36,34 +36,13 @@ LIMITS = {
                 "labels": Limit(flips=500)},
 }
 
-# Released name  ->  ours, as in lwl.NAMES, which follow.
-NAMES = (
-    (r"transformer\.feature_adjustor\.0\.(.*)", r"matching.conv.\1"),
-    (r"transformer\.(?:encoder|decoder)\.self_attn\.WK\.(.*)", r"matching.self_key.\1"),
-    (r"transformer\.decoder\.cross_attn\.WK\.(.*)", r"matching.cross_key.\1"),
-    (r"combiner\.tm_1\.(.*)", r"fusion.induction.hidden.\1"),
-    (r"combiner\.tm_2\.(.*)", r"fusion.induction.out.\1"),
-    (r"combiner\.tr_1\.(.*)", r"fusion.transduction.hidden.\1"),
-    (r"combiner\.tr_2\.(.*)", r"fusion.transduction.out.\1"),
-    (r"label_encoder\.label_backbone\.(layers\..*)", r"label_encoder.trunk.\1"),
-    (r"label_encoder\.prejector_tm\.(.*)", r"label_encoder.induction.\1"),
-    (r"label_encoder\.prejector_tr\.(.*)", r"label_encoder.transduction.\1"),
-    (r"label_encoder\.label_pred_tm\.0\.(.*)", r"label_encoder.label.\1"),
-    (r"label_encoder\.label_pred_tr\.0\.(.*)", r"label_encoder.value.\1"),
-    (r"label_encoder\.samp_w_pred\.(.*)", r"label_encoder.weight.\1"),
-    *lwl.NAMES,
-)
-UNUSED = r"transformer\..*\.WV\..*|label_encoder\.label_backbone\.head\..*"      # in checkpoints, never used
-
-
 def our_names(names):
-    """Released names  ->  {name: ours}; unused ones are left out, and two of one tensor have the same"""
-    return {name: lwl.our_name(name, NAMES) for name in names if not re.fullmatch(UNUSED, name)}
+    return released.our_names(names, lwl.our_name)
 
 
-def our_state(released):
+def our_state(state):
     """A released state dict  ->  ours"""
-    return {ours: released[name] for name, ours in our_names(released).items()}
+    return {ours: state[name] for name, ours in our_names(state).items()}
 
 
 def settings(**changes):
@@ -99,13 +78,13 @@ class Formula:
     def input(self, name, *shape, lo=-1.0):
         return self.formula.inp(name, *shape, lo=lo).to(self.dtype).requires_grad_(True)
 
-    def filled(self, module, released, ours):
-        """released, ours: what stands before the module's own names in a whole network's"""
+    def filled(self, module, theirs, ours):
+        """theirs, ours: what stands before the module's own names in a whole network's"""
         own = module.to(self.dtype).eval().state_dict()
-        for theirs, name in self.names.items():
+        for their_name, name in self.names.items():
             name = name.removeprefix(ours)
-            if theirs.startswith(released) and name in own and own[name].is_floating_point():
-                own[name].copy_(self.formula.value(theirs.removeprefix(released), tuple(own[name].shape)))
+            if their_name.startswith(theirs) and name in own and own[name].is_floating_point():
+                own[name].copy_(self.formula.value(their_name.removeprefix(theirs), tuple(own[name].shape)))
         return module
 
 

@@ -57,9 +57,9 @@ NAMES = (
 )
 
 
-def our_name(name, names=NAMES):
+def our_name(name):
     """A released name  ->  ours"""
-    for pattern, ours in names:
+    for pattern, ours in NAMES:
         if re.fullmatch(pattern, name):
             return re.sub(pattern, ours, name)
     raise ValueError(f"{name}: no such parameter in the released network")

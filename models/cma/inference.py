@@ -1,0 +1,46 @@
+"""Inference: support and sentences are read once per video, then window after window; nothing is remembered."""
+import torch
+import torch.nn.functional as F
+
+from models.method import Prediction
+
+
+class Segmenter:
+    """Segments one video with one support clip and two sentences. Nothing is padded.
+
+    model: CMA in eval mode; reference: ReferringSupport; cfg and rng are not needed
+    """
+
+    def __init__(self, model, reference, cfg, *, rng=None, amp=None):
+        self.model, self.amp, self.known = model, amp, {}
+        used = model.affinity.chosen(len(reference.images))
+        with torch.inference_mode(), self.arithmetic():
+            support = model.encode(reference.images[used].to(model.device, non_blocking=True))
+            self.levels = model.fuse(support.levels, model.words(reference.text), support=True)
+            self.masks = reference.masks[used].to(self.levels[0])
+            self.words = model.words(reference.query_text)
+
+    def arithmetic(self):
+        return torch.autocast(self.model.device.type, dtype=self.amp, enabled=self.amp is not None)
+
+    def support_at(self, sizes):
+        """The support as videos with levels of these sizes read it: computed for their first window"""
+        if sizes not in self.known:
+            self.known = {sizes: self.model.read_support(self.levels, self.masks, sizes)}
+        return self.known[sizes]
+
+    @torch.inference_mode()
+    def prepare(self, clip):
+        """Clip  ->  Frames, for all references and sentences"""
+        with self.arithmetic():
+            return self.model.encode(clip.images.to(self.model.device, non_blocking=True))
+
+    @torch.inference_mode()
+    def __call__(self, frames, clip):
+        """The next window  ->  Prediction; one query speaks for all of its frames"""
+        with self.arithmetic():
+            support = self.support_at(tuple(tuple(level.shape[-2:]) for level in frames.levels))
+            chosen, masks, scores = self.model.best(frames, support, self.words)
+        masks = masks if masks.dtype == torch.float64 else masks.float()
+        margins = F.interpolate(masks[None], clip.images.shape[-2:], mode="bilinear")
+        return Prediction(margins, {"query_index": chosen.expand(len(scores)), "score": scores[:, chosen].float()})
