@@ -460,8 +460,8 @@ def set_reference(segmenter, args):
 
 def summarise(results, args, names, categories, video, seconds, failure):
     """summary.json, written  ->  its content"""
-    said = ("absent", "every", "start", "end", "shots", "object", "category", "threshold", "device", "overrides", "text",
-            "support_text")
+    said = ("absent", "every", "start", "end", "shots", "object", "category", "threshold", "device", "overrides",
+            "text", "support_text")
     summary = results.counts() | {
         "seconds": round(seconds, 3), "fps": round(results.frames / seconds, 2), "complete": failure is None,
         "stopped_by": failure and (str(failure) or type(failure).__name__),
