@@ -90,7 +90,11 @@ def parse_arguments():
     parser.add_argument("--config", action="append", default=[], metavar="FILE",
                         help="instead of the config in the checkpoint; repeat it to lay one over the other")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="changes a key, e.g. memory.min_iou=0.6")
-    args = parser.parse_intermixed_args()
+    return checked(parser.parse_intermixed_args(), parser)
+
+
+def checked(args, parser):
+    """The same; an error where what is given does not go together"""
     if not (args.video and args.output) and (args.video or args.output or not args.save_support):
         parser.error(f"--{'output' if args.video else 'video'} is missing")
     if sum(map(bool, (args.support, args.init_mask, args.init_box))) != 1:

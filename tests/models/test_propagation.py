@@ -270,7 +270,7 @@ def plug(tmp_path, monkeypatch):
     def write(name, text):
         (tmp_path / f"{name}.py").write_text(text)
     yield write
-    for name in [n for n, m in sys.modules.items() if str(getattr(m, "__file__", "")).startswith(str(tmp_path))]:
+    for name in [n for n, m in sys.modules.items() if str(tmp_path) in f"{getattr(m, '__file__', 0)} {m!r}"]:
         del sys.modules[name]
 
 

@@ -418,6 +418,7 @@ def test_sentences_are_tested_on_two_data_sets_with_one_training():
 
 def test_a_dry_run_says_what_is_missing_and_writes_nothing(monkeypatch, capsys, tmp_path):
     weights = tmp_path / "encoder.pth"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)         # neither SAM 2 nor XMem
     call(monkeypatch, "--output", tmp_path / "new", "--table", "3", "--fold", "1", "--dry-run", "--samples-per-s", "10",
          "backbone.weights=" + str(weights), f"ytvis:data.root={tmp_path}", f"ytvos:sources.davis={tmp_path}")
     text = capsys.readouterr().out
