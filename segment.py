@@ -55,14 +55,12 @@ from utils.config import (
 def parse_arguments():
     parser = Parser(__doc__)
     parser.add_argument("--support", action="append", default=[], metavar="FOLDER",
-                        help="images with masks: what to segment, or a file of --save-support; repeat it for several "
-                             "categories, or name a folder of such folders")
+                        help="images with masks, or a file of --save-support; several, or a folder of folders: as many")
     parser.add_argument("--save-support", metavar="FILE", help="keep the supports as one file, with what the model "
                                                                "computes of them; without --video that is all")
     parser.add_argument("--method", metavar="NAME", help="of the checkpoint, e.g. lwl; or one that needs none")
     parser.add_argument("--init-mask", metavar="FILE",
-                        help="PNG whose values number the objects in the first frame, or a folder of them, named after "
-                             "their frames")
+                        help="PNG that numbers the objects in the first frame, or a folder of them by frame")
     parser.add_argument("--init-box", action="append", default=[], metavar="X,Y,W,H",
                         help="of an object in the first frame, in pixels; repeat it for the objects 2, 3, ...")
     parser.add_argument("--text", metavar="SENTENCE", help="what to segment in the video, where the method reads it")
@@ -98,8 +96,7 @@ def checked(args, parser):
     if not (args.video and args.output) and (args.video or args.output or not args.save_support):
         parser.error(f"--{'output' if args.video else 'video'} is missing")
     if sum(map(bool, (args.support, args.init_mask, args.init_box))) != 1:
-        raise ValueError("what shall be segmented?\n  Give one of --support FOLDER, --init-mask FILE and --init-box "
-                         "X,Y,W,H")
+        raise ValueError("what to segment?\n  Give one of --support FOLDER, --init-mask FILE, --init-box X,Y,W,H")
     args.overrides += [f"model.method={args.method}"] if args.method else []
     if args.max_side < 0:
         raise ValueError(f"--max-side {args.max_side}: expected pixels, or 0 for the size of the video")
