@@ -4,6 +4,8 @@
     python -m tools.check_dataset vspw data/VSPW_480p --deep                       and every image and mask decoded
     python -m tools.check_dataset coco data/coco --report report.json --fix-list repair.txt
     python -m tools.check_dataset referring data/Mini-Ref-YouTube-VOS              or data/Mini-Ref-SAIL-VOS
+    python -m tools.check_dataset davis data/DAVIS --annotations ImageSets/2016    default: ImageSets/2017
+    python -m tools.check_dataset ytvos data/YouTube-VOS/train                     or data/YouTube-VOS/valid
 
 Exit code: 0 nothing wrong (warnings may be printed), 1 problems, 2 it cannot be read at all, 130 interrupted.
 --fix-list has one line per file to download again and per annotation, video or list line to leave out, each with the
@@ -16,15 +18,16 @@ import sys
 from pathlib import Path
 
 from dataloaders.images import real_path
-from tools.dataset_check import coco, referring, vspw, ytvis
+from tools.dataset_check import coco, referring, vos, vspw, ytvis
 from tools.dataset_check.findings import ERRORS, WARNINGS, Findings, table
 from utils.command_line import Parser
 from utils.config import user_errors
 
 CHECKS = {"ytvis": ytvis.check_ytvis, "vspw": vspw.check_vspw, "coco": coco.check_coco,
-          "referring": referring.check_referring}
+          "referring": referring.check_referring, "davis": vos.check_davis, "ytvos": vos.check_ytvos}
 ANNOTATIONS = {"ytvis": "train.json", "vspw": "minivspw_lists", "coco": "annotations/instances_train2017.json",
-               "referring": "."}       # its files are found
+               "referring": ".",       # its files are found
+               "davis": "ImageSets/2017", "ytvos": "meta.json"}
 REFERENCES = {"ytvis": ytvis.REFERENCES, "coco": coco.REFERENCES}
 INTERRUPTED = 130
 
@@ -34,7 +37,8 @@ def parse(arguments=None):
     parser.add_argument("dataset", choices=CHECKS)
     parser.add_argument("root", type=Path, help="data.root: the folder with the annotations and the images")
     parser.add_argument("--annotations", help="data.annotations, below ROOT (default: train.json; coco: annotations/"
-                                              "instances_train2017.json; vspw: minivspw_lists, a folder)")
+                                              "instances_train2017.json; vspw: minivspw_lists, a folder; "
+                                              "davis: a list, or ImageSets/2017 for train and val; ytvos: meta.json)")
     parser.add_argument("--deep", action="store_true", help="decode every image and mask, in parallel")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes of --deep (default: all cores)")
     parser.add_argument("--shots", type=int, default=5, help="K: classes need K + 1 videos (default 5)")

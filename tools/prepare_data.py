@@ -8,7 +8,8 @@
     python -m tools.prepare_data from-frames my_videos --output data/mine
     python -m tools.prepare_data from-frames my_videos --write-table objects.csv
 
-Data sets: ytvis, vspw, minivspw, coco2014, coco2017, weights. Nothing is downloaded: `explain` names official pages.
+Data sets: ytvis, vspw, minivspw, coco2014, coco2017, davis, ytvos, weights. Nothing is downloaded: `explain` names
+official pages.
 `arrange` and `from-*` write into --output only, never over another file; interrupted, the same command continues.
 Exit code: 0 complete, 1 something is wrong with the data, 2 with the command or what it names. See docs/data.md.
 """
@@ -34,7 +35,7 @@ from utils.files import atomic_file
 COMPLETE = 0
 PAPER_SHOTS = 5
 CHECKS = {                       # what tools/check_dataset.py calls them
-    "ytvis": ["ytvis"], "vspw": ["vspw"],
+    "ytvis": ["ytvis"], "vspw": ["vspw"], "davis": ["davis"], "ytvos": ["ytvos"],
     "coco2014": ["coco", "--annotations", "annotations/instances_train2014.json"],
     "coco2017": ["coco", "--annotations", "annotations/instances_train2017.json"]}
 ELSEWHERE = ("published_counts", "category_name", "few_videos_shared")   # not of videos of one's own, or in `advice`

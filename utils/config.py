@@ -71,7 +71,8 @@ class Train(Section):
     clip_norm: Positive = 0.0                        # of all gradients together; 0: as large as they are
     betas: tuple[Share, Share] = (0.9, 0.999)
     weight_decay: Positive = 5.0e-4                  # of adam L2, not decoupled
-    amp: Literal["bf16", "fp16", "off"] = "bf16"     # on the CPU always off
+    amp: Literal["bf16", "fp16", "off", "bf16_always"] = "bf16"      # on the CPU off, but for bf16_always: it pays
+    #                              where the processor multiplies bf16 (AMX)
     log_every: Annotated[Count, NOTHING] = 10        # steps per JSON line
     spike_factor: Annotated[Positive, NOTHING] = 5.0     # a loss so many times the usual one is logged, 0: never
 
@@ -97,6 +98,7 @@ class Speed(Section):
     """Of the test; benchmarks/speed.md has what each gains and costs."""
     amp: Annotated[Literal["off", "bf16", "fp16"], TEST] = "off"     # mixed precision in test and validation
     tf32: Annotated[bool, BOTH] = False              # float32 products with 10-bit mantissas on recent GPUs
+    winograd: Annotated[Literal["auto", "off"], BOTH] = "auto"       # fewer products in float32 on a CPU; to rounding
     compile: Annotated[bool, NOTHING] = False        # torch.compile; the first clips of each size take minutes
     deterministic: bool = False                      # the same bits on the same GPU in every run; slower there
 

@@ -42,12 +42,12 @@ def from_colours(image, path):
 
     Colours of the DAVIS palette are their numbers; black and one other colour are one object.
     """
+    from utils.pictures.overlay import palette  # only now, since it imports PyTorch
+
     if image.shape[2] == 4 and (image[..., 3] != 255).any():
         raise bad_image(path, "is a picture with transparency where numbers of objects are expected", INDEX_PNG)
     code = (image[..., :3].astype(np.uint32) << np.array([16, 8, 0], np.uint32)).sum(axis=2, dtype=np.uint32)
     colours, position = np.unique(code, return_inverse=True)
-    from utils.pictures.overlay import palette       # only now, since it imports PyTorch
-
     known = (palette().astype(np.uint32) << np.array([16, 8, 0], np.uint32)).sum(axis=1).tolist()
     if set(colours.tolist()) <= set(known):
         return np.array([known.index(colour) for colour in colours.tolist()])[position].reshape(code.shape)

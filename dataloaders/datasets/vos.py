@@ -25,11 +25,13 @@ class VosIndex:
 
     images, masks: folders with one folder per video; truth: a folder with the masks of all frames, where `masks` has
     only those in which objects first appear; None: `masks`. merge: all objects of a video are one, as in DAVIS 2016.
-    cache_dir: keeps what was counted, or None. at: the key of the config that says root.
+    cache_dir: keeps what was counted, or None. at: the key of the config that says root. fault: a function that is
+    told (kind, where, what) of videos that cannot be used, which are left out then; None: the first one is an error.
     """
     IMAGES, MASKS = "JPEGImages", "Annotations"
 
-    def __init__(self, root, annotations, cache_dir=None, *, truth=None, merge=False, at="data.root"):
+    def __init__(self, root, annotations, cache_dir=None, *, truth=None, merge=False, at="data.root",
+                 fault=None):
         self.sources = None          # indexes of what is trained on, once a training has opened them
         self.root, self.cache_dir, self.merge, self.at = real_path(Path(root)), cache_dir, merge, at
         self.path = below_or_anywhere(self.root, annotations)
@@ -40,8 +42,7 @@ class VosIndex:
         self.names = self.listed()
         if not self.names:
             raise ValueError(f"{self.path}: lists no video")
-        for name in self.names:
-            self.check_video(name)
+        self.names = [name for name in self.names if self._usable(name, fault)]
 
     def listed(self):
         """Names of the videos, in the order of the list"""
@@ -68,6 +69,18 @@ class VosIndex:
                 raise FileNotFoundError(f"{self.path}: lists {name!r}, but there is no folder {folder / name}.\n"
                                         "  Unpack the data set completely, or take the line out of the list")
 
+    def _usable(self, name, fault):
+        try:
+            self.check_video(name)
+            if fault:
+                self._pictures(name)             # else they are read when somebody asks
+        except (FileNotFoundError, ValueError) as error:
+            if not fault:
+                raise
+            fault("missing_folder", f"video {name}", str(error).partition("\n")[0])
+            return False
+        return True
+
     # -- files ------------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -77,12 +90,13 @@ class VosIndex:
 
     @cached_property
     def files_of(self):
-        found = {}
-        for name in self.names:
-            found[name] = sorted(file.name for file in (self.images / name).iterdir()
-                                 if file.suffix.lower() in PICTURES and not file.name.startswith("."))
-            if not found[name]:
-                raise ValueError(f"{self.images / name} has no frame ({' '.join(PICTURES)})")
+        return {name: self._pictures(name) for name in self.names}
+
+    def _pictures(self, name):
+        found = sorted(file.name for file in (self.images / name).iterdir()
+                       if file.suffix.lower() in PICTURES and not file.name.startswith("."))
+        if not found:
+            raise ValueError(f"{self.images / name} has no frame ({' '.join(PICTURES)})")
         return found
 
     def annotated(self, name, truth=False):

@@ -6,6 +6,7 @@ from models.backbone_weights import load_backbone
 from models.vipmt.iou_net import IoUNet
 from models.vipmt.iou_net_files import load_iou_net, read_iou_net, with_iou_net
 from models.vipmt.model import VIPMT
+from models.winograd import use_winograd
 from utils.checkpoint import load_trained, load_weights
 from utils.config import to_dict
 
@@ -32,6 +33,7 @@ def build(cfg, pretrained=False, split=None):
         cosine_maps=cfg.iou_net.similarity == "pooled_cosine", use_maps=cfg.iou_net.similarity_maps,
         init=cfg.model.init, all_channels=cfg.model.prior_channels == "all",
         match=cfg.model.match)
+    use_winograd(model, cfg.speed.winograd)
     if pretrained and cfg.backbone.weights != "none":
         load_backbone(model.backbone, cfg.backbone)
     if pretrained and iou_net is not None and cfg.iou_net.weights != "none":

@@ -29,7 +29,7 @@ def convolve_together(conv, maps):
     ->  (N, C, h, w), without the bias
     """
     weights = conv.weight.split([x.shape[1] for x in maps], dim=1)
-    return sum(F.conv2d(x, w, stride=conv.stride, padding=conv.padding) for x, w in zip(maps, weights, strict=True))
+    return sum(conv._conv_forward(x, w, None) for x, w in zip(maps, weights, strict=True))
 
 
 class Fuse(nn.Module):

@@ -13,7 +13,7 @@ from models.lwl import inference
 from models.lwl.build import freeze, load_start, parameter_groups
 from models.lwl.config import Config
 from models.lwl.crops import Window, crop_image, crop_mask, paste, search_window
-from models.lwl.decoder import initialise_he
+from models.lwl.decoder import enlarge, initialise_he
 from models.lwl.learner import learn, learner_loss
 from models.lwl.losses import lovasz_loss
 from models.lwl.memory import Memory
@@ -172,6 +172,13 @@ def loss_of(model, batch, **learner):
     losses, statistics = step(*unit)
     assert 0 <= statistics["iou"] <= 1
     return losses["lovasz"]
+
+
+@pytest.mark.parametrize("size", [(14, 78), (3, 2), (13, 30), (400, 6)])
+def test_matrices_enlarge_as_interpolation_does(size, double):
+    x = torch.rand(2, 3, (size[0] + 1) // 2, size[1] // 2)
+    exact = torch.nn.functional.interpolate(x, size, mode="bicubic", align_corners=False)
+    torch.testing.assert_close(enlarge(x, size), exact, rtol=0, atol=1e-14)
 
 
 def test_updated_filter_changes_training_and_the_released_switch_ignores_it(double):

@@ -58,6 +58,17 @@ SOURCES = {
         "python -m tools.make_minivspw_lists data/VSPW_480p --output data/VSPW_480p/minivspw_lists makes all twelve."),
     "coco2014": coco(2014, r"COCO_(?:train|val)2014_\d{12}"),
     "coco2017": coco(2017, r"\d{12}"),
+    "davis": Source(
+        "DAVIS 2017, trainval at 480p", "https://davischallenge.org/davis2017/code.html", "data/DAVIS",
+        ((rf"{ANY}((?:JPEGImages/480p/{NAME}/\d{{5}}\.jpg|Annotations/480p/{NAME}/\d{{5}}\.png))", r"\1"),
+         (rf"{ANY}(ImageSets/201[67]/(?:train|val)\.txt)", r"\1")),
+        "DAVIS-2017-trainval-480p.zip; for DAVIS 2016 the lists of DAVIS-data.zip as well."),
+    "ytvos": Source(
+        "YouTube-VOS, training split", "https://youtube-vos.org/dataset/vos/", "data/YouTube-VOS/train",
+        ((rf"{ANY}((?:JPEGImages/{NAME}/\d{{5}}\.jpg|Annotations/{NAME}/\d{{5}}\.png))", r"\1"),
+         (rf"{ANY}(meta\.json)", r"\1")),
+        "train.zip of the 2019 or 2018 version. valid.zip, unpacked beside it, is for submissions to the server\n"
+        "(data.root=data/YouTube-VOS/valid)."),
     "weights": Source(
         "ResNet-50, ImageNet weights", "https://github.com/nankepan/VIPMT", "pretrain_model",
         ((rf"{ANY}({NAME}\.pth)", r"\1"),),

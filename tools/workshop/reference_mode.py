@@ -46,9 +46,9 @@ class Output:
 
 # -- building blocks --------------------------------------------------------------------------------------------------
 
-def convolve(conv, x):
-    """conv without its bias: x (N, C, h, w)"""
-    return F.conv2d(x, conv.weight, None, conv.stride, conv.padding, conv.dilation, conv.groups)
+def convolve(conv, x, bias=None):
+    """conv without its own bias: x (N, C, h, w)"""
+    return F.conv2d(x, conv.weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 def frozen_norm(norm, x):
@@ -337,11 +337,11 @@ class ReferenceNetwork:
     def score(self, levels, maps):
         """IoUNet: levels (N, C, h, w), maps (N, 5, h, w)  ->  logits (N, 1)"""
         net = self.model.iou_net
-        c2 = net.downsample(levels[0]).relu()
-        x = net.fuse1(torch.cat([c2, *levels[1:]], dim=1)).relu()
-        x = torch.cat([net.fuse2(x).relu(), maps], dim=1)
+        c2 = convolve(net.downsample, levels[0], net.downsample.bias).relu()
+        x = convolve(net.fuse1, torch.cat([c2, *levels[1:]], dim=1), net.fuse1.bias).relu()
+        x = torch.cat([convolve(net.fuse2, x, net.fuse2.bias).relu(), maps], dim=1)
         for conv in (net.conv1, net.conv2, net.conv3, net.conv4):
-            x = conv(x).relu()
+            x = convolve(conv, x, conv.bias).relu()
         return net.fc2(net.fc1(F.adaptive_avg_pool2d(x, GRID).flatten(1)).relu())
 
 

@@ -52,8 +52,9 @@ class TrainingState:
         self.optimizer = kind(
             [{"params": group["params"], "lr": cfg.train.lr * group.get("share", 1)} for group in groups],
             lr=cfg.train.lr, betas=tuple(cfg.train.betas), weight_decay=cfg.train.weight_decay)
-        self.amp = AMP.get(cfg.train.amp) if device.type == "cuda" else None
-        if self.amp is torch.bfloat16 and not torch.cuda.is_bf16_supported():
+        on_gpu = device.type == "cuda"
+        self.amp = AMP.get(cfg.train.amp.partition("_")[0]) if on_gpu or cfg.train.amp == "bf16_always" else None
+        if self.amp is torch.bfloat16 and on_gpu and not torch.cuda.is_bf16_supported():
             raise ValueError("train.amp: this GPU has no bf16.\n  Set train.amp=fp16 or train.amp=off.")
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.amp is torch.float16)
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
