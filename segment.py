@@ -259,11 +259,8 @@ class Segmenter:
         """Supports  ->  a file for read_supports, with their features; warns of one that the others do not find"""
         seen = self._as_seen(supports)
         agreement, known = self.agreement(seen), self._segmenter(seen)
-        usual = statistics.median(agreement) if agreement else 0
-        for name, value in zip(supports.names, agreement, strict=False):
-            if value < usual / 2 and usual > 0.2:
-                get_logger().warning("%s: the other supports find its object with IoU %.2f, theirs with %.2f: is it of "
-                                     "the same kind, and its mask right?", name, value, usual)
+        for text in doubts(supports.names, agreement):
+            get_logger().warning("%s", text)
         encoded = known.encoded() if hasattr(known, "encoded") else {}
         encoded = {name: (x.float() if x.is_floating_point() else x).numpy() for name, x in encoded.items()}
         write_support_file(path, replace(supports, agreement=agreement or None, encoded=encoded), self.made_by)
@@ -287,6 +284,14 @@ class Segmenter:
         parts = [slice(0, count // 2), slice(count // 2, None)] if count > 1 else []
         return Presence(whole, [self._segmenter(SupportSet(reference.images[part], reference.masks[part]))
                                 for part in parts])
+
+    def doubts(self, names):
+        """Names of all supports, in order  ->  sentences about those that the others of their category do not find"""
+        found, names = [], list(names)
+        for seen in self.supports.values() if not self.reads else ():
+            own, names = names[:len(seen.images)], names[len(seen.images):]
+            found += doubts(own, self.agreement(seen)) if not seen.encoded else []       # a file's were judged before
+        return found
 
     def _segmenter(self, reference, rng=None):
         """The method's, for one video"""
@@ -378,6 +383,14 @@ class Segmenter:
         return [f"{name} {what}" for name in names for what in ("area", "predicted_iou", *present)] or present
 
 
+def doubts(names, agreement):
+    """Names of supports, what Segmenter.agreement says of them  ->  sentences about outliers"""
+    usual = statistics.median(agreement) if agreement else 0
+    return [f"{name}: the other supports find its object with IoU {value:.2f}, theirs with {usual:.2f}: is it of the "
+            "same kind, and its mask right?" for name, value in zip(names, agreement, strict=False)
+            if value < usual / 2 and usual > 0.2]
+
+
 def weights_id(path, cfg):
     """What two models share that compute the same of a support: the file's content, the config as far as it counts"""
     keys, flat = affected(cfg, Affects.WEIGHTS), flatten(to_dict(cfg))
@@ -438,7 +451,11 @@ def run(args):
     summary = summarise(results, args, names, segmenter.categories, video, seconds, failure)
     if failure:
         raise failure
-    return sentence(summary, args.output)
+    doubtful, memory = segmenter.doubts(names), segmenter.cfg.get("memory", {})
+    if summary["mean_predicted_iou"] is not None and not summary["remembered"] and memory.get("select") == "predicted":
+        doubtful.append(f"No frame is trusted: the model expects an IoU below {memory.min_iou} (memory.min_iou) of all "
+                        "its masks, so look at them")
+    return "\n".join([sentence(summary, args.output), *doubtful])
 
 
 def set_reference(segmenter, args):

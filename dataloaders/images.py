@@ -50,7 +50,7 @@ def read_bmp(path):
         raise bad_image(path, "is no BMP")
     try:
         image = BmpImageFile(io.BytesIO(data))
-        _check_size(*image.size[::-1], path)
+        _checked_size(*image.size[::-1], path)
         return np.array(image.convert("RGB"))
     except (OSError, SyntaxError, struct.error, KeyError) as error:          # of Pillow, for what is no BMP
         raise bad_image(path, f"cannot be read ({error})") from None

@@ -172,6 +172,14 @@ def test_a_support_that_the_others_do_not_find_is_named(checkpoint, clip, tmp_pa
     assert read_supports(tmp_path / "x.support").agreement == [0.8, 0.9, 0.2, 0.7]
 
 
+def test_the_end_names_outliers_and_says_when_no_frame_is_trusted(call, monkeypatch):
+    monkeypatch.setattr(Segmenter, "agreement", lambda self, seen: [0.8, 0.2])
+    _, said = call("memory.min_iou=1.0")
+    assert "No frame is trusted: the model expects an IoU below 1.0" in said and said.count("the other supports") == 1
+    _, said = call(output="trusted")
+    assert "No frame is trusted" not in said
+
+
 def test_saving_supports_needs_no_video_and_holds_one_category(call, monkeypatch, checkpoint, clip, tmp_path, capsys):
     line = ["segment.py", "--support", str(clip / "support"), "--checkpoint", str(checkpoint), "--device", "cpu"]
     monkeypatch.setattr(sys, "argv", [*line, "--save-support", str(tmp_path / "a.support")])
