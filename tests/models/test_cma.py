@@ -430,3 +430,12 @@ def test_it_is_trained_and_tested_by_the_commands(monkeypatch, no_pages, tmp_pat
     lines = results_of(tmp_path / "test")
     assert {line["class"] for line in lines} == {"cat", "bird"}
     assert all(0 <= j <= 1 for line in lines for j in line["j"])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_gpu_says_what_the_cpu_says(monkeypatch, exact):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    model, cfg = model_of()
+    on_cpu = margins(model, cfg, sample())
+    torch.testing.assert_close(margins(model.cuda(), cfg, sample()).cpu(), on_cpu)
