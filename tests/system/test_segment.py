@@ -232,6 +232,20 @@ def test_several_categories_are_one_pass_and_the_larger_margin_wins(call, checkp
         call("--support", root / "disc", support=root / "disc")
 
 
+def test_an_absent_object_is_not_marked_and_all_outputs_say_so(call, checkpoint, clip):
+    plain = masks_in(call()[0] / "masks")
+    output, said = call("--absent", 0.000001, output="never")                 # so little that it is always there
+    assert all(np.array_equal(plain[t], mask) for t, mask in masks_in(output / "masks").items())
+    assert [row["present"] for row in rows_of(output)] == ["1"] * 8 and "absent in 0 frames" in said
+    output, said = call("--absent", 0.999999, output="always")
+    assert not any(mask.any() for mask in masks_in(output / "masks").values()) and "absent in 8 frames" in said
+    assert [row["present"] for row in rows_of(output)] == ["0"] * 8
+    assert json.loads((output / "summary.json").read_text())["absent"] == 8
+    for wrong in ("maybe", "2", "0", "nan"):
+        with pytest.raises(ValueError, match="--absent"):
+            Segmenter.from_checkpoint(checkpoint, absent=wrong)
+
+
 # -- the Python interface -------------------------------------------------------------------------------------------
 
 def test_three_lines_of_python_give_masks_at_the_videos_size(checkpoint, clip):
