@@ -1,7 +1,8 @@
-"""A released VIPMT checkpoint into ours, and back: only the names of the tensors change.
+"""A released checkpoint into ours, and back: only the names of the tensors change.
 
     python -m tools.convert_released model_best.pth output/converted.pth
     python -m tools.convert_released --back output/vipmt_ytvis/fold1/last.pth released_names.pth
+    python -m tools.convert_released --method lwl lwl_stage2.pth output/lwl.pth
 """
 import re
 
@@ -13,7 +14,8 @@ def parse_arguments():
     parser = Parser(__doc__)
     parser.add_argument("source")
     parser.add_argument("target")
-    parser.add_argument("--back", action="store_true", help="ours -> released names")
+    parser.add_argument("--method", choices=("vipmt", "lwl", "llb"), default="vipmt")
+    parser.add_argument("--back", action="store_true", help="ours -> released names, of VIPMT")
     parser.add_argument("--fold", type=int, default=0, help="fold the checkpoint was trained on; test.py asks for it")
     return parser.parse_args()
 
@@ -25,6 +27,7 @@ if __name__ == "__main__":
 # Only now, since it takes seconds: help and mistakes on the command line answer at once.
 import torch
 
+from tools.conversion import lwl
 from utils.checkpoint import load_checkpoint, save_checkpoint
 
 ATTENTION = {"q_fc": "to_q", "k_fc": "to_k", "v_fc": "to_v", "proj": "proj"}
@@ -121,6 +124,12 @@ def check_complete(state, source):
 
 def main(args=None):
     args = args or parse_arguments()
+    if args.method != "vipmt":
+        if args.back:
+            raise ValueError("--back: of VIPMT alone")
+        state, cfg = lwl.convert(args.source, args.method)
+        save_checkpoint(args.target, {"model": state, "config": to_dict(cfg), "fold": None, "epoch": -1})
+        return
     checkpoint = load_checkpoint(args.source)
     if args.back:
         save_checkpoint(args.target, convert(checkpoint.get("model", checkpoint), back=True))

@@ -3,7 +3,6 @@
 The folder's weights run in the released settings. Parts of the data side are imported when they are compared.
 """
 import math
-import re
 import typing
 
 import msgspec
@@ -19,6 +18,7 @@ from models.lwl.losses import lovasz_loss
 from models.lwl.memory import Memory
 from models.lwl.model import LWL
 from models.lwl.train_step import TrainStep
+from tools.conversion.lwl import our_name
 from tools.workshop.parity import Found, Limit
 
 INPUTS = ("grad_names",)
@@ -30,40 +30,6 @@ LIMITS = {
     "float32": {"exact": Limit(rms=1e-3), "rounded": Limit(rms=1e-3), "loss": Limit(value=1e-4),
                 "norm": Limit(value=1e-2), "sample": Limit(rms=5e-2), "labels": Limit(flips=50)},
 }
-
-# Released name  ->  ours, as regular expressions; the first match counts.
-NAMES = (
-    (r"feature_extractor\.(.*)", r"backbone.body.\1"),
-    (r"target_model\.feature_extractor\.0\.(.*)", r"features.conv.\1"),
-    (r"target_model\.filter_optimizer\.residual_module\.filter_reg", r"reg"),
-    (r"decoder\.TSE\.(layer\d)\.(.*)", r"decoder.levels.\1.\2"),
-    (r"decoder\.RRB1\.(layer\d)\.conv1x1\.(.*)", r"decoder.levels.\1.before.reduce.\2"),
-    (r"decoder\.RRB1\.(layer\d)\.bblock\.(.*)", r"decoder.levels.\1.before.block.\2"),
-    (r"decoder\.RRB2\.(layer\d)\.conv1x1\.(.*)", r"decoder.levels.\1.after.reduce.\2"),
-    (r"decoder\.RRB2\.(layer\d)\.bblock\.(.*)", r"decoder.levels.\1.after.block.\2"),
-    (r"decoder\.CAB\.(layer\d)\.convreluconv\.(.*)", r"decoder.levels.\1.attention.\2"),
-    (r"decoder\.proj\.(layer\d)\.0\.(.*)", r"decoder.levels.\1.project.\2"),
-    (r"decoder\.project\.conv(\d)\.(.*)", r"decoder.head\1.\2"),
-    (r"label_encoder\.conv_block\.0\.(.*)", r"label_encoder.stem.\1"),
-    (r"label_encoder\.res(\d)\.downsample\.(.*)", r"label_encoder.block\1.shortcut.\2"),
-    (r"label_encoder\.res(\d)\.(.*)", r"label_encoder.block\1.\2"),
-    (r"label_encoder\.label_pred\.0\.(.*)", r"label_encoder.label.\1"),
-    (r"label_encoder\.samp_w_pred\.(.*)", r"label_encoder.weight.\1"),
-    (r"box_label_encoder\.res\.0\.downsample\.(.*)", r"box_encoder.block1.shortcut.\1"),
-    (r"box_label_encoder\.res\.1\.downsample\.(.*)", r"box_encoder.block2.shortcut.\1"),
-    (r"box_label_encoder\.res\.0\.(.*)", r"box_encoder.block1.\1"),
-    (r"box_label_encoder\.res\.1\.(.*)", r"box_encoder.block2.\1"),
-    (r"box_label_encoder\.label_pred\.0\.(.*)", r"box_encoder.label.\1"),
-)
-
-
-def our_name(name):
-    """A released name  ->  ours"""
-    for pattern, ours in NAMES:
-        if re.fullmatch(pattern, name):
-            return re.sub(pattern, ours, name)
-    raise ValueError(f"{name}: no such parameter in the released network")
-
 
 def settings(config=Config, **changes):
     """A method's own defaults, released where there is a choice, without a task  ->  EasyDict"""
