@@ -32,7 +32,7 @@ class TrainStep(nn.Module):
         best = chosen[-1:]
         found, truth = output.masks[-1][:, best][:, 0].detach() > 0, target.masks > 0
         iou = (found & truth).sum() / (found | truth).sum().clamp(min=1)
-        return named, {"iou": iou.double(), "score": output.logits[-1][:, best].detach().sigmoid().mean()}
+        return named, {"iou": iou.double(), "matched_score": output.logits[-1][:, best].detach().sigmoid().mean()}
 
     def run(self, sample):
         """->  Output, Frames of the query. Only those support frames are encoded that reach an output."""

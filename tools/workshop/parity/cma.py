@@ -35,7 +35,8 @@ LIMITS = {      # padded clips: codes of rows that are padding alone turn roundi
                 "norm": Limit(value=5e-4, rms=1e-6), "grad": Limit(rms=1.5e-3), "score": Limit(value=1e-2)},
 }
 # A value of the support within 1e-5 of 0, where `amplify` is steep, can be most of a gradient: there rounding is 5 %.
-LIMITS["float32 padded"] = LIMITS["float32"] | {"norm": Limit(value=1e-1), "grad": Limit(rms=5e-2)}
+LIMITS["float32 padded"] = LIMITS["float32"] | {
+    "loss": Limit(value=1e-4), "norm": Limit(value=1e-1), "grad": Limit(rms=5e-2)}
 NO_EFFECT = ("support_qkv.Key.bias", "query_qkv.Key.bias")       # a softmax ignores them: gradients of rounding alone
 ATTENTION = r"(sampling_offsets|attention_weights|value_proj|output_proj)"
 PARTS = {"sampling_offsets": "offsets", "attention_weights": "weights", "value_proj": "values", "output_proj": "output",
