@@ -16,7 +16,7 @@ def steps_of_a_frame(model, size, samples, steps=3):
     import torch
 
     from models.lwl.learner import apply_target_model
-    image, mask = torch.zeros(1, 3, *size).to(model.reg), torch.zeros(1, 1, *size).to(model.reg)
+    image, mask = torch.rand(1, 3, *size).to(model.reg), torch.rand(1, 1, *size).to(model.reg)
     levels = model.backbone(image)
     x, (label, _) = model.features(levels[2]), model.label_encoder(mask)
     tau = model.zero_filters(x, 1)
