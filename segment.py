@@ -55,14 +55,12 @@ from utils.config import (
 def parse_arguments():
     parser = Parser(__doc__)
     parser.add_argument("--support", action="append", default=[], metavar="FOLDER",
-                        help="images with masks: what to segment, or a file of --save-support; repeat it for several "
-                             "categories, or name a folder of such folders")
+                        help="images with masks, or a file of --save-support; several, or a folder of folders: as many")
     parser.add_argument("--save-support", metavar="FILE", help="keep the supports as one file, with what the model "
                                                                "computes of them; without --video that is all")
     parser.add_argument("--method", metavar="NAME", help="of the checkpoint, e.g. lwl; or one that needs none")
     parser.add_argument("--init-mask", metavar="FILE",
-                        help="PNG whose values number the objects in the first frame, or a folder of them, named after "
-                             "their frames")
+                        help="PNG that numbers the objects in the first frame, or a folder of them by frame")
     parser.add_argument("--init-box", action="append", default=[], metavar="X,Y,W,H",
                         help="of an object in the first frame, in pixels; repeat it for the objects 2, 3, ...")
     parser.add_argument("--text", metavar="SENTENCE", help="what to segment in the video, where the method reads it")
@@ -79,6 +77,9 @@ def parse_arguments():
     parser.add_argument("--category", metavar="NAME", help="label in files of LabelMe or COCO with several")
     parser.add_argument("--threshold", type=float, default=0.5, metavar="P",
                         help="probability above which a pixel is object (0.5); memory is always cut at 0.5")
+    parser.add_argument("--absent", default="never", metavar="auto|never|P",
+                        help="auto: nothing is marked where the object seems not to be there; P: below this presence "
+                             "(of auto 0.86), which frames.csv then has; three times the work behind the encoder")
     parser.add_argument("--soft", action="store_true", help="also probabilities, soft/00000.png: grey, 255 is certain")
     parser.add_argument("--max-side", type=int, default=1280, metavar="PIXELS",
                         help="longer side of the film at most (1280; 0: as the video); masks keep the video's size")
@@ -87,12 +88,15 @@ def parse_arguments():
     parser.add_argument("--config", action="append", default=[], metavar="FILE",
                         help="instead of the config in the checkpoint; repeat it to lay one over the other")
     parser.add_argument("overrides", nargs="*", metavar="key.sub=value", help="changes a key, e.g. memory.min_iou=0.6")
-    args = parser.parse_intermixed_args()
+    return checked(parser.parse_intermixed_args(), parser)
+
+
+def checked(args, parser):
+    """The same; an error where what is given does not go together"""
     if not (args.video and args.output) and (args.video or args.output or not args.save_support):
         parser.error(f"--{'output' if args.video else 'video'} is missing")
     if sum(map(bool, (args.support, args.init_mask, args.init_box))) != 1:
-        raise ValueError("what shall be segmented?\n  Give one of --support FOLDER, --init-mask FILE and --init-box "
-                         "X,Y,W,H")
+        raise ValueError("what to segment?\n  Give one of --support FOLDER, --init-mask FILE, --init-box X,Y,W,H")
     args.overrides += [f"model.method={args.method}"] if args.method else []
     if args.max_side < 0:
         raise ValueError(f"--max-side {args.max_side}: expected pixels, or 0 for the size of the video")
@@ -119,6 +123,7 @@ from dataloaders.referring.transforms import ClipTransform
 from dataloaders.transforms import TestTransform, undo_letterbox
 from models import METHODS, get_method
 from utils.checkpoint import load_checkpoint
+from utils.evaluation.presence import Presence, limit_of
 from utils.evaluation.results import warn_of_other_config
 from utils.files import atomic_file, fingerprint
 from utils.logger import get_logger, setup_logger
@@ -168,14 +173,18 @@ class Segmenter:
 
     model: of cfg.model.method, with its weights, on its device, in eval mode; threshold: of the object's probability,
     for the masks that are given out. What enters memory is not changed by it: it is cut at 0.5, as in every test.
+    absent: never | auto | the presence below which an object counts as absent (utils/evaluation/presence.py)
     """
 
-    def __init__(self, model, cfg, threshold=0.5, amp=None):
+    def __init__(self, model, cfg, threshold=0.5, amp=None, absent="never"):
         if not 0 < threshold < 1:
             raise ValueError(f"--threshold {threshold}: expected a probability between 0 and 1, both excluded")
         check_config(cfg, truth=False)
         self.model, self.cfg, self.amp, self.given, self.supports, self.made_by = model, cfg, amp, None, {}, None
         task = get_method(cfg.model.method).TASK
+        self.absent = limit_of(absent)
+        if self.absent is not None and task != "fewshot":
+            raise ValueError("--absent is for few-shot methods, which look for what supports show; leave it out")
         self.follows, self.reads, self.texts = task == "vos", task == "referring", None
         self.least_margin = math.log(threshold / (1 - threshold))            # 0 for 0.5: a tie is background
         self.transform = (None if self.follows else ClipTransform(cfg.data.test_size) if self.reads else
@@ -183,7 +192,7 @@ class Segmenter:
         self.restore = self.transform.restore if self.reads else undo_letterbox
 
     @classmethod
-    def from_checkpoint(cls, path, device="cpu", *, config=(), overrides=(), threshold=0.5):
+    def from_checkpoint(cls, path, device="cpu", *, config=(), overrides=(), threshold=0.5, absent="never"):
         """A file of train.py or tools/convert_released.py  ->  Segmenter
 
         device: cpu | cuda; config: YAML files instead of the config in the checkpoint; overrides: "key.sub=value", ...
@@ -195,7 +204,7 @@ class Segmenter:
             method.load(model, path, cfg, split=None)      # what it was trained on does not matter here
         if cfg.speed.compile:
             method.compile_parts(model)
-        segmenter = cls(model.to(device).eval(), cfg, threshold, amp=prepare_runtime(cfg.speed, device))
+        segmenter = cls(model.to(device).eval(), cfg, threshold, prepare_runtime(cfg.speed, device), absent)
         segmenter.made_by = path and weights_id(path, cfg)
         return segmenter
 
@@ -250,11 +259,8 @@ class Segmenter:
         """Supports  ->  a file for read_supports, with their features; warns of one that the others do not find"""
         seen = self._as_seen(supports)
         agreement, known = self.agreement(seen), self._segmenter(seen)
-        usual = statistics.median(agreement) if agreement else 0
-        for name, value in zip(supports.names, agreement, strict=False):
-            if value < usual / 2 and usual > 0.2:
-                get_logger().warning("%s: the other supports find its object with IoU %.2f, theirs with %.2f: is it of "
-                                     "the same kind, and its mask right?", name, value, usual)
+        for text in doubts(supports.names, agreement):
+            get_logger().warning("%s", text)
         encoded = known.encoded() if hasattr(known, "encoded") else {}
         encoded = {name: (x.float() if x.is_floating_point() else x).numpy() for name, x in encoded.items()}
         write_support_file(path, replace(supports, agreement=agreement or None, encoded=encoded), self.made_by)
@@ -267,6 +273,24 @@ class Segmenter:
             one, clip = self._segmenter(SupportSet(seen.images[others], seen.masks[others])), Clip(seen.images[k:k + 1])
             mask, truth = one(one.prepare(clip), clip).masks[0, 0].cpu(), seen.masks[k]
             found.append(((mask & truth).sum() / (mask | truth).sum()).item())
+        return found
+
+    def _judged(self, reference, rng):
+        """The method's Segmenter, which also says whether the object is there, where that is wanted"""
+        whole = self._segmenter(reference, rng)
+        if self.absent is None:
+            return whole
+        count = len(reference.images)
+        parts = [slice(0, count // 2), slice(count // 2, None)] if count > 1 else []
+        return Presence(whole, [self._segmenter(SupportSet(reference.images[part], reference.masks[part]))
+                                for part in parts])
+
+    def doubts(self, names):
+        """Names of all supports, in order  ->  sentences about those that the others of their category do not find"""
+        found, names = [], list(names)
+        for seen in self.supports.values() if not self.reads else ():
+            own, names = names[:len(seen.images)], names[len(seen.images):]
+            found += doubts(own, self.agreement(seen)) if not seen.encoded else []       # a file's were judged before
         return found
 
     def _segmenter(self, reference, rng=None):
@@ -304,7 +328,7 @@ class Segmenter:
         references = ([FirstMasks(self.given.object_ids, from_boxes=bool(self.given.boxes))] if self.follows else
                       [ReferringSupport(one.images, one.masks, *self.texts[::-1]) if self.reads else one
                        for one in self.supports.values()])
-        segmenters = [self._segmenter(one, rng_for(self.cfg.seed, "memory", "segment", o) if o else rng)
+        segmenters = [self._judged(one, rng_for(self.cfg.seed, "memory", "segment", o) if o else rng)
                       for o, one in enumerate(references)]
         frames = as_frames(video)
         clips = clips_of(frames, self.cfg.test.window if self.reads else self.cfg.data.clip_length)     # 0: one clip
@@ -331,8 +355,13 @@ class Segmenter:
 
     def _prediction(self, margins, values, frame):
         """margins (O, H, W) of objects or categories, what each Segmenter says  ->  FramePrediction; the larger wins"""
+        more, names = {}, self.categories
+        for o, own in enumerate(values if self.absent else ()):
+            here = own.pop("presence") >= self.absent
+            margins[o] = margins[o] if here else margins[o].clamp(max=min(self.least_margin, 0))
+            more[f"{names[o] if names else ''} present".strip()] = int(here)
         margin, best = (x.cpu().numpy() for x in margins.max(dim=0))
-        mask, more, names = margin > self.least_margin, {}, self.categories
+        mask = margin > self.least_margin
         numbers = np.array(self.given.object_ids if self.follows else range(1, len(names) + 1), np.uint8)
         labels = np.where(mask, numbers[best], np.uint8(0)) if self.follows or names else mask
         for number, name, own in zip(numbers, names, values, strict=False):
@@ -346,6 +375,20 @@ class Segmenter:
     def categories(self):
         """Names of several categories, in the order of their numbers 1, 2, ...; [] of one"""
         return [*self.supports] if len(self.supports) > 1 and not self.follows else []
+
+    @property
+    def columns(self):
+        """Names of what FramePrediction.more has"""
+        names, present = self.categories, ["present"] * (self.absent is not None)
+        return [f"{name} {what}" for name in names for what in ("area", "predicted_iou", *present)] or present
+
+
+def doubts(names, agreement):
+    """Names of supports, what Segmenter.agreement says of them  ->  sentences about outliers"""
+    usual = statistics.median(agreement) if agreement else 0
+    return [f"{name}: the other supports find its object with IoU {value:.2f}, theirs with {usual:.2f}: is it of the "
+            "same kind, and its mask right?" for name, value in zip(names, agreement, strict=False)
+            if value < usual / 2 and usual > 0.2]
 
 
 def weights_id(path, cfg):
@@ -384,14 +427,14 @@ def read_config(path, config, overrides):
 def run(args):
     """All of it  ->  what is said at the end; an error goes up once what was computed is kept"""
     segmenter = Segmenter.from_checkpoint(args.checkpoint, args.device, config=args.config, overrides=args.overrides,
-                                          threshold=args.threshold)
+                                          threshold=args.threshold, absent=args.absent)
     names = set_reference(segmenter, args)
     if not args.video:
         return f"{args.save_support}: {len(names)} supports; --support {args.save_support} takes them"
     video = open_video(args.video, args.every, args.start, args.end, args.fps)
     failure, started, film_fps = None, time.perf_counter(), max(video.fps / args.every, 0.01)
-    more = [f"{name} {what}" for name in segmenter.categories for what in ("area", "predicted_iou")]
-    with ResultFolder(args.output, film_fps, args.soft, args.max_side, not args.no_film, more) as results:
+    with ResultFolder(args.output, film_fps, args.soft, args.max_side, not args.no_film,
+                      segmenter.columns) as results:
         try:
             bar = tqdm(segmenter.predictions(video), Path(video.name).name, video.expected, unit="frame",
                        disable=bar_hidden())
@@ -408,7 +451,11 @@ def run(args):
     summary = summarise(results, args, names, segmenter.categories, video, seconds, failure)
     if failure:
         raise failure
-    return sentence(summary, args.output)
+    doubtful, memory = segmenter.doubts(names), segmenter.cfg.get("memory", {})
+    if summary["mean_predicted_iou"] is not None and not summary["remembered"] and memory.get("select") == "predicted":
+        doubtful.append(f"No frame is trusted: the model expects an IoU below {memory.min_iou} (memory.min_iou) of all "
+                        "its masks, so look at them")
+    return "\n".join([sentence(summary, args.output), *doubtful])
 
 
 def set_reference(segmenter, args):
@@ -431,8 +478,8 @@ def set_reference(segmenter, args):
 
 def summarise(results, args, names, categories, video, seconds, failure):
     """summary.json, written  ->  its content"""
-    said = ("every", "start", "end", "shots", "object", "category", "threshold", "device", "overrides", "text",
-            "support_text")
+    said = ("absent", "every", "start", "end", "shots", "object", "category", "threshold", "device", "overrides",
+            "text", "support_text")
     summary = results.counts() | {
         "seconds": round(seconds, 3), "fps": round(results.frames / seconds, 2), "complete": failure is None,
         "stopped_by": failure and (str(failure) or type(failure).__name__),
@@ -451,6 +498,8 @@ def sentence(summary, output):
     iou, film = summary["mean_predicted_iou"], summary["film"]
     judged = "no IoUNet" if iou is None else f"mean predicted IoU {iou:.3f}, {summary['remembered']} remembered"
     judged += "; " * bool(summary["categories"]) + ", ".join(f"{n} {name}" for n, name in summary["categories"].items())
+    if summary["absent"] is not None:
+        judged += f"; absent in {summary['absent']} frames"
     files = ["masks/", "frames.csv", "summary.json"]
     if film:
         files.insert(1, film if film.endswith(".mp4") else f"{film} (PyAV here has no H.264 encoder)")

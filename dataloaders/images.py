@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
-from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 MAX_PIXELS = 2 ** 25         # a frame of 8K video has 33.2 million; those of the data sets have 2 million at most
 MAX_BYTES = 2 ** 28          # of a file
 MAX_WORK = 2 ** 29           # pixels times scans of a JPEG: a progressive one is gone through once per scan
+MOST_PARTS = 2 ** 16         # segments of a JPEG, chunks of a PNG
 PICTURES = (".jpg", ".jpeg", ".png")
 
 PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
@@ -50,7 +50,7 @@ def read_bmp(path):
         raise bad_image(path, "is no BMP")
     try:
         image = BmpImageFile(io.BytesIO(data))
-        _check_size(*image.size[::-1], path)
+        _checked_size(*image.size[::-1], path)
         return np.array(image.convert("RGB"))
     except (OSError, SyntaxError, struct.error, KeyError) as error:          # of Pillow, for what is no BMP
         raise bad_image(path, f"cannot be read ({error})") from None
@@ -65,9 +65,35 @@ def image_size(path):
     """JPEG or PNG file  ->  (rows, columns) as stored; only its header is read"""
     check_file(path)
     with open(path, "rb") as file:
-        start = file.read(16)
-        file.seek(0)
-        return _opened(file, start, path).size[::-1]
+        start = file.read(24)
+        if _is_png(start, path):
+            size = struct.unpack(">II", start[16:])[::-1] if len(start) == 24 else None
+        else:
+            size = _jpeg_size(file)
+    if size is None:
+        raise bad_image(path, "is no JPEG or PNG that can be read")
+    return _checked_size(*size, path)
+
+
+def _jpeg_size(file):
+    """(rows, columns), None where no segment of the first ones says them"""
+    place = 2
+    for _ in range(MOST_PARTS):
+        file.seek(place)
+        data = file.read(2 ** 12)
+        match = MARKER.search(data)
+        if match is None or data[match.end() - 1] in (0xD9, 0xDA):
+            return None
+        if _says_size(data, match.end()):
+            return struct.unpack_from(">HH", data, match.end() + 3)
+        place += match.end() + max(int.from_bytes(data[match.end():match.end() + 2]), 2)
+    return None
+
+
+def _says_size(data, place):
+    """Whether the segment of a JPEG whose marker ends at `place` is a frame's"""
+    marker = data[place - 1]
+    return 0xC0 <= marker <= 0xCF and marker not in NO_FRAME and len(data) >= place + 7
 
 
 def check_file(path):
@@ -87,7 +113,7 @@ def read_bytes(path):
 
 def pixels(data, path):
     """Bytes of a JPEG or PNG, their path for errors  ->  (H, W, 3) uint8 RGB, as stored"""
-    if not data.startswith(JPEG_START):
+    if _is_png(data, path):
         image = _loaded_png(data, path)
         if image.mode.startswith("I"):                            # 16 bits: Pillow would cut them at 255
             return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
@@ -104,7 +130,7 @@ def pixels(data, path):
 
 def numbers(data, path):
     """Bytes of a PNG  ->  as `read_mask`"""
-    if data.startswith(JPEG_START):
+    if not _is_png(data, path):
         raise bad_image(path, "is a JPEG, which blurs the numbers of a mask", "Save masks as PNG.")
     image = _loaded_png(data, path)
     if image.mode in ("LA", "PA"):
@@ -122,17 +148,14 @@ def check_jpeg(data, path):
 
     Markers are looked for as the decoder does it, by the lengths of segments, between which anything may lie.
     """
-    place, scans, size = 2, 0, None
-    while match := MARKER.search(data, place):
-        place, marker = match.end(), data[match.end() - 1]
-        if marker == 0xD9:
-            break
-        if 0xC0 <= marker <= 0xCF and marker not in NO_FRAME and size is None and len(data) >= place + 7:
-            size = struct.unpack_from(">HH", data, place + 3)
-            _check_size(*size, path)
+    parts, scans, size, marker = 0, 0, None, None
+    for parts, (marker, place) in enumerate(_segments(data), 1):
+        if parts > MOST_PARTS:
+            raise bad_image(path, f"has more than {MOST_PARTS} segments")
+        if size is None and _says_size(data, place):
+            size = _checked_size(*struct.unpack_from(">HH", data, place + 3), path)
         scans += marker == 0xDA
-        place += max(int.from_bytes(data[place:place + 2]), 2)
-    if match is None:
+    if marker != 0xD9:
         raise bad_image(path, "is truncated (no JPEG end marker)")
     if size is None or not scans:
         raise bad_image(path, "is no JPEG that can be decoded")
@@ -140,54 +163,69 @@ def check_jpeg(data, path):
         raise bad_image(path, f"has {scans} scans of {size[0]} x {size[1]} pixels, which would take too long")
 
 
+def _segments(data):
+    """Bytes of a JPEG  ->  yields (marker, where its segment begins), the end marker last, or the one too many"""
+    place, marker = 2, None
+    for _ in range(MOST_PARTS + 1):
+        match = None if marker == 0xD9 else MARKER.search(data, place)
+        if match is None:
+            return
+        place, marker = match.end(), data[match.end() - 1]
+        yield marker, place
+        place += max(int.from_bytes(data[place:place + 2]), 2)
+
+
 def _loaded_png(data, path):
     """Bytes of a PNG, which is whole  ->  a decoded image of Pillow, which stops at the last row"""
-    image = _opened(io.BytesIO(data), data, path)
-    place, name = len(PNG_START), None
+    place, name, parts = len(PNG_START), None, 0
     try:
         while name != b"IEND":
             length, name = struct.unpack_from(">I4s", data, place)
             content = memoryview(data)[place + 4:place + 8 + length]
             if struct.unpack_from(">I", data, place + 8 + length)[0] != zlib.crc32(content):
                 raise bad_image(path, f"is damaged (checksum of {name.decode('latin-1')!r})")
-            place += 12 + length
+            place, parts = place + 12 + length, parts + 1
+            if parts > MOST_PARTS:
+                raise bad_image(path, f"has more than {MOST_PARTS} chunks")
     except struct.error:
         raise bad_image(path, "is truncated (no PNG end marker)") from None
     try:
+        image = PngImageFile(io.BytesIO(data))
+        _checked_size(*image.size[::-1], path)
         image.load()
     except Exception as error:       # noqa: BLE001  (Pillow raises whatever a broken file leads it to; all of it is told)
-        raise bad_image(path, f"cannot be read ({error})") from None
+        raise error if str(path) in str(error) else bad_image(path, f"cannot be read ({error})") from None
     return image
 
 
-def _opened(file, start, path):
-    """An open file, its first bytes  ->  an image of Pillow whose header is read, of a size that is allowed"""
+def _is_png(start, path):
+    """The first bytes of a file  ->  whether it is a PNG, else a JPEG; ValueError where it is neither"""
     if not start.startswith((PNG_START, JPEG_START)):
         kind = next((name for at, text, name in OTHER_KINDS if start[at:at + len(text)] == text), None)
         if kind is None:
             raise bad_image(path, "is no JPEG or PNG" if start else "has 0 bytes")
         raise bad_image(path, f"is {kind}, whatever its name says; JPEG and PNG are read", "Save it as one of them.")
-    try:
-        image = (PngImageFile if start.startswith(PNG_START) else JpegImageFile)(file)
-    except Exception as error:       # noqa: BLE001  (as above)
-        raise bad_image(path, f"is no JPEG or PNG that can be read: {error}") from None
-    _check_size(*image.size[::-1], path)
-    return image
+    return start.startswith(PNG_START)
 
 
-def _check_size(rows, cols, path):
-    if rows * cols > MAX_PIXELS:
-        raise bad_image(path, f"has {rows} x {cols} pixels, more than {MAX_PIXELS}")
+def _checked_size(rows, cols, path):
+    if not 0 < rows * cols <= MAX_PIXELS:
+        raise bad_image(path, f"has {rows} x {cols} pixels, more than {MAX_PIXELS} or none")
+    return rows, cols
 
 
 def orientation(data):
     """What EXIF says of how the camera was held, 1 to 8; 1 where it says nothing that can be read"""
     try:
-        image = (PngImageFile if data.startswith(PNG_START) else JpegImageFile)(io.BytesIO(data))
         if data.startswith(PNG_START):
+            image = PngImageFile(io.BytesIO(data))
             image.load()                                          # EXIF may follow the pixels
+            found = image.info.get("exif")
+        else:                  # not by Pillow, which goes through the bytes between segments one by one
+            found = next(data[place + 2:place + int.from_bytes(data[place:place + 2])] for marker, place in
+                         _segments(data) if marker == 0xE1 and data.startswith(b"Exif\0\0", place + 2))
         exif = Image.Exif()
-        exif.load(image.info.get("exif"))
+        exif.load(found)
         return exif.get(0x0112, 1)
     except Exception:                # noqa: BLE001  (a broken tag is none; the pixels are read already)
         return 1

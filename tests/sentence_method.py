@@ -56,11 +56,13 @@ class TrainStep(nn.Module):
         self.model = model
 
     def units(self, batch):
-        return [(one,) for one in batch.samples]
+        return [(one, len(batch.samples)) for one in batch.samples]
 
-    def forward(self, one):
+    def forward(self, one, count):
+        """count: samples of the process; their gradients add up, and a step's is to be their mean"""
         logits = self.model(one.query_images, one.support_images, one.support_masks, one.query_text)
-        return {"cross_entropy": F.binary_cross_entropy_with_logits(logits, one.query_masks.to(logits.dtype))}, {}
+        loss = F.binary_cross_entropy_with_logits(logits, one.query_masks.to(logits.dtype))
+        return {"cross_entropy": loss / count}, {}
 
 
 class Segmenter:

@@ -78,7 +78,7 @@ def test_no_drawer_for_odds_and_ends():
     assert not [p for p in SOURCES if p.stem in ("misc", "common", "helpers", "utils")]
 
 
-@pytest.mark.parametrize("page", ["docs/vipmt.md", "docs/dan.md", "docs/lwl.md", "docs/llb.md"])
+@pytest.mark.parametrize("page", ["docs/vipmt.md", "docs/dan.md", "docs/lwl.md", "docs/llb.md", "docs/cma.md"])
 def test_every_symbol_of_the_paper_to_code_table_imports(page):
     names = re.findall(r"`((?:models|dataloaders|utils)\.[\w.]+)`", (ROOT / page).read_text())
     assert len(names) >= 10

@@ -82,10 +82,12 @@ def main(args=None):
     listed = task.read_episode_list(args.episodes)
     with owned(args.output):
         index = build_index(cfg, args.output / "cache", task)
-        writer, done = open_results(args.output, describe_test(None, cfg, listed.fold, listed.source))
-        describe_run(cfg, args.output, data_fingerprint(cfg))
-        keys = frozenset(map(key_of, done))
-        videos = task.test_videos(cfg, index, listed.fold, done=keys, listed=listed)
+        data = data_fingerprint(cfg, index)
+        whole = task.test_videos(cfg, index, listed.fold, listed=listed).episodes
+        header = describe_test(None, cfg, listed.fold, listed.source, data)
+        writer, done = open_results(args.output, header, whole.keys())
+        describe_run(cfg, args.output, data, listed.fold)
+        videos = task.test_videos(cfg, index, listed.fold, done=frozenset(map(key_of, done)), listed=listed)
         with writer:
             results = done + evaluate(lambda reference: SavedMasks(args.masks, reference, cfg), videos, cfg,
                                       writer.append, {"fold": listed.fold}, lambda margins, size: margins)

@@ -1,9 +1,9 @@
 """J against K: the same test with 1, 2, ... supports, as a table and a plot.
 
-    python -m tools.shots --shots 1 2 3 5 10 --output output/shots --config config/vipmt/ytvis.yaml --fold 1
+    python -m tools.shots --shots 1 2 3 5 10 --output output/shots -- --config config/vipmt/ytvis.yaml --fold 1
 
-All other arguments are test.py's (one fold). The network stays the one that was trained with data.shots supports; each
-K draws its own. Into --output: shotsK/ (a test each, which the same command continues), shots.md, .csv and .png.
+Behind -- come the arguments of test.py (one fold). The network stays the one that was trained with data.shots supports;
+each K draws its own. Into --output: shotsK/ (a test each, which the same command continues), shots.md, .csv and .png.
 """
 import subprocess
 import sys
@@ -21,7 +21,8 @@ def parse_arguments():
     parser = Parser(__doc__)
     parser.add_argument("--shots", nargs="+", type=int, default=[*range(1, 11)], metavar="K", help="1 to 10, all")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
-    args, args.rest = parser.parse_known_args()
+    parser.add_argument("rest", nargs="*", metavar="ARGUMENT", help="of test.py, behind --")
+    args = parser.parse_args()
     if min(args.shots) < 1:
         raise ValueError(f"--shots {min(args.shots)}: expected 1 or more")
     if any(text.startswith("data.shots=") for text in args.rest):

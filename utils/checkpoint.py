@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 UNREADABLE = (UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, struct.error, AssertionError,
               AttributeError, TypeError, OverflowError, zipfile.BadZipFile)
 CHECKSUM, MOST_KEPT = "sha256", 99
+AT_LEAST = 2 ** 30           # bytes that a checkpoint may unfold to, however small its file is
 RELEASED_NAMES = ("backbone.body.", "adjust_feature_qry", "adjust_feature_supp", "transformer.", "score_head.donw")
 
 
@@ -49,6 +50,9 @@ def load_checkpoint(path):
         what = "is a folder, not a file" if path.is_dir() else "does not exist"
         raise FileNotFoundError(f"checkpoint: {path} {what}.\n  Train first (python train.py --config ... --fold ...) "
                                 "or name the file: --checkpoint FILE")
+    if _is_inflated(path):
+        raise ValueError(f"{path}: its records are packed, as torch.save never does, or lie over one another, so that "
+                         "a small file fills the memory.\n  Take a file of train.py or tools/convert_released.py")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (*UNREADABLE, OSError, MemoryError) as error:                   # MemoryError: a length that nobody wrote
@@ -57,11 +61,40 @@ def load_checkpoint(path):
         raise ValueError(_why_unreadable(path, error) + _the_one_before(path)) from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: not a checkpoint: expected a dictionary, found {type(content).__name__}")
+    size = path.stat().st_size
+    if not _fits(content, size, max(2 * size, AT_LEAST)):
+        raise ValueError(f"{path}: unfolds to far more than the file's {size} bytes.\n"
+                         "  Take a file of train.py or tools/convert_released.py")
     checksum = content.pop(CHECKSUM, None)
     if checksum is not None and checksum != _checksum_or_none(content):
         raise ValueError(f"{path}: the file is damaged: its content is not what its checksum says. Copy it again"
                          + _the_one_before(path))
     return content
+
+
+def _is_inflated(path):
+    try:
+        with zipfile.ZipFile(path) as file:
+            records = file.infolist()
+    except (zipfile.BadZipFile, *UNREADABLE):             # another format, or damaged: torch will say so
+        return False
+    return any(one.compress_type for one in records) or sum(one.file_size for one in records) > path.stat().st_size
+
+
+def _fits(content, most_values, most_bytes):
+    """Whether so many values and bytes are no less than what a walk through the content meets
+
+    A list may hold another one twice, and that one another: forty levels of it are a file of some hundred bytes.
+    """
+    waiting = [content]
+    while waiting and most_values >= 0 and most_bytes >= 0:
+        value = waiting.pop()
+        inner = ([*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list | tuple)
+                 else ())
+        most_values -= 1 + len(inner)
+        waiting += inner if most_values >= 0 else ()
+        most_bytes -= value.numel() * value.element_size() if isinstance(value, torch.Tensor) else 0
+    return most_values >= 0 and most_bytes >= 0
 
 
 def _checksum_or_none(content):

@@ -113,7 +113,10 @@ def require_agreement(**known):
     for number, other in enumerate(others):
         for key, value in others[0].items():
             if other[key] != value:
-                a, b = (str(one)[:200] for one in (value, other[key]))
+                pair = value, other[key]
+                if all(isinstance(one, dict) for one in pair):
+                    pair = [{k: v for k, v in a.items() if b.get(k) != v} for a, b in (pair, pair[::-1])]
+                a, b = (str(one)[:200] for one in pair)
                 raise ValueError(f"process {number} was started with another {key} than process 0: {b} | {a}.\n"
                                  "  Give all machines the same code, packages, data and command")
 

@@ -3,9 +3,10 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import AliasEvent
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
 MAX_BYTES = 2 ** 16          # of a file; a config has some thousands
+DEEPEST = 50                 # sections and lists in one another
 MAX_INTEGER = 2 ** 63 - 1
 
 
@@ -26,9 +27,12 @@ def parse_yaml(text, source):
 
     Aliases are refused: a few lines of them stand for billions of values, or for one that holds itself.
     """
-    reader = YAML(typ="safe", pure=True)
+    reader, depth = YAML(typ="safe", pure=True), 0
     try:
         for event in reader.parse(text):
+            depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+            if depth > DEEPEST:                       # what is deeper takes ruamel a time that grows with the square
+                raise RecursionError
             if isinstance(event, AliasEvent):
                 raise MarkedYAMLError(problem=f"the alias *{event.anchor[:40]} is not read here; write the value "
                                               "itself", problem_mark=event.start_mark)

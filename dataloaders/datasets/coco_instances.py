@@ -58,5 +58,6 @@ class CocoInstances:
         except (ValueError, OverflowError) as error:             # msgspec's errors are ValueErrors
             raise bad_file(self.path, f"{self.name(i)}: {error}") from None
         size = (image.height, image.width)
+        picture = read_below(self.folder, image.file_name, size, image.file_name)      # a size that is true, first
         mask = mask_utils.decode({"size": list(size), "counts": region})
-        return read_below(self.folder, image.file_name, size, image.file_name), np.ascontiguousarray(mask)
+        return picture, np.ascontiguousarray(mask)

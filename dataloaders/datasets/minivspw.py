@@ -107,7 +107,8 @@ class MiniVSPWIndex:
 
     def annotation_files(self):
         """The lists of all folds."""
-        return sorted(self.path.glob("*.txt"))
+        lists = [self.path / f"{side}_{fold}.txt" for side in SIDES for fold in range(FOLDS)]
+        return [file for file in lists if file.is_file()]
 
     def sampled_files(self):
         lines = dict.fromkeys(line for file in self.annotation_files() for line in text_lines(file))

@@ -14,7 +14,7 @@ import numpy as np
 from dataloaders.datasets.cache import read_cache, write_cache
 from dataloaders.datasets.index import file_below
 from dataloaders.datasets.palette import read_labels
-from dataloaders.images import PICTURES, bad_image, image_size, read_image, real_path
+from dataloaders.images import PICTURES, bad_image, check_file, image_size, read_image, real_path
 
 READERS = 8                  # threads that count
 NAMES = ("video", "frame", "object", "area")
@@ -212,6 +212,7 @@ def read_list(path):
     if not path.is_file():
         raise FileNotFoundError(f"data.annotations: no file {path}.\n  Name the list of the videos, below data.root or "
                                 "anywhere: one name per line")
+    check_file(path)
     try:
         lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
     except UnicodeDecodeError:

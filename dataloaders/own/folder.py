@@ -11,7 +11,11 @@ def pictures_in(folder):
     that of any picture. Hidden files do not count. ValueError where two images share a name.
     """
     files = sorted((p for p in folder.iterdir() if p.suffix.lower() in PICTURES + OTHER_PICTURES
-                    and not p.name.startswith(".") and p.is_file()), key=natural)
+                    and not p.name.startswith(".") and not p.is_dir()), key=natural)
+    for path in files:
+        if not path.is_file():                                      # without a word a film would lack a frame
+            raise ValueError(f"{path}: a link that leads nowhere, or no regular file.\n  Put the file there, or take "
+                             "it away")
     stems, named_otherwise = {p.stem for p in files}, {p.stem for p in files if p.suffix.lower() != ".png"}
     masks = [p for p in files if p.suffix.lower() == ".png" and (
         p.stem in named_otherwise or p.stem.endswith("_mask") and p.stem.removesuffix("_mask") in stems)]

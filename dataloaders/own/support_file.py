@@ -9,6 +9,7 @@ import math
 import struct
 import zipfile
 import zlib
+from pathlib import Path
 from typing import Annotated, Literal
 
 import cv2
@@ -62,7 +63,7 @@ def write_support_file(path, supports, made_by=None):
     made_by: which model computed supports.encoded; without it they are left out
     """
     encoded = supports.encoded if made_by and supports.encoded else {}
-    listed = [Listed(name, value) for name, value in zip(
+    listed = [Listed(Path(name).name, value) for name, value in zip(      # and not where it lay
         supports.names, supports.agreement or [None] * len(supports.names), strict=True)]
     about = {name: Numbers(str(x.dtype), list(x.shape)) for name, x in encoded.items()}
     content = msgspec.json.encode(Content(FORMAT, VERSION, listed, made_by if encoded else None, supports.text, about))

@@ -162,7 +162,9 @@ def read_coco(path, category):
         if record.category_id not in chosen:
             continue
         if record.image_id not in images:
-            raise bad_file(path, f"annotation {number}: no image has the id {shown(record.image_id)}")
+            text = any(isinstance(one, str) for one in [record.image_id, *images])
+            raise bad_file(path, f"annotation {number}: no image has the id {shown(record.image_id)}"
+                           + " (some ids here are text, others numbers)" * text)
         if bytes(record.segmentation).translate(None, b" \n\r\t") not in (b"null", b"[]", b"[[]]"):
             regions.setdefault(record.image_id, []).append((number, record.segmentation))
         else:

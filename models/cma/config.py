@@ -70,8 +70,9 @@ class Config:
     def check(cfg, truth=True):
         """ValueError for what one key alone cannot show"""
         model = cfg.model
-        if model.dim % 32 or model.dim % model.heads or model.dim // model.heads % 2:
-            raise ValueError(f"config: model.dim {model.dim}: expected a multiple of 32, and of twice model.heads")
+        if model.dim % 32 or model.dim < 64 or model.dim % model.heads:
+            raise ValueError(f"config: model.dim {model.dim}: expected a multiple of 32 groups, from 64 on, and of "
+                             "model.heads")
         if cfg.affinity.dim >= model.dim:
             raise ValueError(f"config: affinity.dim {cfg.affinity.dim} leaves no channel to the query's own features: "
                              f"take less than model.dim, {model.dim}")

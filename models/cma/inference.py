@@ -43,4 +43,5 @@ class Segmenter:
             chosen, masks, scores = self.model.best(frames, support, self.words)
         masks = masks if masks.dtype == torch.float64 else masks.float()
         margins = F.interpolate(masks[None], clip.images.shape[-2:], mode="bilinear")
-        return Prediction(margins, {"query_index": chosen.expand(len(scores)), "score": scores[:, chosen].float()})
+        said = {"query_index": chosen.expand(len(scores)), "score": scores[:, chosen[None]][:, 0].float()}
+        return Prediction(margins, said)

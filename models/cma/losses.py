@@ -84,10 +84,9 @@ def layer_losses(logits, boxes, masks, target, chosen, absent=True, mask_frames=
     number of frames that show the object, mask terms only where mask_frames. absent: as in `costs`.
     """
     count = target.valid.sum().clamp(min=1).to(logits.dtype)
-    positive = torch.zeros_like(logits)
-    positive[:, chosen] = target.valid.to(logits.dtype)
+    positive = F.one_hot(chosen, logits.shape[1]) * target.valid[:, None].to(logits.dtype)
     weight = torch.ones_like(target.valid) if absent else target.valid
-    box, mask = boxes[:, chosen], masks[:, chosen]
+    box, mask = (x[:, chosen[None]][:, 0] for x in (boxes, masks))
     terms = [focal(logits, positive).sum(), ((box - target.boxes).abs().sum(-1) * weight).sum(),
              ((1 - giou(box, target.boxes)) * weight).sum(), focal(mask, target.masks).mean(),
              1 - dice(mask.sigmoid()[None], target.masks[None])[0]]

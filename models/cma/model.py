@@ -86,7 +86,7 @@ class CMA(nn.Module):
         valid = padded = tuple(images.shape[-2:])
         if pad and any(n % 32 for n in valid):
             padded = tuple(-(-n // 32) * 32 for n in valid)
-            whole = self.backbone.mean.expand(len(images), 3, *padded).clone()
+            whole = self.backbone.normalise.mean.expand(len(images), 3, *padded).clone()
             whole[..., :valid[0], :valid[1]] = images
             images = whole
         with torch.no_grad():
@@ -134,8 +134,8 @@ class CMA(nn.Module):
         """As `decode`  ->  the query with the largest mean score, its logits (T, H/4, W/4), all scores (T, Q)"""
         decoded, inputs = self.decode(query, support, words)
         scores = decoded.logits[-1].sigmoid()
-        chosen = scores.mean(0).argmax()
-        found = self.pixel_decoder.decode(*inputs)
-        masks = self.mask_head.one_per_frame(found, self.pixel_decoder.output, decoded.states[-1][:, chosen],
-                                             self.centres(decoded.boxes[-1][:, chosen], query))
-        return chosen, masks, scores
+        chosen = scores.mean(0).argmax(0, keepdim=True)      # (1,): as a number it would wait for the GPU
+        states, boxes = decoded.states[-1][:, chosen, :][:, 0], decoded.boxes[-1][:, chosen, :][:, 0]
+        masks = self.mask_head.one_per_frame(self.pixel_decoder.decode(*inputs), self.pixel_decoder.output, states,
+                                             self.centres(boxes, query))
+        return chosen[0], masks, scores

@@ -29,9 +29,10 @@ class TrainStep(nn.Module):
         scale = [1.0 if layer == len(parts) - 1 else self.cfg.auxiliary for layer in range(len(parts))]
         named = {name: weight * (parts[:, i] * parts.new_tensor(scale)).sum()
                  for i, (name, weight) in enumerate(zip(losses.NAMES, self.weights, strict=True))}
-        found, truth = output.masks[-1][:, chosen[-1]].detach() > 0, target.masks > 0
+        best = chosen[-1:]
+        found, truth = output.masks[-1][:, best][:, 0].detach() > 0, target.masks > 0
         iou = (found & truth).sum() / (found | truth).sum().clamp(min=1)
-        return named, {"iou": iou.double(), "score": output.logits[-1][:, chosen[-1]].detach().sigmoid().mean()}
+        return named, {"iou": iou.double(), "matched_score": output.logits[-1][:, best].detach().sigmoid().mean()}
 
     def run(self, sample):
         """->  Output, Frames of the query. Only those support frames are encoded that reach an output."""

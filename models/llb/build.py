@@ -1,6 +1,8 @@
 """From the config to an LLB with its weights; which parts are trained at which rate. The rest is LWL's."""
 from pathlib import Path
 
+import torch
+
 from models.backbone_weights import read_state_dict
 from models.llb.model import LLB
 from models.lwl.build import load_pretrained, pyramid_of
@@ -26,6 +28,7 @@ def build(cfg, pretrained=False, split=None):
                   label_pretrained=fresh and model.label_weights == "timm", fusion=model.fusion)
     if model.decoder_init == "he":
         initialise_he(network.decoder)
+    network.to(memory_format=torch.channels_last)          # as LWL
     if fresh and model.label_weights not in ("none", "timm"):
         load_vitae(network.label_encoder.trunk, model.label_weights)
     if pretrained:

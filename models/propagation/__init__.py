@@ -3,7 +3,7 @@
 `propagation.plug` is one of
 
     matching                our own propagator (matching.py), which trains nothing
-    lwl, ...                any method of the vos task, by its name or module, with propagation.weights=CHECKPOINT
+    lwl, llb, ...           any method of the vos task, by its name or module, with propagation.weights=CHECKPOINT
     sam2, xmem              others' networks, with propagation.weights, once their code can be imported
     module:factory          yours, without a change here
 

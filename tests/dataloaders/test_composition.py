@@ -1,5 +1,6 @@
 """Composition: two videos in one frame, the same layout in every frame of a clip, and nothing while it is off."""
 import copy
+import json
 
 import cv2
 import numpy as np
@@ -142,6 +143,24 @@ def test_the_target_keeps_its_size_in_another_hosts_frame():
     laid = Composition(host, 2, 200, index.frames(200, 2), 0, 2, layout_of(target_laid=True, scale=0.5))
     image, mask = laid(index.read_image(100, 5), index.read_mask(100, 5, 1), 5)
     assert image.shape == (48, 64, 3) and mask.shape == (48, 64) and mask.sum() == pytest.approx(24 * 32 / 4, rel=0.2)
+
+
+def test_stills_give_objects_but_none_of_a_test_class(tmp_path):
+    image = {"height": 96, "width": 96}
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "1.png"), np.full((96, 96, 3), 255, np.uint8))
+    box = {"image_id": 1, "iscrowd": 0, "segmentation": [[10, 10, 80, 10, 80, 80, 10, 80]], "bbox": [10, 10, 70, 70]}
+    (tmp_path / "stills.json").write_text(json.dumps({
+        "images": [{"id": 1, "file_name": "1.png", **image}],
+        "categories": [{"id": 7, "name": "kite"}, {"id": 8, "name": "class5"}],
+        "annotations": [{"id": n, "category_id": c, "area": 4900, **box} for n, c in enumerate((7, 8), 1)]}))
+    index = FakeIndex({1: 2, 5: 2})                                              # class 5 is tested
+    composer = Composer(1.0, index, {1: index.videos(1)}, str(tmp_path / "stills.json"))
+    for seed in range(5):
+        drawn = composer.draw(1, 100, 4, rng_for(seed))
+        assert drawn.class_name == "kite" and not drawn.layout.target_laid and drawn.layout.sway[0].any()
+    image, mask = drawn(index.read_image(100, 6), index.read_mask(100, 6, 1), 6)
+    assert image.max() > 200 and 0 < mask.sum() <= 24 * 32
 
 
 def test_mixed_videos_are_preferred():

@@ -118,7 +118,7 @@ def test_masks_of_16_bits_and_in_colour_are_read(tmp_path):
     (b"", "has 0 bytes"), (b"P6 60000 60000 255\n", "no JPEG or PNG"), (b"GIF89a\xff\xff\xff\xff", "is GIF, whatever"),
     (b"BM" + bytes(60), "is BMP"), (saved(NOISE, "WEBP"), "is WebP"), (saved(NOISE, "TIFF"), "is TIFF"),
     (b"\0\0\0\x18ftypheic", "is HEIC"), (b"\xff\xd8", "truncated"), (b"\xff\xd8\xff\xd9", "no JPEG"),
-    (b"\xff\xd8" + b"\xff\x01" * 50_000, "truncated"), (images.PNG_START + b"\0\0\0\rIHDR", "no JPEG or PNG that can"),
+    (b"\xff\xd8" + b"\xff\x01" * 50_000, "truncated"), (images.PNG_START + b"\0\0\0\rIHDR", "is truncated"),
     (png(60_000, 50_000), "has 60000 x 50000 pixels, more than"), (png(8192, 4097), "more than"),
     (png(60_000, 50_000, 3), "has 60000 x 50000 pixels, more than"),
     (png(3, 8, 0, bytes(20)), "cannot be read"), (saved(NOISE, "PNG")[:-1], "is truncated"),
@@ -232,3 +232,20 @@ def test_masks_have_the_size_of_their_picture_and_show_something():
 def test_names_are_sorted_by_their_numbers():
     names = ["b10", "b9", "a", "1\u00b20", "B11"]
     assert [p.name for p in sorted(map(Path, names), key=natural)] == ["1\u00b20", "a", "b9", "b10", "B11"]
+
+
+@pytest.mark.parametrize("data", [
+    images.PNG_START + 70_000 * (b"\0\0\0\0tIMx" + struct.pack(">I", zlib.crc32(b"tIMx"))),
+    b"\xff\xd8" + 70_000 * b"\xff\xe0\x00\x02" + b"\xff\xd9"], ids=["chunks", "segments"])
+def test_endlessly_many_parts_are_not_gone_through(tmp_path, data):
+    (tmp_path / "a").write_bytes(data)
+    with pytest.raises(ValueError, match="has more than 65536 (chunks|segments)"):
+        read_image(tmp_path / "a")
+    with pytest.raises(ValueError, match="no JPEG or PNG that can be read|pixels"):
+        image_size(tmp_path / "a")
+
+
+def test_padding_between_segments_costs_no_time_when_the_orientation_is_looked_for(tmp_path):
+    """Pillow goes through it byte by byte: minutes for what a file may have."""
+    data = saved(NOISE)
+    assert images.orientation(data[:2] + b"\xff" * 10 ** 7 + data[2:]) == 1

@@ -2,6 +2,7 @@
 import base64
 import io
 import json
+import os
 import re
 
 import cv2
@@ -11,6 +12,7 @@ import pytest
 from material import rle_of, run_lengths
 from PIL import Image
 
+from dataloaders.own.folder import pictures_in
 from dataloaders.own.supports import read_supports
 from utils.pictures.overlay import palette, save_palette_mask
 
@@ -344,3 +346,12 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path):
     coco(tmp_path / "supports", [{"image_id": 1, "category_id": 1, "segmentation": [[8.0, 5, 30, 5, 30, 20]]}])
     (tmp_path / "supports" / "i1.jpg").symlink_to(secret)
     assert "leads out of the folder" in refused(tmp_path / "supports")
+
+
+def test_a_picture_that_is_a_broken_link_or_a_pipe_is_named_and_not_passed_over(tmp_path):
+    for make in (lambda path: path.symlink_to("nowhere.jpg"), os.mkfifo):
+        make(tmp_path / "b.jpg")
+        with pytest.raises(ValueError, match="b.jpg: a link that leads nowhere, or no regular file"):
+            pictures_in(tmp_path)
+        (tmp_path / "b.jpg").unlink()
+    assert pictures_in(tmp_path) == ([], [])

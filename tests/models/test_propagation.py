@@ -270,7 +270,7 @@ def plug(tmp_path, monkeypatch):
     def write(name, text):
         (tmp_path / f"{name}.py").write_text(text)
     yield write
-    for name in [n for n, m in sys.modules.items() if str(getattr(m, "__file__", "")).startswith(str(tmp_path))]:
+    for name in [n for n, m in sys.modules.items() if str(tmp_path) in f"{getattr(m, '__file__', 0)} {m!r}"]:
         del sys.modules[name]
 
 
@@ -394,26 +394,29 @@ def test_code_of_others_that_is_missing_is_one_sentence(monkeypatch, name, words
 
 
 @pytest.fixture(scope="module")
-def lwl_file(tmp_path_factory):
-    """A checkpoint of a small LWL that nobody has trained"""
-    path = tmp_path_factory.mktemp("lwl") / "lwl.pth"
-    cfg = load_config((), ["model.method=lwl", "backbone.name=resnet18", "backbone.weights=none", "data.size=[32, 48]",
-                           "model.feature_dim=8", "model.filters=4", "model.widths=[8,8,8,8]", "learner.steps=2",
-                           "model.box_encoder=true"])
-    save_checkpoint(path, {"model": get_method("lwl").build(cfg).state_dict(), "config": to_dict(cfg)})
-    return path
+def files(tmp_path_factory):
+    """Checkpoints of a small LWL and a small LLB that nobody has trained"""
+    found = {}
+    for name, own in (("lwl", ["model.box_encoder=true"]), ("llb", ["model.label_encoder=cnn", "model.key_dim=4"])):
+        found[name] = tmp_path_factory.mktemp(name) / f"{name}.pth"
+        cfg = load_config((), [f"model.method={name}", "backbone.name=resnet18", "backbone.weights=none",
+                               "data.size=[32, 48]", "model.feature_dim=8", "model.filters=4",
+                               "model.widths=[8,8,8,8]", "learner.steps=2", *own])
+        save_checkpoint(found[name], {"model": get_method(name).build(cfg).state_dict(), "config": to_dict(cfg)})
+    return found
 
 
-@pytest.mark.parametrize("start", ["mask", "box"])
-def test_a_method_that_follows_masks_takes_the_models_first_one(lwl_file, start):
+@pytest.mark.parametrize(("name", "start"), [("lwl", "mask"), ("lwl", "box"), ("llb", "mask")])
+def test_a_method_that_follows_masks_takes_the_models_first_one(files, name, start):
     """Its frames are those of the method by itself, with the same mask given."""
-    keys = [f"propagation.weights={lwl_file}", "propagation.keys=[learner.steps=1]", f"propagation.start={start}"]
-    model, (supports, images) = built("propagation.plug=lwl", *keys), inputs(5)
+    file = files[name]
+    keys = [f"propagation.weights={file}", "propagation.keys=[learner.steps=1]", f"propagation.start={start}"]
+    model, (supports, images) = built(f"propagation.plug={name}", *keys), inputs(5)
     half_is_object(model, supports, images)
     found = segment(model, supports, images, clip_length=2)
-    method, own = get_method("lwl"), apply_overrides(load_checkpoint(lwl_file)["config"], ["learner.steps=1"])
+    method, own = get_method(name), apply_overrides(load_checkpoint(file)["config"], ["learner.steps=1"])
     alone = method.build(own).eval()
-    method.load(alone, lwl_file, own, None)
+    method.load(alone, file, own, None)
     given = torch.zeros(1, 5, *SIZE, dtype=torch.bool)
     rows, columns = (found[0] > 0).nonzero().T
     given[0, 0] = found[0] > 0

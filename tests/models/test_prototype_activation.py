@@ -48,6 +48,37 @@ def full_size(masks):
     return large
 
 
+# Choices of ours
+
+def test_the_prior_may_compare_all_channels():
+    """Channels that average to the same are told apart; against cosines position by position."""
+    torch.manual_seed(0)
+    query, support, masks = features_of(T), features_of(2), full_size(torch.rand(B, 2, H, W) > 0.4)
+    module = module_of(prior_channels=CHANNELS["c5"])
+    prior = activate(module, query, [guide_of(module, support, masks)]).prior
+    chosen, expected = at_feature_size(masks), []
+    for s in range(2):
+        keys = support.c5[0, s][:, chosen[0, s]]
+        best = F.cosine_similarity(query.c5[0].flatten(2)[..., None], keys[None, :, None], dim=1).amax(-1)
+        expected.append((best - best.amin(1, True)) / (best.amax(1, True) - best.amin(1, True)))
+    torch.testing.assert_close(prior[0].flatten(1), torch.stack(expected).mean(0), rtol=1e-5, atol=1e-5)
+
+
+def test_a_match_is_the_cosine_of_learned_features_and_its_weights_are_one_map_more():
+    torch.manual_seed(0)
+    plain, matching = module_of(), module_of(match=True)
+    shapes = [x.merge_query.conv.weight.shape[1] for x in (plain, matching)]
+    assert shapes == [2 * DIM + 1, 2 * DIM + 2] and plain.state_dict().keys() == matching.state_dict().keys()
+    query, support, masks = features_of(T), features_of(2), full_size(torch.ones(B, 2, H, W, dtype=torch.bool))
+    with torch.no_grad():
+        matching.merge_query.conv.weight.zero_()
+        matching.merge_query.conv.weight[:, -1] = 1            # what comes out is relu of the match alone
+    guide = guide_of(matching, support, masks)
+    reduced, _ = matching.prepare(query, query.c5)
+    expected = F.cosine_similarity(reduced[0, 1, :, 2, 3], guide.prototypes[0].mean(0), dim=0).relu()
+    assert activate(matching, query, [guide]).query[0, 1, :, 2, 3].allclose(expected)
+
+
 # Masks
 
 def test_feature_size_picks_every_eighth_pixel():

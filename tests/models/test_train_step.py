@@ -7,6 +7,7 @@ from models.vipmt import TrainStep, build, losses
 from models.vipmt.memory import draw_memory
 from utils.config import load_config
 from utils.seeds import rng_for
+from utils.training.step import fetch
 
 B, SHOTS, CLIPS, LENGTH, SIZE = 2, 2, 3, 2, (40, 48)
 TINY = [*MODEL, "model.dropout=0.0", "model.feature_dropout=0.0"]
@@ -251,3 +252,14 @@ def test_memory_sends_no_gradient_into_a_trained_backbone():
     images = batch.query_images.requires_grad_()
     sum(step(step.encode(batch), 2)[0].values()).backward()
     assert images.grad[:, 4:].any() and not images.grad[:, :4].any()
+
+
+@pytest.mark.parametrize("losses, statistics", [
+    ({"final": 1}, {"final": 2}), ({"grad_norm": 1}, {}), ({"final": 1}, {"step": 3}), ({"final": 1}, {"losses": 3})])
+def test_names_that_would_overwrite_each_other_are_refused(losses, statistics):
+    unit = tuple({name: torch.tensor(float(value)) for name, value in some.items()} for some in (losses, statistics))
+    with pytest.raises(ValueError, match="is a name twice, or one of the log's own"):
+        fetch([unit], torch.tensor(1.0))
+    other = {"b": torch.tensor(1.0), "a": torch.tensor(2.0)}
+    with pytest.raises(ValueError, match="others in another unit"):
+        fetch([(other, {}), (dict(reversed(other.items())), {})], torch.tensor(1.0))

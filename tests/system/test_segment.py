@@ -172,6 +172,14 @@ def test_a_support_that_the_others_do_not_find_is_named(checkpoint, clip, tmp_pa
     assert read_supports(tmp_path / "x.support").agreement == [0.8, 0.9, 0.2, 0.7]
 
 
+def test_the_end_names_outliers_and_says_when_no_frame_is_trusted(call, monkeypatch):
+    monkeypatch.setattr(Segmenter, "agreement", lambda self, seen: [0.8, 0.2])
+    _, said = call("memory.min_iou=1.0")
+    assert "No frame is trusted: the model expects an IoU below 1.0" in said and said.count("the other supports") == 1
+    _, said = call(output="trusted")
+    assert "No frame is trusted" not in said
+
+
 def test_saving_supports_needs_no_video_and_holds_one_category(call, monkeypatch, checkpoint, clip, tmp_path, capsys):
     line = ["segment.py", "--support", str(clip / "support"), "--checkpoint", str(checkpoint), "--device", "cpu"]
     monkeypatch.setattr(sys, "argv", [*line, "--save-support", str(tmp_path / "a.support")])
@@ -222,6 +230,20 @@ def test_several_categories_are_one_pass_and_the_larger_margin_wins(call, checkp
     call(support=root / "disc", output="disc")                                 # replaces what lies there
     with pytest.raises(ValueError, match="two are called disc"):
         call("--support", root / "disc", support=root / "disc")
+
+
+def test_an_absent_object_is_not_marked_and_all_outputs_say_so(call, checkpoint, clip):
+    plain = masks_in(call()[0] / "masks")
+    output, said = call("--absent", 0.000001, output="never")                 # so little that it is always there
+    assert all(np.array_equal(plain[t], mask) for t, mask in masks_in(output / "masks").items())
+    assert [row["present"] for row in rows_of(output)] == ["1"] * 8 and "absent in 0 frames" in said
+    output, said = call("--absent", 0.999999, output="always")
+    assert not any(mask.any() for mask in masks_in(output / "masks").values()) and "absent in 8 frames" in said
+    assert [row["present"] for row in rows_of(output)] == ["0"] * 8
+    assert json.loads((output / "summary.json").read_text())["absent"] == 8
+    for wrong in ("maybe", "2", "0", "nan"):
+        with pytest.raises(ValueError, match="--absent"):
+            Segmenter.from_checkpoint(checkpoint, absent=wrong)
 
 
 # -- the Python interface -------------------------------------------------------------------------------------------

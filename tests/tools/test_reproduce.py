@@ -87,9 +87,9 @@ def test_every_test_takes_the_checkpoint_and_the_files_of_its_training():
 def test_trainings_that_several_tables_need_appear_once(preset):
     steps = trainings(plan(EVERY, preset))
     main = [step for step in steps if "iounet" not in step.name]
-    lwl = 2 * (preset == "paper")                                      # its two stages
-    assert len(steps) == 15 + lwl and len(main) == 11 + lwl            # eight models, three of them on MiniVSPW as well
-    assert len({after(step, "--output")[0] for step in steps}) == 15 + lwl
+    stages = 4 * (preset == "paper")                                   # LWL's and LLB's
+    assert len(steps) == 15 + stages and len(main) == 11 + stages      # eight models, three of them on MiniVSPW as well
+    assert len({after(step, "--output")[0] for step in steps}) == 15 + stages
     assert len(trainings(plan("45"))) == 6, "Table 5 compares with the ladder's own run"
 
 
@@ -121,13 +121,14 @@ def test_iounet_table_swaps_five_networks_and_retrains_one():
             assert str(Path(x["iou_net.replace"]).parent.relative_to("out")) in step.needs
 
 
-def test_propagators_are_plugs_of_one_training_and_lwl_is_trained_once(monkeypatch):
+def test_propagators_are_plugs_of_one_training_and_trained_once_themselves(monkeypatch):
     installed = set()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name in installed or None)
     made = plan("3", folds=(1, 2), seeds=(42, 7))
     found = [settings(step) for step in of_tests(made) if "propagation" in step.name]
-    assert {x["propagation.plug"] for x in found} == {"matching", "lwl"} and len(found) == 2 * 2 * 2 * 2
-    assert {x["propagation.weights"] for x in found} == {"none", "out/ytvos/lwl/seed42/last.pth"}
+    assert {x["propagation.plug"] for x in found} == {"matching", "lwl", "llb"} and len(found) == 3 * 2 * 2 * 2
+    assert {x["propagation.weights"] for x in found} == {"none", *(f"out/ytvos/{name}/seed42/last.pth"
+                                                                   for name in ("lwl", "llb"))}
     lwl = {step.name: settings(step) for step in trainings(made) if "lwl" in step.name}
     assert {name: x["train.start"] for name, x in lwl.items()} == {
         "ytvos/lwl_stage1/seed42": "none", "ytvos/lwl/seed42": "out/ytvos/lwl_stage1/seed42/last.pth"}
@@ -136,7 +137,7 @@ def test_propagators_are_plugs_of_one_training_and_lwl_is_trained_once(monkeypat
     installed |= {"transformers", "inference"}
     made = plan("3", overrides=["data.shots=1", "ytvos:sources.ytvos=x"])
     assert {settings(step)["propagation.plug"] for step in of_tests(made) if "propagation" in step.name} == {
-        "matching", "lwl", "sam2", "xmem"}
+        "matching", "lwl", "llb", "sam2", "xmem"}
     assert {settings(step)["sources.ytvos"] for step in trainings(made) if "lwl" in step.name} == {"x"}
     assert not [step for step in plan("3", "demo").steps.values() if "lwl" in step.name]
 
@@ -418,14 +419,15 @@ def test_sentences_are_tested_on_two_data_sets_with_one_training():
 
 def test_a_dry_run_says_what_is_missing_and_writes_nothing(monkeypatch, capsys, tmp_path):
     weights = tmp_path / "encoder.pth"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)         # neither SAM 2 nor XMem
     call(monkeypatch, "--output", tmp_path / "new", "--table", "3", "--fold", "1", "--dry-run", "--samples-per-s", "10",
          "backbone.weights=" + str(weights), f"ytvis:data.root={tmp_path}", f"ytvos:sources.davis={tmp_path}")
     text = capsys.readouterr().out
-    assert text.startswith("Missing:") and f"{weights} (backbone.weights), for 10 of 12 steps" in text
-    assert "data/VSPW_480p (data.root), for 5 of 12" in text and "sources.coco" not in text
+    assert text.startswith("Missing:") and f"{weights} (backbone.weights), for 12 of 16 steps" in text
+    assert "data/VSPW_480p (data.root), for 6 of 16" in text
     assert f"{tmp_path} (" not in text and "lwl_stage1/seed42" not in text.partition("| runs")[0]
     assert "| train ytvis/vipmt | 1 | 0 | 300,000 | 8.3 |" in text          # 100 epochs of 30 classes x 100; / 36000
-    assert "| test ytvis | 3 | 0 |  | ? |  |" in text and "python train.py" not in text
+    assert "| test ytvis | 4 | 0 |  | ? |  |" in text and "python train.py" not in text
     assert not (tmp_path / "new").exists()
 
 

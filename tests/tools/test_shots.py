@@ -37,7 +37,7 @@ def call(monkeypatch, tmp_path):
 
 
 def test_each_k_is_a_test_and_their_means_are_table_and_plot(call, tmp_path, capsys):
-    commands = call("--shots", 3, 1, "--config", "c.yaml", "--fold", 1, "data.root=x")
+    commands = call("--shots", 3, 1, "--", "--config", "c.yaml", "--fold", 1, "data.root=x")
     assert [command[:6] for command in commands] == [
         ["--config", "c.yaml", "--fold", "1", "data.root=x", f"data.shots={k}"] for k in (1, 3)]
     spread = f"{100 * statistics.stdev([0.1, 0.12]):.1f}"

@@ -4,6 +4,7 @@ import os
 import pickle
 import random
 import resource
+import zipfile
 
 import numpy as np
 import pytest
@@ -248,6 +249,30 @@ def test_other_weights_under_the_old_checksum_are_refused(tmp_path):
     content["w"][1] = 1e-9
     torch.save(content, path)
     assert "its content is not what its checksum says" in reason(load_checkpoint, path)
+
+
+def doubled(value, levels=40):
+    """A list that holds the one before it twice, again and again: 2 ** levels values in some hundred bytes"""
+    for _ in range(levels):
+        value = [value, value]
+    return value
+
+
+@pytest.mark.parametrize("state", [
+    {"x": doubled(1)}, {"config": {"a": doubled(1)}}, {"model": {"w": torch.zeros(1).expand(10 ** 12)}},
+    {"model": dict.fromkeys(map(str, range(1000)), torch.zeros(10 ** 6))}],
+    ids=["lists", "config", "expanded", "one storage"])
+def test_a_file_that_unfolds_to_far_more_than_its_size_is_refused_at_once(tmp_path, state):
+    torch.save({"sha256": "0"} | state, tmp_path / "a.pth")
+    assert "unfolds to far more than the file's" in reason(load_checkpoint, tmp_path / "a.pth")
+
+
+def test_packed_records_are_refused_unread(tmp_path):
+    torch.save({"w": torch.zeros(10 ** 6)}, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as old, zipfile.ZipFile(tmp_path / "b.pth", "w", 8) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    assert "its records are packed" in reason(load_checkpoint, tmp_path / "b.pth")
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):

@@ -115,7 +115,7 @@ def test_train_says_what_was_meant(arguments, meant, parsers, capsys):
 def test_choices_and_sub_commands_have_suggestions(parsers, capsys):
     parser = parsers[ROOT / "tools" / "prepare_data.py"]
     assert "did you mean 'arrange'?" in refusal(parser, ["arange", "ytvis"], capsys)
-    assert "did you mean 'ytvis'?" in refusal(parser, ["explain", "ytvsi"], capsys)
+    assert "did you mean 'ytvis'?" in refusal(parser, ["explain", "ytviss"], capsys)
     assert "did you mean '--archives'?" in refusal(
         parser, ["arrange", "ytvis", "--archives", "a", "--output", "b", "--archvies", "c"], capsys)
 

@@ -17,7 +17,7 @@ from utils.config import load_config
 
 SIZE = (36, 44)         # no multiples of 8
 SWITCHES = {
-    "paper": {}, "released": RELEASED, "joint": dict(memory_attention="joint"),
+    "paper": {}, "released": RELEASED, "joint": dict(memory_attention="joint"), "all_channels": dict(all_channels=True),
     "cumulative": dict(cumulative_prior=True), "memory_in_prior": dict(memory_in_prior=True),
     "cosine": dict(cosine_maps=True), "patch": dict(patch_masks=True), "no_maps": dict(use_maps=False),
     "clip_only": dict(frame_prototype=False), "one_way": dict(communication="one_way"),
@@ -100,6 +100,10 @@ def test_they_agree_on_empty_and_full_masks(switches):
 
 def test_they_agree_where_the_backbone_ends_at_c4():
     check_equal(model_of(high_level="c4"), video_of())
+
+
+def test_they_agree_on_the_match_of_learned_features():
+    check_equal(model_of(match=True), video_of())
 
 
 @pytest.mark.parametrize("stem", ["deep", "plain"])

@@ -31,7 +31,7 @@ from utils.pictures.overlay import MASK_COLOUR, overlay
 LOOK_EVERY = 0.5             # seconds between two looks at a running segment.py
 SAME_PICTURE = 0.5           # mean difference of two pictures' values; the browser hands back what it got
 HOSTS = ["127.0.0.1", "localhost"]
-LARGEST_UPLOAD, MOST_UPLOADS = 16 * 2 ** 20, 1000
+LARGEST_UPLOAD, MOST_UPLOADS, MOST_BYTES = 16 * 2 ** 20, 1000, 2 ** 30     # bytes of one; of all that are kept
 FORGET = 600                 # seconds after which uploaded pictures are removed
 # The browser itself refuses whatever lies outside this page's own server, fonts and scripts included.
 POLICY = ("default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; worker-src 'self' blob:; "
@@ -231,7 +231,9 @@ class OwnPageOnly:
         origin, host, site = (headers.get(name, b"").decode("latin-1") for name in names)
         if origin and urlsplit(origin).netloc != host or site in ("cross-site", "same-site"):
             return await PlainTextResponse("This page takes nothing from other pages.", 403)(scope, receive, send)
-        if scope.get("path", "").endswith("/upload") and sum(1 for _ in self.uploads.rglob("*")) > MOST_UPLOADS:
+        kept = [file.stat().st_size for file in self.uploads.rglob("*") if file.is_file()] if scope.get(
+            "path", "").endswith("/upload") else ()
+        if len(kept) > MOST_UPLOADS or sum(kept) > MOST_BYTES:
             return await PlainTextResponse(f"Too many uploads; wait {FORGET} seconds.", 429)(scope, receive, send)
 
         async def send_with_policy(message):

@@ -13,7 +13,6 @@ from dataloaders import build_index
 from tools.reproduction.makefile import is_done
 from utils.config import flatten, load_config, to_dict
 from utils.evaluation.tables import Table, paper_tables
-from utils.records import read_json_lines
 
 ROOTS = ("data.root", "sources.ytvos", "sources.davis", "sources.coco")      # folders of data
 HOW = {"root": "python -m tools.prepare_data explain ytvis, coco2014, vspw; docs/data.md",
@@ -77,6 +76,8 @@ def checkpoint_bytes(cfg):
 
 def rates(plan):
     """{training: samples per second}, {data set: hours of a test}, as far as something was run here"""
+    from utils.records import read_json_lines  # here, since it imports PyTorch
+
     speeds, hours = {}, defaultdict(list)
     for name, step in plan.steps.items():
         folder = plan.output / name

@@ -224,9 +224,11 @@ class ReferenceNetwork:
         guide, prototypes = self.guidance(frames, masks)
         reduced = self.reduce(model.activation.reduce_query, clip)
         prior = self.prior(clip[-1], frames[-1][:, :sources], masks[:, :sources])
+        prototype, maps = prototypes[:, :sources].mean(1), [prior]
+        if model.activation.match:
+            maps.append(F.cosine_similarity(reduced, prototype[:, None, :, None, None], dim=2))
         merged = fuse(model.activation.merge_query, reduced.flatten(0, 1),
-                      prototypes[:, :sources].mean(1).repeat_interleave(reduced.shape[1], dim=0),
-                      prior.flatten(0, 1)[:, None])
+                      prototype.repeat_interleave(reduced.shape[1], dim=0), torch.stack(maps, dim=2).flatten(0, 1))
         initial = classify(model.activation.initial_classifier,
                            residual_convs(model.activation.initial_refine, merged)).unflatten(0, prior.shape[:2])
         query, layers = self.iterate(merged.view_as(reduced), initial, guide, masks, shots)
@@ -320,7 +322,7 @@ class ReferenceNetwork:
     @torch.no_grad()
     def similarity_maps(self, high, mask, support, masks):
         """Eqs. 15-16: high (B, T, P, h, w), mask (B, T, h, w), support (B, S, P, h, w)  ->  (B, T, 5, h, w)"""
-        cosine, channels = self.model.cosine_maps, self.model.activation.dim
+        cosine, channels = self.model.cosine_maps, self.model.activation.prior_channels
 
         def features(x):
             return pool_channels(x, channels) if cosine else x.flatten(2)

@@ -17,7 +17,8 @@ class ResultFolder:
 
     The film shows each frame at its time, the last one for 1 / fps seconds. soft: also probabilities as grey PNGs;
     max_side: longest side of the film, None or 0: the frames'; with_film: False leaves the film out. An earlier result
-    in the same folder is removed first. more: further columns of the table, which predictions bring by name
+    in the same folder is removed first. more: further columns of the table, which predictions bring by name; what is
+    not "present" stands in the film's corner
     """
 
     def __init__(self, output, fps, soft=False, max_side=None, with_film=True, more=()):
@@ -28,7 +29,7 @@ class ResultFolder:
         self.film, self.film_size, self.begin = Film(self.output / "overlay", fps) if with_film else None, None, None
         self.table = open(self.output / "frames.csv", "w", newline="", encoding="utf-8")
         self.rows = csv.writer(self.table, lineterminator="\n")
-        self.more = tuple(more)
+        self.more, self.absent = tuple(more), 0
         self.rows.writerow(COLUMNS + self.more)
         self.table.flush()
         self.size, self.frames, self.iou_features, self.remembered, self.sum_of_ious = None, 0, 0, 0, 0.0
@@ -37,6 +38,8 @@ class ResultFolder:
         """frame: index, time, image (H, W, 3) uint8; prediction: mask (H, W) bool or numbers of objects,
         probability, iou, remembered, and more {column: value}"""
         name, mask = f"{frame.index:05d}.png", prediction.mask
+        absent = [f"not here {key.removesuffix('present')}".strip() for key, value in prediction.more.items()
+                  if key.endswith("present") and not value]
         save_palette_mask(self.output / "masks" / name, mask)
         if self.soft:
             grey = (prediction.probability * 255).round().astype(np.uint8)
@@ -45,12 +48,16 @@ class ResultFolder:
             self.film_size = self.film_size or scaled(mask.shape, self.max_side)
             self.begin = frame.time if self.begin is None else self.begin
             draw = overlay if mask.dtype == bool else overlay_objects
-            self.film.add(draw(*fit(frame.image, mask, self.film_size))[None], [frame.time - self.begin])
+            picture = draw(*fit(frame.image, mask, self.film_size))
+            if absent:
+                write_on(picture, ", ".join(absent))
+            self.film.add(picture[None], [frame.time - self.begin])
         iou = "" if prediction.iou is None else f"{prediction.iou:.4f}"
         self.rows.writerow([frame.index, f"{frame.time:.3f}", iou, int(prediction.remembered), int((mask > 0).sum()),
                             *map(prediction.more.get, self.more)])
         self.table.flush()
         self._count(prediction, mask.shape)
+        self.absent += bool(absent)
 
     def _count(self, prediction, size):
         self.size, self.frames = self.size or size, self.frames + 1
@@ -62,6 +69,7 @@ class ResultFolder:
         """What the summary says of the frames; size: rows and columns of the first; film: its name, once it is there"""
         return {"frames": self.frames, "size": self.size and list(self.size), "remembered": self.remembered,
                 "mean_predicted_iou": round(self.sum_of_ious / self.iou_features, 4) if self.iou_features else None,
+                "absent": self.absent if any(name.endswith("present") for name in self.more) else None,
                 "film": self.film.path.name if self.film and self.film.path.is_file() else None}
 
     def __enter__(self):
@@ -87,6 +95,13 @@ def remove_earlier(output):
     films = [output / f"overlay{suffix}" for suffix in (".mp4", ".webm", ".gif")]
     for file in [*stale, *films, output / "summary.json", table]:
         file.unlink(missing_ok=True)
+
+
+def write_on(picture, text):
+    """White words with a dark rim into the upper left corner of a picture (H, W, 3) uint8"""
+    size = max(0.4, len(picture) / 600)
+    for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(picture, text, (8, int(8 + 24 * size)), cv2.FONT_HERSHEY_SIMPLEX, size, colour, width, cv2.LINE_AA)
 
 
 def scaled(size, max_side):

@@ -15,6 +15,7 @@ from utils.config import to_dict
 from utils.distributed import mean_over_ranks, rank, world_size
 
 SPIKE_AFTER = 50             # steps until a typical loss is known
+RESERVED = {"losses", "grad_norm", "step", "epoch", "lr", "overflows", "samples_per_s", "data_s"}     # of log.jsonl
 SPIKE_MEMORY = 0.98          # share of the typical loss that each step leaves as it was
 
 
@@ -60,6 +61,11 @@ def optimise(state, step, batch, flags=()):
 def fetch(units, norm, flags=()):
     """Means over units and processes in one transfer: see optimise"""
     losses, statistics = list(units[0][0]), list(units[0][1])
+    twice = RESERVED & {*losses, *statistics} or {*losses} & {*statistics}
+    if twice or any([*a, *b] != [*losses, *statistics] for a, b in units):
+        raise ValueError(f"losses {losses}, statistics {statistics}: " + (
+            f"{sorted(twice)[0]!r} is a name twice, or one of the log's own" if twice else "others in another unit")
+            + ".\n  Give each a name of its own, the same in every unit, in the method's TrainStep")
     table = torch.stack([torch.stack([*a.values(), *b.values()]).detach().double() for a, b in units]).mean(dim=0)
     table = torch.cat([table, norm.detach().double()[None], table.new_tensor(list(flags))])
     means = mean_over_ranks(table).tolist()

@@ -36,6 +36,7 @@ LIMITS = {
                 "labels": Limit(flips=500)},
 }
 
+
 def our_names(names):
     return released.our_names(names, lwl.our_name)
 
