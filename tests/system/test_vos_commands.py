@@ -16,8 +16,8 @@ from segment import Segmenter
 from utils.checkpoint import load_checkpoint
 from utils.config import load_config
 from utils.pictures.overlay import palette, save_palette_mask
-from utils.report.write import write_report
 from utils.records import read_json_lines
+from utils.report.write import write_report
 
 METHOD = ["model.method=tests.shape_method"]
 COPIED = ["model.method=first_mask"]
