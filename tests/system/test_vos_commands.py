@@ -17,6 +17,7 @@ from utils.checkpoint import load_checkpoint
 from utils.config import load_config
 from utils.pictures.overlay import palette, save_palette_mask
 from utils.records import read_json_lines
+from utils.report.write import write_report
 
 METHOD = ["model.method=tests.shape_method"]
 COPIED = ["model.method=first_mask"]
@@ -69,6 +70,8 @@ def test_a_training_resumes_exactly_and_its_checkpoint_follows_what_it_learned(c
     assert min(x for line in lines for x in line["j"]) > 0.8             # flat colours are an easy task
     assert [len(line["certainty"]) for line in lines] == [6, 3, 6, 3] and "fold" not in lines[0]
     assert (tmp_path / "films" / "one.mp4").is_file()
+    page = write_report(tmp_path / "test", films=tmp_path / "films").read_text(encoding="utf-8")
+    assert all(name in page for name in ("one 2</t", " 2 in one"))                # a row and a film per object
     for t in range(8):
         found = png(tmp_path / "test/Annotations/one" / f"{t:05d}.png")
         assert (found != labels["one"][t]).mean() < 0.05

@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from utils.evaluation.listening import listening_table
+from utils.evaluation.object_table import object_table
 from utils.evaluation.rank_correlation import spearman
 from utils.evaluation.results import per_frame
 from utils.evaluation.tables import class_table, fold_table, paper_table, table_of
@@ -24,6 +25,7 @@ PAPER_SETTING = {
             "metrics.average": "frame", "metrics.tolerance": 0.01, "test.runs": 5}}
 TENTHS = 10              # of a video, for what changes along it
 MOST_ROWS = 24           # videos that are shown frame by frame
+MOST_OBJECTS = 200       # that a table names one by one
 MOST_KEYS = 8            # of what a method says of every frame
 PER_CENT = ("Per cent. J and F are means over {}; ± is the sample standard deviation over runs, which says nothing "
             "about other trainings.")
@@ -58,7 +60,8 @@ def lines_of(tests):
 
 
 def title_of(line):
-    return f"{line['class']} in {line['video']}" + (f": {line['text']}" if line.get("text") else "")
+    number = f" {line['class_id']}" if line.get("average") == "object" else ""
+    return f"{line['class']}{number} in {line['video']}" + (f": {line['text']}" if line.get("text") else "")
 
 
 def cell_text(cell):
@@ -87,6 +90,10 @@ def result_section(tests):
     if listening := listening_table(lines):
         tables.append(listening)
     average = lines[0].get("average", "class")
+    if average == "object" and len(lines) <= MOST_OBJECTS:
+        table = object_table(lines)
+        table.rows = [*table.rows[1:], table.rows[0]]        # the summary last
+        tables.append(table)
     return Section("results", "Results", [("text", PER_CENT.format(AVERAGES[average])), *map(number_table, tables),
                                           *([("warning", note)] if shared else []), *beside_paper(tests, folds)])
 
