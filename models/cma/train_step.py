@@ -17,17 +17,17 @@ class TrainStep(nn.Module):
         self.about = "backbone and text encoder frozen" + ("" if cfg.affinity.trained else ", affinity not trained")
 
     def units(self, batch):
-        """ReferringBatch  ->  one backward pass per sample"""
-        return [(sample,) for sample in batch.samples]
+        """ReferringBatch  ->  one backward pass per sample; together they have the mean of the samples' losses"""
+        return [(sample, len(batch.samples)) for sample in batch.samples]
 
-    def forward(self, sample):
-        """->  ({name: weighted loss}, {name: statistic})"""
+    def forward(self, sample, count=1):
+        """sample, how many there are  ->  ({name: weighted loss / count}, {name: statistic})"""
         output, query = self.run(sample)
         target = losses.target_of(sample.query_boxes.to(output.boxes), sample.query_valid, sample.query_masks,
                                   query.padded)
         parts, _, chosen = self.criterion(output, target)
         scale = [1.0 if layer == len(parts) - 1 else self.cfg.auxiliary for layer in range(len(parts))]
-        named = {name: weight * (parts[:, i] * parts.new_tensor(scale)).sum()
+        named = {name: weight * (parts[:, i] * parts.new_tensor(scale)).sum() / count
                  for i, (name, weight) in enumerate(zip(losses.NAMES, self.weights, strict=True))}
         best = chosen[-1:]
         found, truth = output.masks[-1][:, best][:, 0].detach() > 0, target.masks > 0
