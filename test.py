@@ -69,7 +69,7 @@ from utils.pictures.overlay import recording
 from utils.records import describe_run, require_agreement
 from utils.report.write import refresh_report
 from utils.runtime import choose_device, prepare_runtime
-from utils.seeds import rng_for
+from utils.seeds import rng_for, seed_generators
 from utils.training.stopping import STOPPED, Stopped, StopRequest
 
 
@@ -111,6 +111,7 @@ def plan(args, cfg, task):
 
 def trained_model(test, method):
     """The checkpoint's model, in eval mode on the CPU  ->  model, content of it, {} of an UNTRAINED method"""
+    seed_generators(test.cfg.seed)       # weights that nothing is loaded into are the same in every process
     model = method.build(test.cfg, pretrained=test.checkpoint is None).eval()
     return model, method.load(model, test.checkpoint, test.cfg, test.split) if test.checkpoint else {}
 

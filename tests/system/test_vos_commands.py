@@ -181,7 +181,7 @@ def test_a_checkpoint_of_another_task_is_refused(davis, tmp_path):
 def test_our_propagator_follows_several_objects(call, davis, tmp_path):
     """Random features of colours suffice for flat squares; a late object starts from its mask."""
     root, labels = davis
-    call(test_script, "--output", tmp_path, "model.method=matching", "backbone.name=tiny", "backbone.width=8",
+    call(test_script, "--output", tmp_path, "model.method=matching", "backbone.name=tiny", "backbone.width=32",
          "backbone.weights=none", *settings(root))
     assert np.array_equal(png(tmp_path / "Annotations/one/00000.png"), labels["one"][0])
     assert np.array_equal(png(tmp_path / f"Annotations/one/{LATE:05d}.png") == 2, labels["one"][LATE] == 2)

@@ -46,6 +46,11 @@ def paper_tables(method="vipmt"):
         for number, table in tables.items()}
 
 
+def paper_settings(method):
+    """{key of a config: value} with which the paper of a method tests"""
+    return read_yaml(PAPERS)[method].get("settings", {})
+
+
 @dataclass
 class Table:
     """Rows of text or (mean, spread) cells, and three ways to write them."""

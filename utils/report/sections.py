@@ -13,16 +13,11 @@ from utils.evaluation.listening import listening_table
 from utils.evaluation.object_table import object_table
 from utils.evaluation.rank_correlation import spearman
 from utils.evaluation.results import per_frame
-from utils.evaluation.tables import class_table, fold_table, paper_table, table_of
+from utils.evaluation.tables import class_table, fold_table, paper_settings, paper_table, table_of
 from utils.report import charts
 from utils.report.films import chosen, film_folders, film_of
 from utils.report.read import is_number
 
-PAPER_SETTING = {
-    "vipmt": {"data.shots": 5, "test.protocol": "II", "test.resolution": "input", "metrics.vc": "vipmt",
-              "metrics.vc_window": 7, "test.runs": 5},
-    "cma": {"data.support_frames": 5, "data.members": "last", "data.test_size": 360, "test.resolution": "input",
-            "metrics.average": "frame", "metrics.tolerance": 0.01, "test.runs": 5}}
 TENTHS = 10              # of a video, for what changes along it
 MOST_ROWS = 24           # videos that are shown frame by frame
 MOST_OBJECTS = 200       # that a table names one by one
@@ -117,7 +112,7 @@ def beside_paper(tests, folds):
         return [("text", f"The paper's numbers are left out: {why}.")]
     note = (f"Beside Table {number} of the paper, cells that were not run are empty. Comparable only if the videos are "
             f"all of {paper.name}.")
-    other, note = "; ".join(departures(tests, PAPER_SETTING[method])), f"{note} {paper.note}".strip()
+    other, note = "; ".join(departures(tests, paper_settings(method))), f"{note} {paper.note}".strip()
     return [("text", note), number_table(paper_table(folds, dataset, "this run")),
             *([("warning", f"Not the paper's protocol: {other}.")] if other else [])]
 
