@@ -30,6 +30,11 @@ def segment_parser(description):
     parser.add_argument("--absent", default="never", metavar="auto|never|P",
                         help="auto: nothing is marked where the object seems not to be there; P: below this presence "
                              "(of auto 0.86), which frames.csv then has; three times the work behind the encoder")
+    parser.add_argument("--instances", action="store_true",
+                        help="splits masks into objects with numbers that stay, and writes tracks.json (YouTube-VIS) "
+                             "and tracks_coco.json")
+    parser.add_argument("--follow", metavar="PLUG[=WEIGHTS]",
+                        help="what follows these objects instead of their motion: a propagation.plug, e.g. lwl=lwl.pth")
     parser.add_argument("--soft", action="store_true", help="also probabilities, soft/00000.png: grey, 255 is certain")
     parser.add_argument("--max-side", type=int, default=1280, metavar="PIXELS",
                         help="longer side of the film at most (1280; 0: as the video); masks keep the video's size")
@@ -47,6 +52,8 @@ def checked(args, parser):
         parser.error(f"--{'output' if args.video else 'video'} is missing")
     if sum(map(bool, (args.support, args.init_mask, args.init_box))) != 1:
         raise ValueError("what to segment?\n  Give one of --support FOLDER, --init-mask FILE, --init-box X,Y,W,H")
+    if args.follow and not args.instances:
+        raise ValueError("--follow says what follows the objects of --instances; add that, or leave --follow out")
     args.overrides += [f"model.method={args.method}"] if args.method else []
     if args.max_side < 0:
         raise ValueError(f"--max-side {args.max_side}: expected pixels, or 0 for the size of the video")

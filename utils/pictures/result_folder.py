@@ -93,7 +93,8 @@ def remove_earlier(output):
         numbers = [int(row[0]) for row in rows if row and row[0].isdecimal()]
     stale = [output / folder / f"{number:05d}.png" for number in numbers for folder in ("masks", "soft")]
     films = [output / f"overlay{suffix}" for suffix in (".mp4", ".webm", ".gif")]
-    for file in [*stale, *films, output / "summary.json", table]:
+    named = [output / name for name in ("summary.json", "tracks.json", "tracks_coco.json")]
+    for file in [*stale, *films, *named, table]:
         file.unlink(missing_ok=True)
 
 
