@@ -121,10 +121,12 @@ class Wanted:
 
     def _as_clip(self, frames):
         images, _ = self.transform([f.image for f in frames], [np.zeros(f.image.shape[:2], bool) for f in frames])
-        return Clip(images, original_size=frames[0].image.shape[:2])
+        sizes = {f.image.shape for f in frames}
+        own = np.stack([f.image for f in frames]) if len(sizes) == 1 else None
+        return Clip(images, original_size=frames[0].image.shape[:2], original_images=own, restore=undo_letterbox)
 
     def restore(self, margins, size):
-        """Margins (O, H, W) of one frame  ->  at its own size"""
-        if self.follows:
+        """Margins (O, H, W) of one frame  ->  at its own size, which some have already"""
+        if not self.reads and tuple(margins.shape[-2:]) == tuple(size):
             return margins
         return (self.transform.restore if self.reads else undo_letterbox)(margins, size)
