@@ -81,8 +81,9 @@ class Instances:
 
     def numbered(self, ids):
         """What `step` gave  ->  numbers of objects (H, W) uint8, 0 where it has become none"""
-        found, place = np.unique(ids, return_inverse=True)
-        return np.array([self.numbers.get(one, 0) for one in found.tolist()], np.uint8)[place].reshape(ids.shape)
+        table = np.zeros(self.last_id + 1, np.uint8)
+        table[list(self.numbers)] = list(self.numbers.values())
+        return table[ids]
 
     def expect(self, image):
         """->  (H, W) int: 1 + position in self.tracks where a track is expected, 0 elsewhere"""
