@@ -49,13 +49,11 @@ import torch
 from tqdm import tqdm
 
 from dataloaders.own.doubts import agreement, doubts
-from dataloaders.own.first_masks import given_boxes, read_first_masks
 from dataloaders.own.frame_prediction import columns, frame_prediction, split
 from dataloaders.own.support_file import write_support_file
-from dataloaders.own.supports import read_categories
 from dataloaders.own.tracks import Tracks
 from dataloaders.own.video import as_frames, open_video
-from dataloaders.own.wanted import Wanted
+from dataloaders.own.wanted import Wanted, set_reference
 from models import get_method
 from models.instances import Instances
 from models.trained import read_config, trained_model, weights_id
@@ -199,24 +197,6 @@ def run(args):
         doubtful.append(f"No frame is trusted: the model expects an IoU below {memory.min_iou} (memory.min_iou) of all "
                         "its masks, so look at them")
     return "\n".join([sentence(summary, args.output), *doubtful])
-
-
-def set_reference(segmenter, args):
-    """What the command line gives to look for or to follow  ->  its names, for the summary"""
-    if args.support:
-        categories = read_categories(args.support, args.shots, args.object, args.category)
-        first = next(iter(categories.values()))
-        segmenter.set_supports(categories)
-        if segmenter.reads or args.text or args.support_text:
-            segmenter.set_texts(args.text, args.support_text or first.text)
-        if args.save_support:
-            if len(categories) > 1:
-                raise ValueError("--save-support: one file holds one category; save each with a command of its own")
-            segmenter.save_support(args.save_support, first)
-        return [name for supports in categories.values() for name in supports.names]
-    given = read_first_masks(args.init_mask) if args.init_mask else given_boxes(args.init_box)
-    segmenter.follow(given)
-    return args.init_box or [str(name) for name in given.names.values()]
 
 
 def main(args=None):
