@@ -141,8 +141,10 @@ def make_thing(category, anchor, num_frames, size, rng, leaving=LEAVING):
 
 
 def turned(thing, num_frames, rng):
-    """The same object, which turns once on its way: at first its front is seen, at last its back. The back's texture and
-    hue are drawn anew for every object, so that no other video tells what it will look like."""
+    """The same object, which turns once on its way: at first its front is seen, at last its back.
+
+    The back's texture and hue are drawn anew for every object, so that no other video tells what it will look like.
+    """
     texture = rng.choice([name for name in TEXTURES if name != thing.category.texture])
     middle, speed = rng.uniform(0.3, 0.6) * num_frames, rng.uniform(0.08, 0.2) * num_frames
     turn = 1 / (1 + np.exp((middle - np.arange(num_frames)) / speed * 2))
