@@ -1,4 +1,6 @@
 """The options of segment.py, and what of them does not go together. Imports nothing slow: mistakes answer at once."""
+from pathlib import Path
+
 from utils.command_line import Parser
 
 
@@ -18,6 +20,9 @@ def segment_parser(description):
     parser.add_argument("--video", help="film, folder of frames, or number of a camera")
     parser.add_argument("--checkpoint", metavar="FILE", help="of train.py or tools/convert_released.py")
     parser.add_argument("--output", metavar="DIR", help="folder of the result")
+    parser.add_argument("--continue", dest="go_on", metavar="DIR",
+                        help="an earlier result with masks that you have drawn, DIR/corrected/00057.png: frames before "
+                             "the first new one stay, later ones are segmented again, with what these show")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="only every N-th frame")
     parser.add_argument("--start", metavar="TIME", help="first frame: seconds (12.5), or a frame's number (300f)")
     parser.add_argument("--end", metavar="TIME", help="the frame before which it ends, as --start")
@@ -48,6 +53,8 @@ def checked(args, parser):
     if sum(map(bool, (args.support, args.init_mask, args.init_box))) != 1:
         raise ValueError("what to segment?\n  Give one of --support FOLDER, --init-mask FILE, --init-box X,Y,W,H")
     args.overrides += [f"model.method={args.method}"] if args.method else []
+    if args.go_on and args.output and Path(args.go_on).resolve() == Path(args.output).resolve():
+        raise ValueError(f"--continue {args.go_on}: name another --output, so that the earlier result stays")
     if args.max_side < 0:
         raise ValueError(f"--max-side {args.max_side}: expected pixels, or 0 for the size of the video")
     return args

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dataloaders.own.video import Frame
+from utils.pictures.result_folder import CORRECTED
 
 
 @dataclass(eq=False)
@@ -58,7 +59,9 @@ def frame_prediction(frame, margins, values, least_margin, numbers, names):
     return FramePrediction(frame.index, labels, margin, means, frame, more)
 
 
-def columns(names, judged):
-    """Names of what FramePrediction.more has: names of several categories, whether their presence is judged"""
+def columns(names, judged, corrected):
+    """Names of what FramePrediction.more has: names of several categories, whether their presence is judged, and
+    whether masks were drawn by hand"""
     present = ["present"] * judged
-    return [f"{name} {what}" for name in names for what in ("area", "predicted_iou", *present)] or present
+    found = [f"{name} {what}" for name in names for what in ("area", "predicted_iou", *present)] or present
+    return found + [CORRECTED] * bool(corrected)

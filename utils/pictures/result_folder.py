@@ -10,6 +10,7 @@ from utils.pictures.film import Film
 from utils.pictures.overlay import overlay, overlay_objects, save_palette_mask
 
 COLUMNS = ("frame", "time", "predicted_iou", "remembered", "area")
+CORRECTED = "corrected"      # a further column, and the folder of masks that a person has drawn
 
 
 class ResultFolder:
@@ -40,7 +41,8 @@ class ResultFolder:
         name, mask = f"{frame.index:05d}.png", prediction.mask
         absent = [f"not here {key.removesuffix('present')}".strip() for key, value in prediction.more.items()
                   if key.endswith("present") and not value]
-        save_palette_mask(self.output / "masks" / name, mask)
+        for folder in ("masks", CORRECTED) if prediction.more.get(CORRECTED) else ("masks",):
+            save_palette_mask(self.output / folder / name, mask)
         if self.soft:
             grey = (prediction.probability * 255).round().astype(np.uint8)
             Image.fromarray(grey).save(self.output / "soft" / name)
@@ -91,7 +93,7 @@ def remove_earlier(output):
         if tuple(next(rows, ()))[:len(COLUMNS)] != COLUMNS:
             raise ValueError(f"{table} was not written by segment.py.\n  Name another --output, or move it away")
         numbers = [int(row[0]) for row in rows if row and row[0].isdecimal()]
-    stale = [output / folder / f"{number:05d}.png" for number in numbers for folder in ("masks", "soft")]
+    stale = [output / folder / f"{number:05d}.png" for number in numbers for folder in ("masks", "soft", CORRECTED)]
     films = [output / f"overlay{suffix}" for suffix in (".mp4", ".webm", ".gif")]
     for file in [*stale, *films, output / "summary.json", table]:
         file.unlink(missing_ok=True)
