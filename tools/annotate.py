@@ -19,9 +19,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from utils.command_line import Parser, say
+
+if __name__ == "__main__":
+    say("loading the page, which takes some seconds")
+
 from tools.annotation.frames import open_source, stem_of
 from tools.annotation.run import Job, reads_sentences
-from utils.command_line import Parser
 from utils.config import user_errors
 
 # Read by Gradio and what it brings as they are imported: no reports, no look for newer versions, no files elsewhere.
@@ -69,9 +73,10 @@ def main(arguments):
               bool(args.checkpoint) and reads_sentences(args.checkpoint))
     temporary = prepare_gradio()
     try:
-        from tools.annotation.page import Page, serve  # here, since it needs Gradio and takes seconds to import
+        from tools.annotation.page import serve  # here, since it needs Gradio and takes seconds to import
+        from tools.annotation.work import Work
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        serve(Page(source, folder.resolve(), job), temporary, args.port)
+        serve(Work(source, folder.resolve(), job), temporary, args.port)
     except KeyboardInterrupt:
         print("The page is closed; what was saved stays.")
     finally:
