@@ -168,8 +168,10 @@ def run(args):
         return f"{args.save_support}: {len(names)} supports; --support {args.save_support} takes them"
     video = open_video(args.video, args.every, args.start, args.end, args.fps)
     failure, started, film_fps = None, time.perf_counter(), max(video.fps / args.every, 0.01)
+    memory = segmenter.cfg.get("memory", {})
+    trust = memory.min_iou if memory.get("select") == "predicted" else None
     with ResultFolder(args.output, film_fps, args.soft, args.max_side, not args.no_film,
-                      columns(segmenter.categories, segmenter.absent is not None, args.go_on)) as results:
+                      columns(segmenter.categories, segmenter.absent is not None, args.go_on), trust) as results:
         try:
             bar = tqdm(segmented(segmenter, video, args.go_on), Path(video.name).name, video.expected, unit="frame",
                        disable=bar_hidden())
@@ -186,9 +188,9 @@ def run(args):
     summary = summarise(results, args, names, segmenter.categories, video, seconds, failure)
     if failure:
         raise failure
-    doubtful, memory = segmenter.doubts(names), segmenter.cfg.get("memory", {})
-    if summary["mean_predicted_iou"] is not None and not summary["remembered"] and memory.get("select") == "predicted":
-        doubtful.append(f"No frame is trusted: the model expects an IoU below {memory.min_iou} (memory.min_iou) of all "
+    doubtful = segmenter.doubts(names)
+    if summary["mean_predicted_iou"] is not None and not summary["remembered"] and trust is not None:
+        doubtful.append(f"No frame is trusted: the model expects an IoU below {trust} (memory.min_iou) of all "
                         "its masks, so look at them")
     return "\n".join([sentence(summary, args.output), *doubtful])
 

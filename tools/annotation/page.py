@@ -20,6 +20,7 @@ HOSTS = ["127.0.0.1", "localhost"]
 LARGEST_UPLOAD, MOST_UPLOADS, MOST_BYTES = 16 * 2 ** 20, 1000, 2 ** 30     # bytes of one; of all that are kept
 FORGET = 600                 # seconds after which uploaded pictures are removed
 WORST = 6                    # frames that are shown, of those that look worst
+MODES = {"Brush": (True, False, False), "Polygon": ("hidden", True, True)}     # editor, picture to be clicked, buttons
 THUMB = 320                  # pixels of their longer side
 BRUSH = 25                   # the shorter side of the picture through the first brush
 # The browser itself refuses whatever lies outside this page's own server, fonts and scripts included.
@@ -32,7 +33,11 @@ CSS = """#canvas {container-type: inline-size}
 #editor .toolbar-wrap {left: 0}
 #polygon .image-container, #polygon .image-frame, #polygon img {width: 100%; height: 100%; object-fit: contain}
 #polygon button {height: 100%; padding: 0} #polygon {padding: 30px; cursor: crosshair}
-#saved .empty, #worst .empty {min-height: 60px}"""
+#saved .empty, #worst .empty {min-height: 60px}
+#saved .grid-container, #worst .grid-container {grid-template-columns: repeat(3, 1fr) !important}
+.gallery-item, .thumbnail-item {aspect-ratio: auto !important; height: auto !important; padding-bottom: 26px}
+.gallery-item img, .thumbnail-item img {height: auto !important}
+#film video, #before video, #film .video-container, #before .video-container {max-height: 480px}"""
 STEPS = """**1** Mark five pictures &nbsp;→&nbsp; **2** Segment the film &nbsp;→&nbsp; **3** Correct, and go on"""
 MARK = """Mark **every** object of the category in a picture, save; then choose another one with the slider.
 *Brush*: the wheel zooms, the hand moves, the eraser is beside the picture. *Polygon*: click corner after corner, then
@@ -70,12 +75,20 @@ def build(work):
                 with gr.Tab("3 Correct", id=3):
                     at |= correct_step()
         with gr.Row(visible=False) as films:
-            now, before = (gr.Video(label=label, interactive=False, elem_id=name, autoplay=True, loop=True, buttons=[],
-                                    visible=name == "film") for name, label in (("film", "Now"), ("before", "Before")))
-        pairs = gr.Gallery(label="Frames that changed most: before, now", columns=2, height="auto", elem_id="pairs",
-                           format="jpeg", object_fit="contain", buttons=[], visible=False)
-        connect(work, page, at, [films, now, before, pairs, at["frames"], at["worst"], tabs])
+            (was, before), (_, now) = film("#### Before", "before"), film("#### The film", "film")
+        with gr.Column(visible=False) as changed:
+            gr.Markdown("#### Frames that changed most: before, now")
+            pairs = gr.Gallery(show_label=False, columns=2, height="auto", elem_id="pairs", format="jpeg", buttons=[],
+                               object_fit="contain")
+        connect(work, page, at, [films, now, was, before, changed, pairs, at["frames"], at["worst"], tabs])
     return page
+
+
+def film(title, name):
+    """-> the column of a film, the film"""
+    with gr.Column(visible=name == "film", min_width=320) as column:
+        gr.Markdown(title)
+        return column, gr.Video(show_label=False, interactive=False, elem_id=name, autoplay=True, loop=True, buttons=[])
 
 
 def canvas(work):
@@ -85,7 +98,7 @@ def canvas(work):
     brush = gr.Brush(default_size=max(2, min(rows, cols) // BRUSH), colors=[(red, OPACITY / 255)],
                      default_color=(red, OPACITY / 255), color_mode="fixed")
     session = gr.State(Session())
-    mode = gr.Radio(["Brush", "Polygon"], value="Brush", show_label=False, container=False, elem_id="mode")
+    mode = gr.Radio(list(MODES), value="Brush", show_label=False, container=False, elem_id="mode")
     editor = gr.ImageEditor(interactive=True, format="png", image_mode="RGBA", sources=(), transforms=(), layers=False,
                             brush=brush, canvas_size=(cols, rows), show_label=False, buttons=[], elem_id="editor")
     picture = gr.Image(interactive=False, format="png", show_label=False, buttons=[], elem_id="polygon", visible=False)
@@ -141,7 +154,7 @@ def connect(work, page, at, results):
     marks = one | {"outputs": [at[k] for k in ("session", "editor", "picture", "status", "progress", "gallery")]}
     session, editor, drawing = at["session"], at["editor"], [at["session"], at["editor"]]
     page.load(told(work.show), session, **marks)
-    editor.change(told(work.live), drawing, [session, at["status"]], trigger_mode="always_last", **one)
+    editor.input(told(work.live), drawing, [session, at["status"]], trigger_mode="always_last", **one)
     at["slider"].change(told(work.go), [*drawing, at["slider"]], trigger_mode="always_last", **marks)
     at["save"].click(told(work.save), drawing, **marks)
     at["remove"].click(told(work.remove), drawing, **marks)
@@ -159,7 +172,7 @@ def connect(work, page, at, results):
     for name, marked in (("inside", True), ("outside", False)):
         at[name].click(told(partial(work.close, marks=marked)), session, **marks)
     at["mode"].change(told(lambda now, strokes: work.go(now, strokes, None)), drawing, **marks).then(
-        lambda mode: [gr.update(visible=(mode == "Polygon") == polygon) for polygon in (False, True, True)], at["mode"],
+        told(lambda mode: [gr.update(visible=choice) for choice in MODES[mode]]), at["mode"],
         [editor, at["picture"], at["corners"]], **one)
 
     for button, log, again in ((at["start"], at["log"], False), (at["continue"], at["log2"], True)):
@@ -172,19 +185,19 @@ def running(work, go_on):
     """-> the event that runs segment.py: its log as it goes, then all that the page shows of the result"""
     def run(about, text):
         for said, done in work.segment(about, text, go_on):
-            yield said, *(shown(work) if done else [gr.skip()] * 7)
+            yield said, *(shown(work) if done else [gr.skip()] * 9)
     return run
 
 
 def shown(work):
-    """-> updates of the films, the frames that changed, those to choose from, the tabs"""
+    """-> updates of the films, the frames that changed, those to choose from, the tabs: `results` of connect"""
     result, before, listed = work.result, work.before, work.result.worst()
     worst = [(overlay(work.job.read(n, result), result.mask(n)), text) for text, n in listed[:WORST]]
     pairs = [(work.pair(n), f"frame {n}") for n in result.changed(before, WORST)] if before else []
     film, earlier = (one and one.film and str(one.film) for one in (result, before))
-    return (gr.update(visible=bool(film)), film, gr.update(value=earlier, visible=bool(earlier)),
-            gr.update(value=pairs, visible=bool(pairs)), gr.update(choices=listed, value=None),
-            [(shrink(picture, THUMB), text) for picture, text in worst], gr.update(selected=3))
+    return (gr.update(visible=bool(film)), film, gr.update(visible=bool(earlier)), earlier,
+            gr.update(visible=bool(pairs)), pairs, gr.update(choices=listed, value=None),
+            [(shrink(picture, THUMB), text.removeprefix("frame ")) for picture, text in worst], gr.update(selected=3))
 
 
 def serve(work, uploads, port=None):

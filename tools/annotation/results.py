@@ -27,14 +27,14 @@ class Result:
         paths = [self.folder / name / f"{number:05d}.png" for name in (CORRECTED, "masks")]
         return read_mask(next(path for path in paths if path.is_file())) > 0
 
+    def found(self, number):
+        return read_mask(self.folder / "masks" / f"{number:05d}.png") > 0
+
     @property
     def corrected(self):
         """Numbers of the frames whose masks were drawn by hand and are not in the result yet"""
         numbers = [int(path.stem) for path in sorted(Path(self.folder, CORRECTED).glob("*.png"))]
         return [n for n in numbers if not np.array_equal(self.mask(n), self.found(n))]
-
-    def found(self, number):
-        return read_mask(self.folder / "masks" / f"{number:05d}.png") > 0
 
     def correct(self, number, mask):
         save_palette_mask(self.folder / CORRECTED / f"{number:05d}.png", mask)
@@ -45,21 +45,20 @@ class Result:
         Frames drawn by hand come last.
         """
         numbers, areas = list(self.rows), np.array([float(row["area"]) for row in self.rows.values()])
-        jumps = np.abs(np.diff(areas, prepend=areas[:1])) / np.maximum(areas, 1)
+        jumps = np.diff(areas, prepend=areas[:1]) / np.maximum(areas, 1)
         listed = []
         for number, jump in zip(numbers, jumps.tolist(), strict=True):
             row = self.rows[number]
             iou = row["predicted_iou"]
             by_hand = bool(row.get(CORRECTED))
-            said = "by hand" if by_hand else f"predicted IoU {float(iou):.2f}" if iou else f"area changes by {jump:.0%}"
-            listed.append((by_hand, float(iou) if iou else -jump, number, f"frame {number}: {said}"))
+            said = "by hand" if by_hand else f"IoU {float(iou):.2f}" if iou else f"area {jump:+.0%}"
+            listed.append((by_hand, float(iou) if iou else -abs(jump), number, f"frame {number}: {said}"))
         return [(text, number) for *_, number, text in sorted(listed)]
 
     def changed(self, other, count):
         """Numbers of the frames whose masks differ most from those of another Result, at most `count`"""
-        both = [n for n in self.rows if n in other.rows]
-        share = {n: (self.found(n) ^ other.found(n)).mean() for n in both}
-        return sorted(sorted(both, key=lambda n: -share[n])[:count])
+        share = {n: (self.found(n) ^ other.found(n)).mean() for n in self.rows if n in other.rows}
+        return sorted(n for n in sorted(share, key=lambda n: -share[n])[:count] if share[n])
 
     @property
     def film(self):

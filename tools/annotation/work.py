@@ -192,7 +192,7 @@ class Work:
     def pair(self, number):
         """A frame before and after the correction, side by side  ->  (h, 2 w, 3) uint8"""
         image = self.job.read(number, self.result)
-        masks = [one.mask(number) for one in (self.before, self.result) if one]
+        masks = [one.found(number) for one in (self.before, self.result) if one]
         gap = np.full((image.shape[0], max(2, image.shape[1] // 100), 3), 255, np.uint8)
         sides = [overlay(image, mask) for mask in masks]
         return shrink(cv2.hconcat([sides[0], gap, sides[1]]) if len(sides) > 1 else sides[0])
