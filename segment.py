@@ -2,6 +2,7 @@
 
     python segment.py --support dog/ --video park.mp4 --checkpoint fold1.pth --output output/park
     python segment.py ... --support dog/ --support cat/       several categories in one pass; or a folder of folders
+    python segment.py ... --support car/ --instances          every car with a number of its own, tracks.json
     python segment.py ... --save-support dog.support          the supports as one file, for --support the next time
     python segment.py ... --every 5 --start 10 --end 20       every fifth frame of ten seconds
     python segment.py ... --continue output/park              masks drawn into output/park/corrected/ count: from there
@@ -52,12 +53,14 @@ from tqdm import tqdm
 from dataloaders.own.corrections import continued, read_corrected, read_result
 from dataloaders.own.doubts import agreement, doubts
 from dataloaders.own.first_masks import given_boxes, read_first_masks
-from dataloaders.own.frame_prediction import columns, frame_prediction
+from dataloaders.own.frame_prediction import columns, frame_prediction, split
 from dataloaders.own.support_file import write_support_file
 from dataloaders.own.supports import read_categories
+from dataloaders.own.tracks import Tracks
 from dataloaders.own.video import as_frames, open_video
 from dataloaders.own.wanted import Wanted
 from models import get_method
+from models.instances import Instances
 from models.trained import read_config, trained_model, weights_id
 from utils.evaluation.presence import judged, limit_of
 from utils.logger import get_logger, setup_logger
@@ -73,30 +76,35 @@ class Segmenter(Wanted):
     model: of cfg.model.method, with its weights, on its device, in eval mode; threshold: of the object's probability,
     for the masks that are given out. What enters memory is not changed by it: it is cut at 0.5, as in every test.
     absent: never | auto | the presence below which an object counts as absent (utils/evaluation/presence.py)
+    instances: masks have the numbers of objects (models/instances.py); follow: what follows them, PLUG or PLUG=WEIGHTS,
+    of propagation.plug; None: their motion
     What it shall segment is set by the methods of Wanted: set_support, set_supports, set_masks, set_boxes, set_texts.
     """
 
-    def __init__(self, model, cfg, threshold=0.5, amp=None, absent="never"):
+    def __init__(self, model, cfg, threshold=0.5, amp=None, absent="never", instances=False, follow=None):
         if not 0 < threshold < 1:
             raise ValueError(f"--threshold {threshold}: expected a probability between 0 and 1, both excluded")
         check_config(cfg, truth=False)
         super().__init__(cfg, get_method(cfg.model.method).TASK)
         self.model, self.amp, self.absent = model, amp, limit_of(absent)
-        if self.absent is not None and (self.follows or self.reads):
-            raise ValueError("--absent is for few-shot methods, which look for what supports show; leave it out")
+        self.instances, self.follower = instances, follow and get_method("propagation").follower(follow, cfg, model)
+        for flag in ["--absent"] * (self.absent is not None) + ["--instances"] * instances:
+            if self.follows or self.reads:
+                raise ValueError(f"{flag} is for few-shot methods, which look for what supports show; leave it out")
         self.least_margin = math.log(threshold / (1 - threshold))            # 0 for 0.5: a tie is background
 
     @classmethod
-    def from_checkpoint(cls, path, device="cpu", *, config=(), overrides=(), threshold=0.5, absent="never"):
+    def from_checkpoint(cls, path, device="cpu", *, config=(), overrides=(), **settings):
         """A file of train.py or tools/convert_released.py  ->  Segmenter
 
         device: cpu | cuda; config: YAML files instead of the config in the checkpoint; overrides: "key.sub=value", ...
+        settings: threshold, absent, instances, follow
         """
         cfg, device = read_config(path, config, overrides), torch.device(choose_device(device))
         model, _ = trained_model(cfg, path)                # what it was trained on does not matter here
         if cfg.speed.compile:
             get_method(cfg.model.method).compile_parts(model)
-        segmenter = cls(model.to(device), cfg, threshold, prepare_runtime(cfg.speed, device), absent)
+        segmenter = cls(model.to(device), cfg, amp=prepare_runtime(cfg.speed, device), **settings)
         segmenter.made_by = path and weights_id(path, cfg)
         return segmenter
 
@@ -145,7 +153,9 @@ class Segmenter(Wanted):
                             rng=rng_for(self.cfg.seed, "memory", "segment", o) if o else rng)
             number = self.numbers[o] if self.numbers else 0
             segmenters.append(known.told(start, reference, self.transform, number) if known else start(reference))
-        return self._stream(segmenters, self.clips(as_frames(video)))
+        found = self._stream(segmenters, self.clips(as_frames(video)))
+        least = self.cfg.get("memory", {}).get("min_iou", 0)
+        return split(found, Instances(self.follower), least) if self.instances else found
 
     def _stream(self, segmenters, clips):
         """Pairs (Frames, Clip)  ->  FramePredictions; each frame is encoded once for all categories"""
@@ -162,7 +172,8 @@ class Segmenter(Wanted):
 def run(args):
     """All of it  ->  what is said at the end; an error goes up once what was computed is kept"""
     segmenter = Segmenter.from_checkpoint(args.checkpoint, args.device, config=args.config, overrides=args.overrides,
-                                          threshold=args.threshold, absent=args.absent)
+                                          threshold=args.threshold, absent=args.absent, instances=args.instances,
+                                          follow=args.follow)
     names = set_reference(segmenter, args)
     if not args.video:
         return f"{args.save_support}: {len(names)} supports; --support {args.save_support} takes them"
@@ -170,14 +181,18 @@ def run(args):
     failure, started, film_fps = None, time.perf_counter(), max(video.fps / args.every, 0.01)
     memory = segmenter.cfg.get("memory", {})
     trust = memory.min_iou if memory.get("select") == "predicted" else None
+    tracks = Tracks(video) if args.instances else None
     with ResultFolder(args.output, film_fps, args.soft, args.max_side, not args.no_film,
-                      columns(segmenter.categories, segmenter.absent is not None, args.go_on), trust) as results:
+                      columns(segmenter.categories, segmenter.absent is not None, args.instances, args.go_on),
+                      trust) as results:
         try:
             bar = tqdm(segmented(segmenter, video, args.go_on), Path(video.name).name, video.expected, unit="frame",
                        disable=bar_hidden())
             minute = EveryMinute(bar.disable)
             for prediction in bar:
                 results.add(prediction.frame, prediction)
+                if tracks:
+                    tracks.add(prediction)
                 if minute.over():
                     get_logger().info("%d of %s frames", results.frames, video.expected or "unknown")
         except KeyboardInterrupt as error:
@@ -185,7 +200,8 @@ def run(args):
         except (ValueError, OSError) as error:
             failure = error
     seconds = time.perf_counter() - started
-    summary = summarise(results, args, names, segmenter.categories, video, seconds, failure)
+    objects = tracks and tracks.write(args.output, [*segmenter.supports])
+    summary = summarise(results, args, names, segmenter.categories, video, seconds, failure, objects)
     if failure:
         raise failure
     doubtful = segmenter.doubts(names)

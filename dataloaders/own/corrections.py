@@ -34,6 +34,8 @@ def continued(segmenter, video, earlier, corrected):
     corrections included. A frame whose mask is emptied teaches the method nothing: it only stays empty.
     ValueError: a mask of another size than its frame, or for a frame that is not among these
     """
+    if segmenter.instances:
+        raise ValueError("corrections are of categories, not of their objects: leave instances out")
     frames, wanted, start = iter(as_frames(video)), given_masks(corrected).masks, None
     known = Known(deque(maxlen=max(1, segmenter.cfg.get("memory", {}).get("length", 1))))
     for before, frame in zip(earlier, frames, strict=False):

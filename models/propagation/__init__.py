@@ -27,9 +27,11 @@ xmem.py is an adapter of a method that is driven one frame at a time.
 """
 from models.propagation.build import TrainStep, build
 from models.propagation.config import Config
+from models.propagation.follower import follower
 from models.propagation.inference import Segmenter
 from models.vipmt import compile_parts, load, parameter_groups
 
 TASK = "fewshot"
 
-__all__ = ["TASK", "Config", "Segmenter", "TrainStep", "build", "compile_parts", "load", "parameter_groups"]
+__all__ = ["TASK", "Config", "Segmenter", "TrainStep", "build", "compile_parts", "follower", "load",
+           "parameter_groups"]

@@ -70,7 +70,7 @@ class ResultFolder:
         said += ["not trusted"] * doubted + ["by hand"] * bool(prediction.more.get(CORRECTED)) + absent
         names = [name.removesuffix(" area") for name in self.more if name.endswith(" area")]
         there = np.bincount(mask.ravel(), minlength=256)[1:].nonzero()[0] + 1 if mask.dtype != bool else []
-        legend = enumerate(names, start=1) if names else ((n, str(n)) for n in there)
+        legend = enumerate(names, start=1) if names and "objects" not in self.more else ((n, str(n)) for n in there)
         legend = [(name, palette()[number]) for number, name in legend]
         return caption(mask.shape[1], "   ".join(said), None if mask.dtype == bool else legend, doubted)
 
@@ -108,7 +108,8 @@ def remove_earlier(output):
         numbers = [int(row[0]) for row in rows if row and row[0].isdecimal()]
     stale = [output / folder / f"{number:05d}.png" for number in numbers for folder in ("masks", "soft", CORRECTED)]
     films = [output / f"overlay{suffix}" for suffix in (".mp4", ".webm", ".gif")]
-    for file in [*stale, *films, output / "summary.json", table]:
+    named = [output / name for name in ("summary.json", "tracks.json", "tracks_coco.json")]
+    for file in [*stale, *films, *named, table]:
         file.unlink(missing_ok=True)
 
 
