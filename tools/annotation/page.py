@@ -12,7 +12,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import PlainTextResponse
 
 from dataloaders.own.supports import read_sentence
-from tools.annotation.supports import OPACITY, shrink
+from tools.annotation.supports import OPACITY, as_shown, shrink
 from tools.annotation.work import FILM, SUPPORT, Session
 from utils.pictures.overlay import MASK_COLOUR, overlay
 
@@ -34,14 +34,16 @@ CSS = """#canvas {container-type: inline-size}
 #polygon .image-container, #polygon .image-frame, #polygon img {width: 100%; height: 100%; object-fit: contain}
 #polygon button {height: 100%; padding: 0} #polygon {padding: 30px; cursor: crosshair}
 #saved .empty, #worst .empty {min-height: 60px}
+.gallery-container, .grid-wrap.fixed-height {height: auto !important; min-height: 0 !important; max-height: none}
 #saved .grid-container, #worst .grid-container {grid-template-columns: repeat(3, 1fr) !important}
 .gallery-item, .thumbnail-item {aspect-ratio: auto !important; height: auto !important; padding-bottom: 26px}
+.gallery-item .caption-label {font-size: 11px; padding: 2px 4px; max-width: 100%}
 .gallery-item img, .thumbnail-item img {height: auto !important}
 #film video, #before video, #film .video-container, #before .video-container {max-height: 480px}"""
 STEPS = """**1** Mark five pictures &nbsp;→&nbsp; **2** Segment the film &nbsp;→&nbsp; **3** Correct, and go on"""
 MARK = """Mark **every** object of the category in a picture, save; then choose another one with the slider.
 *Brush*: the wheel zooms, the hand moves, the eraser is beside the picture. *Polygon*: click corner after corner, then
-*Mark what is inside*."""
+*Mark inside*."""
 CORRECT = """Frames that look worst come first. Choose one, mend its mask, keep it; then go on: frames before it stay,
 it has your mask, later ones are segmented again. Or save it as a further support (step 1) and segment anew."""
 
@@ -75,7 +77,7 @@ def build(work):
                 with gr.Tab("3 Correct", id=3):
                     at |= correct_step()
         with gr.Row(visible=False) as films:
-            (was, before), (_, now) = film("#### Before", "before"), film("#### The film", "film")
+            (was, before), (_, now) = film("#### The film before", "before"), film("#### The film now", "film")
         with gr.Column(visible=False) as changed:
             gr.Markdown("#### Frames that changed most: before, now")
             pairs = gr.Gallery(show_label=False, columns=2, height="auto", elem_id="pairs", format="jpeg", buttons=[],
@@ -93,9 +95,9 @@ def film(title, name):
 
 def canvas(work):
     """The picture, to be brushed or clicked  ->  components by name"""
-    rows, cols = shrink(work.read((SUPPORT, 0))).shape[:2]
+    rows, cols = as_shown(work.read((SUPPORT, 0))).shape[:2]
     red = "#{:02x}{:02x}{:02x}".format(*MASK_COLOUR)
-    brush = gr.Brush(default_size=max(2, min(rows, cols) // BRUSH), colors=[(red, OPACITY / 255)],
+    brush = gr.Brush(default_size=min(rows, cols) // BRUSH, colors=[(red, OPACITY / 255)],
                      default_color=(red, OPACITY / 255), color_mode="fixed")
     session = gr.State(Session())
     mode = gr.Radio(list(MODES), value="Brush", show_label=False, container=False, elem_id="mode")
@@ -103,8 +105,8 @@ def canvas(work):
                             brush=brush, canvas_size=(cols, rows), show_label=False, buttons=[], elem_id="editor")
     picture = gr.Image(interactive=False, format="png", show_label=False, buttons=[], elem_id="polygon", visible=False)
     with gr.Row(visible=False) as corners:
-        inside, outside, undo = (gr.Button(text, size="sm", elem_id=name) for text, name in (
-            ("Mark what is inside", "inside"), ("Erase it", "outside"), ("Undo a corner", "undo")))
+        inside, outside, undo = (gr.Button(text, size="sm", elem_id=name, min_width=90) for text, name in (
+            ("Mark inside", "inside"), ("Erase inside", "outside"), ("Undo corner", "undo")))
     status = gr.Markdown(elem_id="status")
     slider = gr.Slider(0, max(work.source.last, 1), value=0, step=1, label=f"Picture, 0 to {work.source.last}",
                        visible=work.source.last > 0, elem_id="frame", buttons=[])

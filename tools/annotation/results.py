@@ -45,7 +45,8 @@ class Result:
         Frames drawn by hand come last.
         """
         numbers, areas = list(self.rows), np.array([float(row["area"]) for row in self.rows.values()])
-        jumps = np.diff(areas, prepend=areas[:1]) / np.maximum(areas, 1)
+        before = np.concatenate([areas[:1], areas[:-1]])
+        jumps = (areas - before) / np.maximum(np.maximum(areas, before), 1)
         listed = []
         for number, jump in zip(numbers, jumps.tolist(), strict=True):
             row = self.rows[number]

@@ -14,6 +14,7 @@ from dataloaders.images import read_image
 from tools.annotation.results import Result
 from tools.annotation.run import Run, next_folder, shown_command
 from tools.annotation.supports import (
+    as_shown,
     editor_value,
     load_mask,
     outlined,
@@ -82,7 +83,7 @@ class Work:
 
     def drawn(self, session):
         """The picture with its mask and the corners of the polygon so far, as large as the page shows it"""
-        return outlined(shrink(overlay(*self.frame(session))), session.corners)
+        return outlined(as_shown(overlay(*self.frame(session))), session.corners)
 
     def status(self, session, note=""):
         _, mask = self.frame(session)
@@ -100,7 +101,7 @@ class Work:
         if not editor or editor["background"] is None:
             return
         image, mask = self.frame(session)
-        shown, below = shrink(image), editor["background"][..., :3]
+        shown, below = as_shown(image), editor["background"][..., :3]
         if below.shape == shown.shape and np.abs(below.astype(np.int16) - shown).mean() <= SAME_PICTURE:
             session.masks[self.key(session.shown)] = painted(mask, editor["layers"])
 
@@ -139,7 +140,7 @@ class Work:
     def save(self, session, editor):
         self.take(session, editor)
         save_support(self.support, self.name(session.shown), *self.frame(session))
-        return self.show(session, "Saved as a support.")
+        return self.show(session, "Saved.")
 
     def remove(self, session, editor):
         """Clear the picture, and take its support away if it was saved."""
