@@ -5,6 +5,7 @@
     python segment.py ... --support car/ --instances          every car with a number of its own, tracks.json
     python segment.py ... --save-support dog.support          the supports as one file, for --support the next time
     python segment.py ... --every 5 --start 10 --end 20       every fifth frame of ten seconds
+    python segment.py ... --continue output/park              masks drawn into output/park/corrected/ count: from there
     python segment.py ... --video frames/ --fps 24            a folder of pictures
     python segment.py ... --video 0 --end 30                  a camera, for thirty seconds (Ctrl-C ends it earlier)
     python segment.py --method lwl --init-mask first.png --video park.mp4 --checkpoint lwl.pth --output output/park
@@ -27,6 +28,7 @@ In Python: class Segmenter, docs/segment_your_video.ipynb.
 import math
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from dataloaders.own.arguments import checked, segment_parser
@@ -48,6 +50,7 @@ if __name__ == "__main__":
 import torch
 from tqdm import tqdm
 
+from dataloaders.own.corrections import continued, read_corrected, read_result
 from dataloaders.own.doubts import agreement, doubts
 from dataloaders.own.frame_prediction import columns, frame_prediction, split
 from dataloaders.own.support_file import write_support_file
@@ -134,16 +137,20 @@ class Segmenter(Wanted):
         """Any video, as `predictions` takes it  ->  one mask (H, W) bool after the other, at the frame's own size"""
         return (prediction.mask for prediction in self.predictions(video))
 
-    def predictions(self, video, rng=None):
+    def predictions(self, video, rng=None, known=None):
         """A video  ->  FramePredictions, one after the other; no more than two clips of frames exist at a time
 
         video: what open_video takes or gives, or frames one after the other: (H, W, 3) uint8 arrays, tensors (3, H, W),
         float in [0, 1], or all of them in one array or tensor
         rng: NumPy generator of the memory draws; None: that of the config's seed, the same for every video
+        known: dataloaders.own.corrections.Known, of frames before these, or None
         """
-        rngs = [rng_for(self.cfg.seed, "memory", "segment", o) if o else rng for o in range(max(1, len(self.supports)))]
-        segmenters = [judged(self._segmenter, *pair, self.absent, min(self.least_margin, 0))
-                      for pair in zip(self.references(), rngs, strict=True)]
+        segmenters = []
+        for o, reference in enumerate(self.references()):
+            start = partial(judged, self._segmenter, limit=self.absent, most=min(self.least_margin, 0),
+                            rng=rng_for(self.cfg.seed, "memory", "segment", o) if o else rng)
+            number = self.numbers[o] if self.numbers else 0
+            segmenters.append(known.told(start, reference, self.transform, number) if known else start(reference))
         found = self._stream(segmenters, self.clips(as_frames(video)))
         least = self.cfg.get("memory", {}).get("min_iou", 0)
         return split(found, Instances(self.follower), least) if self.instances else found
@@ -170,11 +177,14 @@ def run(args):
         return f"{args.save_support}: {len(names)} supports; --support {args.save_support} takes them"
     video = open_video(args.video, args.every, args.start, args.end, args.fps)
     failure, started, film_fps = None, time.perf_counter(), max(video.fps / args.every, 0.01)
+    memory = segmenter.cfg.get("memory", {})
+    trust = memory.min_iou if memory.get("select") == "predicted" else None
     tracks = Tracks(video) if args.instances else None
     with ResultFolder(args.output, film_fps, args.soft, args.max_side, not args.no_film,
-                      columns(segmenter.categories, segmenter.absent is not None, args.instances)) as results:
+                      columns(segmenter.categories, segmenter.absent is not None, args.instances, args.go_on),
+                      trust) as results:
         try:
-            bar = tqdm(segmenter.predictions(video), Path(video.name).name, video.expected, unit="frame",
+            bar = tqdm(segmented(segmenter, video, args.go_on), Path(video.name).name, video.expected, unit="frame",
                        disable=bar_hidden())
             minute = EveryMinute(bar.disable)
             for prediction in bar:
@@ -192,11 +202,18 @@ def run(args):
     summary = summarise(results, args, names, segmenter.categories, video, seconds, failure, objects)
     if failure:
         raise failure
-    doubtful, memory = segmenter.doubts(names), segmenter.cfg.get("memory", {})
-    if summary["mean_predicted_iou"] is not None and not summary["remembered"] and memory.get("select") == "predicted":
-        doubtful.append(f"No frame is trusted: the model expects an IoU below {memory.min_iou} (memory.min_iou) of all "
+    doubtful = segmenter.doubts(names)
+    if summary["mean_predicted_iou"] is not None and not summary["remembered"] and trust is not None:
+        doubtful.append(f"No frame is trusted: the model expects an IoU below {trust} (memory.min_iou) of all "
                         "its masks, so look at them")
     return "\n".join([sentence(summary, args.output), *doubtful])
+
+
+def segmented(segmenter, video, earlier):
+    """-> FramePredictions; earlier: folder of a result whose corrected masks count, or None"""
+    if not earlier:
+        return segmenter.predictions(video)
+    return continued(segmenter, video, read_result(earlier), read_corrected(earlier))
 
 
 def main(args=None):

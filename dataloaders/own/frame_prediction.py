@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from dataloaders.own.video import Frame
+from utils.pictures.result_folder import CORRECTED
 
 
 @dataclass(eq=False)
@@ -96,9 +97,9 @@ def _with_objects(one, ids, instances):
     return replace(one, mask=mask, objects=objects, more=one.more | {"objects": " ".join(map(str, objects))})
 
 
-def columns(names, judged, instances):
-    """Names of what FramePrediction.more has: names of several categories, whether their presence is judged, and they
-    are split"""
+def columns(names, judged, instances, corrected):
+    """Names of what FramePrediction.more has: names of several categories, whether their presence is judged, whether
+    they are split, and whether masks were drawn by hand"""
     present = ["present"] * judged
     return ([f"{name} {what}" for name in names for what in ("area", "predicted_iou", *present)] or present) + [
-        "objects"] * instances
+        "objects"] * instances + [CORRECTED] * bool(corrected)

@@ -40,6 +40,15 @@ class Segmenter(vipmt.Segmenter):
                 lambda t: self.model.prepare(features().frames(slice(t, t + 1)), with_iou=False)))
 
     @torch.inference_mode()
+    def recall(self, clip, fixed):
+        """The last frame that a person has corrected (Clip.given) is the one that the propagator begins with."""
+        last = int(fixed.nonzero().max())
+        with self.arithmetic():
+            self.propagator.begin(self.prepare(clip).frames[last], clip.given[0, last].to(self.model.device))
+        self.begun = True
+        return True
+
+    @torch.inference_mode()
     def __call__(self, prepared, clip):
         """The next clip: PreparedClip of T frames, and the Clip it is of  ->  Prediction, without IoUs
 

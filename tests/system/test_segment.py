@@ -29,6 +29,7 @@ from tools.demo_data.clip import CATEGORY, write_demo_clip
 from tools.demo_data.scene import CATEGORIES
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.config import load_config, to_dict, user_errors
+from utils.pictures.caption import caption
 from utils.pictures.film import Film
 from utils.records import read_json_lines
 from utils.seeds import rng_for
@@ -522,8 +523,9 @@ def test_the_film_may_be_smaller_than_the_masks(call, clip, tmp_path):
     Image.fromarray(np.full((160, 96, 3), 255, np.uint8)).save(tmp_path / "frames" / "8.png")
     output, _ = call("--max-side", 80, video=tmp_path / "frames")
     film = cv2.VideoCapture(str(output / json.loads((output / "summary.json").read_text())["film"]))
-    assert (film.get(cv2.CAP_PROP_FRAME_WIDTH), film.get(cv2.CAP_PROP_FRAME_HEIGHT)) == (80, 48)
-    pictures = [film.read()[1] for _ in range(9)]
+    rows = 48 + caption(80, "").shape[0]
+    assert (film.get(cv2.CAP_PROP_FRAME_WIDTH), film.get(cv2.CAP_PROP_FRAME_HEIGHT)) == (80, rows + rows % 2)
+    pictures = [film.read()[1][:48] for _ in range(9)]
     assert pictures[8][:, :20].mean() < 8 and pictures[8][24, 40].max() > 150
     masks = masks_in(output / "masks")
     assert masks[0].shape == (96, 160) and masks[8].shape == (160, 96)
