@@ -16,6 +16,7 @@ from dataloaders.datasets.rle import RunLengths
 from dataloaders.datasets.ytvis_json import Picture
 from dataloaders.images import MAX_PIXELS, numbers, real_path
 from dataloaders.json_values import Side, Text, in_words, read_typed, shown
+from dataloaders.own.mask_values import is_object
 
 log = logging.getLogger(__name__)
 
@@ -130,11 +131,12 @@ def outline(shape):
 def paste(mask, shape, path):
     """In place: a PNG in base64 whose upper left corner is at the first point"""
     try:
-        part = numbers(base64.b64decode(shape.mask or "", validate=True), path) > 0
+        part = numbers(base64.b64decode(shape.mask or "", validate=True), path)
     except (binascii.Error, ValueError):
         part = None
     if part is None or part.ndim != 2 or not shape.points:
         raise ValueError("its mask is no PNG in base64 at a point")
+    part = is_object(part, path)
     left, top = np.min(shape.points, axis=0).round().clip(-MAX_PIXELS, MAX_PIXELS).astype(int).tolist()
     rows, cols = (slice(max(at, 0), max(at + n, 0)) for at, n in zip((top, left), part.shape, strict=True))
     target, part = mask[rows, cols], part[max(-top, 0):, max(-left, 0):]

@@ -9,10 +9,12 @@ import cv2
 import material
 import numpy as np
 import pytest
+import torch
 from material import rle_of, run_lengths
 from PIL import Image
 
 from dataloaders.own.folder import pictures_in
+from dataloaders.own.mask_values import as_mask
 from dataloaders.own.supports import read_supports
 from utils.pictures.overlay import palette, save_palette_mask
 
@@ -91,6 +93,10 @@ BORDER = cv2.dilate(DISC.astype(np.uint8), np.ones((7, 7))).astype(bool) & ~DISC
 NEARLY = {
     "blurred": soft(DISC, 5), "very soft": soft(DISC, 21), "matting": soft(DISC, 9) // 8 * 7, "16 bits": None,
     "few greys": ((cv2.blur(DISC * np.uint8(255), (3, 3)).astype(int) + 42) // 85 * 85).astype(np.uint8),
+    "dark": (soft(DISC, 9).astype(int) * 60 // 255).astype(np.uint8),
+    "dim": (soft(DISC, 9).astype(int) * 100 // 255).astype(np.uint8),
+    "few of 16 bits": soft(DISC, 3).astype(np.uint16) * 257, "few reds": soft(DISC, 3)[..., None] * np.uint8([1, 0, 0]),
+    "VOC in colour": in_colours(DISC * np.uint8(3) + BORDER * np.uint8(255)),
     "one dark grey": DISC * np.uint8(255) + BORDER * np.uint8(90), "VOC": DISC * np.uint8(1) + BORDER * np.uint8(255),
     "VOC of many": (DISC * (1 + np.mgrid[:60, :80][1] // 4) + BORDER * 255).astype(np.uint8),
     "many objects": (DISC * (1 + np.mgrid[:60, :80][1] // 4)).astype(np.uint8),
@@ -121,6 +127,24 @@ def test_what_may_be_object_or_void_is_asked_for(tmp_path):
     Image.fromarray(box(2, 14) * np.uint8(1) + box(16, 28) * np.uint8(255)).save(tmp_path / "a.png")
     assert "is 255 the object, and 1 its soft edge, or is it void" in refused(tmp_path)
     assert np.array_equal(read_supports(tmp_path, object_number=1).masks[0], box(2, 14))
+    core = cv2.erode(DISC.astype(np.uint8), np.ones((9, 9)))
+    for mask, words in ((core * 255 + np.where(core, 0, (DISC | BORDER) * 128), "is 255 the object, and 128"),
+                        (np.where(DISC, 255, 128), "no pixel is 0"), (np.where(DISC, 1, 2), "no pixel is 0")):
+        write_image(tmp_path / "a.jpg", DISC.shape)
+        Image.fromarray(mask.astype(np.uint8)).save(tmp_path / "a.png")
+        assert words in refused(tmp_path)
+
+
+def test_masks_of_python_may_be_soft():
+    picture = np.zeros((*DISC.shape, 3), np.uint8)
+    for mask in (DISC, DISC * 7, soft(DISC, 9), soft(DISC, 9) / 255, torch.from_numpy(soft(DISC, 9) / 255).float()):
+        found = as_mask(mask, picture, "dog")
+        assert (found & DISC).sum() / (found | DISC).sum() > 0.93
+    for mask in (soft(DISC, 9).astype(float), -DISC.astype(int), np.where(DISC, np.nan, 0), DISC.astype(object)):
+        with pytest.raises(ValueError, match="dog: its mask has values from .* expected bool"):
+            as_mask(mask, picture, "dog")
+    with pytest.raises(ValueError, match="its mask is empty"):
+        as_mask(np.full(DISC.shape, 0.4), picture, "dog")
 
 
 KINDS = ("png", "labelme", "coco")
@@ -226,6 +250,8 @@ def test_labelmes_shapes_cover_what_they_enclose(tmp_path):
              (shape("x", [[3, 2], [36, 26], [3, 26]]), triangle, 60),
              (shape("x", [[20, 15], [29, 15]], "circle"), np.hypot(rows - 15, cols - 20) < 9, 60),
              (shape("x", [[8, 5], [30, 20]], "mask", mask=png_in_base64(np.ones((15, 22), bool))), box(), 0),
+             (shape("x", [[8, 5], [30, 20]], "mask", mask=png_in_base64(np.pad(np.full((15, 22), 90, np.uint8), 1)
+                                                                         )), np.roll(box(), (1, 1), (0, 1)), 0),
              (shape("x", [[-8, -5], [8, 5], [50, 5]], "mask", mask=png_in_base64(np.ones((45, 60), bool))),
               np.ones(SIZE, bool), 0),
              (shape("x", [[-50, -50], [99, -50], [99, 99], [-50, 99]]), np.ones(SIZE, bool), 0)]

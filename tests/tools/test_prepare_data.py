@@ -494,7 +494,7 @@ def soft(levels=255, top=255, width=3):
 SOFT = {
     "four values": soft(3), "three values": soft(2), "many values": soft(), "wider": soft(8, width=7),
     "not quite white": soft(3, top=250), "in colour": np.dstack([soft(3)] * 3),
-    "16 bits": soft(3).astype(np.uint16) * 257,
+    "16 bits": soft(3).astype(np.uint16) * 257, "dark": soft(width=9) // 4,
     "a stray pixel": np.where(disc(1), 128, 255 * disc()).astype(np.uint8),
     "jpeg": cv2.imdecode(cv2.imencode(".jpg", disc() * np.uint8(255))[1], cv2.IMREAD_GRAYSCALE)}
 

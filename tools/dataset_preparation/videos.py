@@ -14,8 +14,8 @@ from pycocotools import mask as rle
 
 from dataloaders.images import bad_image, image_size, natural, orientation, read_bytes, read_mask
 from dataloaders.json_values import is_file_name, shown
+from dataloaders.own.mask_values import MaskValues
 from tools.dataset_preparation.categories import category_of
-from tools.dataset_preparation.mask_values import MaskValues
 
 IMAGES, MASKS = (".jpg", ".jpeg", ".png"), ".png"
 IMAGE_FOLDERS = ("images", "frames", "JPEGImages", "origin", "rgb")
@@ -129,7 +129,7 @@ def scan(video):
     if not video.stems:
         raise ValueError(f"video {video.name}: no frame has a mask of its name.\n  Name masks like frames: "
                          f"00000.jpg and 00000.png.")
-    tracks, values = defaultdict(dict), MaskValues(video.name)
+    tracks, values = defaultdict(dict), MaskValues(f"video {video.name}")
     for position, stem in enumerate(video.stems):
         numbers = read_objects(video.masks[stem])
         check_size(video, stem, numbers.shape)
