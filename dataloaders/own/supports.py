@@ -27,7 +27,7 @@ from dataloaders.images import (
     read_bytes,
     read_image,
 )
-from dataloaders.own.folder import pictures_in
+from dataloaders.own.folder import pictures_in, plain_stem
 from dataloaders.own.mask_values import as_mask, half_of, is_object
 from dataloaders.own.support_file import read_support_file
 from dataloaders.own.supports_json import chosen_label, is_coco, labelme_mask, read_coco, read_labelme
@@ -176,7 +176,7 @@ def pair(folder, tables):
         raise ValueError(f"{folder}: no image with a mask in this folder.\n  {LAYOUT}")
     others, pairs = masks + tables, []
     for image in images:
-        own = [m for m in others if m.stem in (image.stem, f"{image.stem}_mask")]
+        own = [m for m in others if plain_stem(m) in (plain_stem(image), f"{plain_stem(image)}_mask")]
         if len(own) != 1:
             found = f"has {len(own)} masks ({', '.join(m.name for m in own)})" if own else "has no mask"
             raise ValueError(f"{image} {found}.\n  Expected one of {image.stem}_mask.png, {image.stem}.json"

@@ -24,6 +24,7 @@ from dataloaders.own.film import (
     UNKNOWN_FPS,
     cut_short,
     fps_of,
+    note_shape,
     opened,
     pictures,
     seconds_of,
@@ -168,8 +169,9 @@ class FilmFile(Video):
             raise ValueError(f"{path} is a picture; films are {' '.join(FILMS)}, pictures are given as their folder.\n"
                              "  Name the folder that it lies in")
         self.path, self.clock = path, fps
-        with opened(path) as (_, stream):
-            said, self.seconds, total = fps_of(stream), seconds_of(stream), stream.frames
+        with opened(path) as (film, stream):
+            said, self.seconds, total = fps_of(stream), seconds_of(film, stream), stream.frames
+            note_shape(stream, path)
         if self.seconds and not total:
             total = round(self.seconds * said)
         super().__init__(str(path), limits, fps or said, total or None)
@@ -187,8 +189,9 @@ class FilmFile(Video):
 
     def check_end(self, count, last, shown, damaged, codec):
         """After the last picture: its number, its time, when it ends, where pictures were broken"""
-        if not count and damaged:
-            raise ValueError(f"{self.path}: none of its pictures can be decoded (codec {codec}).\n  "
+        if not count:
+            raise ValueError(f"{self.path}: none of its pictures can be decoded (codec {codec})"
+                             + "; its end is missing" * cut_short(self.path) + ".\n  Copy the file again. "
                              + CONVERT.format(self.path))
         wanted = not self.end or not reached(self.end, count, last + 1 / self.fps)      # what would come next
         short = self.seconds and self.seconds - shown > max(3 / self.fps, 0.25)

@@ -247,6 +247,8 @@ def test_labelmes_shapes_cover_what_they_enclose(tmp_path):
     triangle = (cols > 3) & (rows < 26) & (rows - 2 > (cols - 3) * 24 / 33)
     cases = [(shape("x", CORNERS), box(), 0), (shape("x", [[30, 20], [8, 5]], "rectangle"), box(), 0),
              (shape("x", CORNERS, "rectangle"), box(), 0), (shape("x", CORNERS, "rotation"), box(), 0),
+             (shape("x", [CORNERS[n] for n in (0, 1, 3, 2)], "rectangle"), box(), 0),
+             (shape("x", CORNERS, "quadrilateral"), box(), 0),
              (shape("x", [[3, 2], [36, 26], [3, 26]]), triangle, 60),
              (shape("x", [[20, 15], [29, 15]], "circle"), np.hypot(rows - 15, cols - 20) < 9, 60),
              (shape("x", [[8, 5], [30, 20]], "mask", mask=png_in_base64(np.ones((15, 22), bool))), box(), 0),
@@ -307,6 +309,41 @@ def test_categories_of_one_name_are_one(tmp_path):
     assert np.array_equal(read_supports(tmp_path).masks[0], box(5, 20, 8, 14) | box(5, 20, 24, 30))
 
 
+@pytest.mark.parametrize("ids", [(1, "1"), ("1", 1), (1.0, 1), ("a", "a")])
+def test_an_id_is_the_same_as_number_and_as_text(tmp_path, ids):
+    record = {"id": ids[0], "file_name": "i1.jpg", "height": SIZE[0], "width": SIZE[1]}
+    polygon = [[8, 5, 30, 5, 30, 20, 8, 20]]
+    coco(tmp_path, [{"image_id": ids[1], "category_id": ids[0], "segmentation": polygon}], [record],
+         categories=((ids[1], "dog"),))
+    assert np.array_equal(read_supports(tmp_path).masks[0], box())
+    coco(tmp_path, [], [record, {**record, "id": ids[1], "file_name": "i2.jpg"}])
+    assert "two entries of the image list have the id" in refused(tmp_path)
+    coco(tmp_path, [], [record], categories=((ids[0], "dog"), (ids[1], "cat")))
+    assert "two entries of the category list have the id" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "lies"), [
+    ("train/i1.jpg", "i1.jpg"), ("C:\\data\\i1.jpg", "i1.jpg"), ("I1.JPG", "images/i1.jpg"),
+    ("caf\u00e9.jpg", "cafe\u0301.jpg"), ("images/i1.jpg", "i1.jpg")])
+def test_an_image_is_found_by_the_last_part_of_its_name(tmp_path, name, lies):
+    polygon = [[8, 5, 30, 5, 30, 20, 8, 20]]
+    record = {"id": 1, "file_name": name, "height": SIZE[0], "width": SIZE[1]}
+    content = {"images": [record], "categories": [{"id": 1, "name": "dog"}],
+               "annotations": [{"image_id": 1, "category_id": 1, "segmentation": polygon}]}
+    (write_image(tmp_path / lies).parent / "other.jpg").write_bytes(b"no image")
+    (tmp_path / "all.json").write_text(json.dumps(content))
+    assert read_supports(tmp_path).names == [str(tmp_path / lies)]
+    content["images"].append({**record, "id": 2, "file_name": f"another/{name}"})
+    (tmp_path / "all.json").write_text(json.dumps(content))              # of two of one name nobody knows which it is
+    assert "no such image" in refused(tmp_path, FileNotFoundError)
+
+
+def test_an_accent_may_be_part_of_its_letter_or_not(tmp_path):
+    write_image(tmp_path / "caf\u00e9.jpg")
+    Image.fromarray(MASKS["binary"]).save(tmp_path / "cafe\u0301.png")
+    assert np.array_equal(read_supports(tmp_path).masks[0], box())
+
+
 def test_boxes_without_a_mask_are_left_out_with_a_word(tmp_path, caplog):
     polygon = [[8, 5, 30, 5, 30, 20, 8, 20]]
     boxes = [{"image_id": n, "category_id": 1, **more} for n, more in (
@@ -328,6 +365,8 @@ def test_files_that_come_from_windows_are_read(tmp_path):
     labelme(tmp_path / "b", "i1", [shape("dog", CORNERS)])
     for name in ("a/labels.json", "b/i1.json"):
         (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + (tmp_path / name).read_bytes())
+        assert np.array_equal(read_supports((tmp_path / name).parent).masks[0], box())
+        (tmp_path / name).write_text((tmp_path / name).read_text(encoding="utf-8-sig"), encoding="utf-16")
         assert np.array_equal(read_supports((tmp_path / name).parent).masks[0], box())
 
 
@@ -357,6 +396,7 @@ def test_absurd_annotations_are_refused(tmp_path):
         (lambda f: coco(f, annotation("text")), "annotation 0: it is text, expected"),
         (lambda f: coco(f, [{"image_id": 9, "category_id": 1}]), "no image has the id 9"),
         (lambda f: coco(f, []), "no annotation"),
+        (lambda f: labelme(f, "a", []), "nothing is annotated"),
         (lambda f: labelme(f, "a", [shape("x", "points")]), "shapes[0].points is text"),
         (lambda f: labelme(f, "a", [shape("x", CORNERS, "mask", mask="????")]), "no PNG in base64"),
         (lambda f: labelme(f, "a", [{"points": CORNERS}]), "shapes[0] has no 'label'"),

@@ -554,6 +554,30 @@ def test_masks_that_could_mean_anything_are_refused(case, tmp_path):
         objects_of(tmp_path)
 
 
+def test_other_kinds_of_picture_and_what_has_no_partner_are_named(tmp_path, capsys):
+    for name, kind in (("webp", "images/0.webp"), ("jpeg", "masks/0.jpg"), ("array", "masks/0.npy")):
+        root = video(tmp_path / name, [square(1)], name="other")
+        (root / "other/0.png").unlink()
+        (root / "v" / kind).parent.mkdir(parents=True)
+        Image.fromarray(square(1)).save(root / "v" / kind, "WEBP" if name == "webp" else "JPEG")
+        said = refused(["from-frames", root, "--category", "dog", "--output", tmp_path / "out"], capsys)
+        assert {"webp": ".webp", "jpeg": "masks as JPEG", "array": ".npy"}[name] in said
+    video(tmp_path / "some", [square(1), None])
+    run("from-frames", tmp_path / "some", "--category", "dog", "--output", tmp_path / "some_out")
+    assert "1 frames have no mask of their name and are left out" in capsys.readouterr().out
+    video(tmp_path / "back\\slash", [square(1)], "a\\b")
+    assert "is no file name for annotations" in refused(
+        ["from-frames", tmp_path / "back\\slash", "--category", "dog", "--output", tmp_path / "back"], capsys)
+    Image.fromarray(square(1)).save(tmp_path / "some/v/0.jpeg")
+    (tmp_path / "some/v").rename(tmp_path / "some/images")
+    (tmp_path / "some/v").mkdir()
+    (tmp_path / "some/images").rename(tmp_path / "some/v/images")
+    (tmp_path / "some/v/masks").mkdir()
+    (tmp_path / "some/v/images/0.png").rename(tmp_path / "some/v/masks/0.png")
+    assert "has the same name" in refused(
+        ["from-frames", tmp_path / "some", "--category", "dog", "--output", tmp_path / "twice"], capsys)
+
+
 def test_raised_digits_in_names_are_no_numbers(tmp_path):
     video(tmp_path, [square(1)] * 2, suffix=".jpg")
     for path in list((tmp_path / "v").iterdir()):
