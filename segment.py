@@ -125,7 +125,7 @@ from models import METHODS, get_method
 from utils.checkpoint import load_checkpoint
 from utils.evaluation.presence import Presence, limit_of
 from utils.evaluation.results import warn_of_other_config
-from utils.files import atomic_file, fingerprint
+from utils.files import atomic_file, fingerprint, owned
 from utils.logger import get_logger, setup_logger
 from utils.pictures.result_folder import ResultFolder
 from utils.runtime import choose_device, prepare_runtime
@@ -433,8 +433,8 @@ def run(args):
         return f"{args.save_support}: {len(names)} supports; --support {args.save_support} takes them"
     video = open_video(args.video, args.every, args.start, args.end, args.fps)
     failure, started, film_fps = None, time.perf_counter(), max(video.fps / args.every, 0.01)
-    with ResultFolder(args.output, film_fps, args.soft, args.max_side, not args.no_film,
-                      segmenter.columns) as results:
+    with owned(args.output), ResultFolder(args.output, film_fps, args.soft, args.max_side, not args.no_film,
+                                          segmenter.columns) as results:
         try:
             bar = tqdm(segmenter.predictions(video), Path(video.name).name, video.expected, unit="frame",
                        disable=bar_hidden())

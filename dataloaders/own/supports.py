@@ -26,6 +26,7 @@ from dataloaders.images import (
     pixels,
     read_bytes,
     read_image,
+    real_path,
 )
 from dataloaders.own.folder import pictures_in, plain_stem
 from dataloaders.own.mask_values import as_mask, half_of, is_object
@@ -119,7 +120,7 @@ def read_categories(places, *settings):
     places = [Path(place) for place in places]
     if len(places) == 1 and places[0].is_dir() and not any(p.is_file() for p in visible(places[0])):
         places = sorted((p for p in visible(places[0]) if p.is_dir()), key=natural) or places
-    names = [place.resolve().stem for place in places]
+    names = [real_path(place).stem for place in places]
     double = next((name for name in names if names.count(name) > 1), None)
     if double:
         raise ValueError(f"--support: two are called {double}.\n  Masks, table and film go by these names: rename one")

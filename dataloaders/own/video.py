@@ -34,6 +34,7 @@ from dataloaders.own.folder import OTHER_PICTURES, pictures_in
 
 log = logging.getLogger(__name__)
 
+MOST_SORTS = 50                      # of names in a folder that are compared
 FOLDER_FPS = 6                       # the annotated frames of YouTube-VIS
 
 
@@ -145,6 +146,7 @@ class PictureFolder(Video):
             raise ValueError(f"{path}: no frames in this folder ({' '.join(PICTURES)}).\n  Name the folder that holds "
                              "the pictures themselves; folders within it are not looked at, and pictures of other "
                              f"kinds ({' '.join(OTHER_PICTURES)}) are to be saved as one of these")
+        refuse_two_sorts(self.files, path)
         if masks:
             log.warning("%s: %d masks beside the frames, %s and so on, are no frames", path, len(masks), masks[0].name)
         super().__init__(str(path), limits, fps or FOLDER_FPS, len(self.files))
@@ -159,6 +161,19 @@ class PictureFolder(Video):
         except ValueError as error:
             what, _, how = str(error).partition("\n")
             raise ValueError(f"{what.removesuffix('.')} (frame {index}).\n{how}") from None
+
+
+def refuse_two_sorts(files, path):
+    """ValueError where pictures of two sorts of names have the same numbers, as frame_1.jpg and mask_1.png"""
+    sorts = {}
+    for file in files:
+        sorts.setdefault(re.sub("[0-9]+", "0", file.name.lower()), {})[tuple(re.findall("[0-9]+", file.stem))] = file
+    for one, other in itertools.combinations(itertools.islice(sorts.values(), MOST_SORTS), 2):
+        both = [number for number in one if number and number in other]
+        if 2 * len(both) > min(len(one), len(other)):
+            names = one[both[0]].name, other[both[0]].name
+            raise ValueError(f"{path}: are {names[0]} and {names[1]} two frames, or a frame and its mask?\n"
+                             "  Leave only the frames in the folder")
 
 
 class FilmFile(Video):

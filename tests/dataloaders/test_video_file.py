@@ -124,6 +124,17 @@ def test_masks_beside_the_frames_are_no_frames(tmp_path, caplog):
     assert "3 masks beside the frames, 0.png" in caplog.text
 
 
+@pytest.mark.parametrize("names", [("frame_{}.jpg", "mask_{}.png"), ("{}.jpg", "{}.jpg.png"), ("{}.png", "{}_seg.png"),
+                                   ("{}.jpg", "{}_MASK.jpg")])
+def test_two_sorts_of_pictures_of_the_same_numbers_are_no_video(tmp_path, names):
+    folder = write_folder(tmp_path / "frames", pictures(4), names[0])
+    assert len(open_video(folder).files) == 4
+    for t in range(4):
+        Image.fromarray(np.eye(*SIZE, dtype=np.uint8)).save(folder / names[1].format(t))
+    with pytest.raises(ValueError, match="two frames, or a frame and its mask.\n  Leave only the frames"):
+        open_video(folder)
+
+
 def test_two_frames_of_one_name_and_other_kinds_of_picture_are_named(tmp_path):
     folder = write_folder(tmp_path / "frames", pictures(2), "{}.jpg")
     Image.fromarray(pictures(1)[0]).save(folder / "1.jpeg")
