@@ -122,7 +122,7 @@ from dataloaders.own.video import Frame, as_frames, clips_of, open_video
 from dataloaders.referring.transforms import ClipTransform
 from dataloaders.transforms import TestTransform, undo_letterbox
 from models import METHODS, get_method
-from utils.checkpoint import load_checkpoint
+from utils.checkpoint import load_checkpoint, some_names
 from utils.evaluation.presence import Presence, limit_of
 from utils.evaluation.results import warn_of_other_config
 from utils.files import atomic_file, fingerprint, owned
@@ -409,7 +409,8 @@ def read_config(path, config, overrides):
                                 f"  {GET_CHECKPOINT}")
     content = load_checkpoint(path)
     if not isinstance(content.get("model"), dict):
-        raise ValueError(f"{path}: no entry 'model': not a checkpoint of train.py or tools/convert_released.py.\n"
+        raise ValueError(f"{path}: no entry 'model', but {some_names(content)}: no checkpoint of train.py or "
+                         "tools/convert_released.py.\n"
                          f"  {GET_CHECKPOINT}")
     trained = content.get("config")
     if not config and not isinstance(trained, dict):
