@@ -189,8 +189,8 @@ def load_trained(path, fold):
     """
     checkpoint = load_checkpoint(path)
     if "model" not in checkpoint:
-        raise ValueError(f"{path}: no entry 'model', but {some_names(checkpoint)}: expected a checkpoint of train.py or "
-                         "tools/convert_released.py")
+        raise ValueError(f"{path}: no entry 'model', but {some_names(checkpoint)}: expected a checkpoint of train.py "
+                         "or tools/convert_released.py")
     check_origin(checkpoint, path)
     trained = checkpoint.get("fold")
     if None not in (trained, fold) and trained != fold:

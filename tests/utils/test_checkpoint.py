@@ -201,7 +201,8 @@ def test_unfitting_weights_name_the_likely_reason(state, hint):
 def test_weights_that_are_no_finite_real_numbers_are_refused(wrong):
     state = small_model().state_dict()
     state["0.weight"] = wrong(state["0.weight"])
-    assert "hold NaN, infinity or no real numbers, first 0.weight" in reason(load_weights, small_model(), state, "x.pth")
+    text = reason(load_weights, small_model(), state, "x.pth")
+    assert "hold NaN, infinity or no real numbers, first 0.weight" in text
     load_weights(small_model(), {k: v.double() for k, v in small_model().state_dict().items()}, "x.pth")
 
 
