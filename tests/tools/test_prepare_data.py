@@ -536,6 +536,14 @@ def turned(root):
     Image.new("RGB", (COLS, ROWS)).save(root / "v" / "0.jpg", exif=tags)
 
 
+def test_an_orientation_tag_that_says_nothing_asks_for_no_turn(tmp_path):
+    video(tmp_path, [square(1)])
+    tags = Image.Exif()
+    tags[0x0112] = 0
+    Image.new("RGB", (COLS, ROWS)).save(tmp_path / "v" / "0.jpg", exif=tags)
+    assert list(objects_of(tmp_path).tracks) == [1]
+
+
 def deep_colours(root):
     video(root, [square(1)])
     assert cv2.imwrite(str(root / "v" / "0.png"), np.zeros((ROWS, COLS, 3), np.uint16))

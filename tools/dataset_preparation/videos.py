@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from pycocotools import mask as rle
 
-from dataloaders.images import bad_image, image_size, natural, orientation, read_bytes, read_mask
+from dataloaders.images import TURNS, bad_image, image_size, natural, orientation, read_bytes, read_mask
 from dataloaders.json_values import is_file_name, shown
 from dataloaders.own.folder import OTHER_PICTURES, plain_stem
 from dataloaders.own.mask_values import MaskValues
@@ -160,7 +160,7 @@ def check_size(video, stem, size):
     """Frame and mask, and all frames of a video, have one size, and nothing asks for a turn."""
     path = video.frames[stem]
     found = image_size(path)
-    if orientation(read_bytes(path)) != 1:
+    if orientation(read_bytes(path)) in TURNS:
         raise bad_image(path, "asks to be turned (EXIF), and masks would not be", "Save it as it is to be seen.")
     video.size = video.size or found
     for what, other in ((path, found), (video.masks[stem], size)):
