@@ -6,6 +6,7 @@ number a colour stands for.
 import numpy as np
 
 from dataloaders.images import bad_image, read_mask
+from dataloaders.mask_values import refuse_soft
 
 VOID = 255                   # of PASCAL VOC and DAVIS: nobody says whose pixel it is
 MOST = 254                   # numbers that are left for objects
@@ -22,6 +23,7 @@ def read_labels(path, size=None):
     if size is not None and labels.shape != tuple(size):
         raise bad_image(path, f"has {labels.shape[0]} x {labels.shape[1]} pixels, its frame {size[0]} x {size[1]}",
                         "Save the mask at the size of the frame.")
+    refuse_soft(labels, path)
     return from_numbers(labels, path)
 
 

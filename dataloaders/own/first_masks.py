@@ -12,7 +12,7 @@ import torch
 
 from dataloaders.datasets.palette import from_numbers, read_numbers
 from dataloaders.episode import Clip
-from dataloaders.own.mask_values import CUT, MaskValues
+from dataloaders.mask_values import CUT, MaskValues
 
 log = logging.getLogger(__name__)
 

@@ -28,8 +28,8 @@ from dataloaders.images import (
     read_image,
     real_path,
 )
+from dataloaders.mask_values import as_mask, half_of, is_object
 from dataloaders.own.folder import pictures_in, plain_stem
-from dataloaders.own.mask_values import as_mask, half_of, is_object
 from dataloaders.own.support_file import read_support_file
 from dataloaders.own.supports_json import chosen_label, is_coco, labelme_mask, read_coco, read_labelme
 

@@ -19,7 +19,7 @@ from dataloaders.datasets.rle import RunLengths
 from dataloaders.datasets.ytvis_json import Picture
 from dataloaders.images import MAX_PIXELS, numbers, real_path
 from dataloaders.json_values import Side, Text, in_words, read_typed, shown
-from dataloaders.own.mask_values import is_object
+from dataloaders.mask_values import is_object
 
 log = logging.getLogger(__name__)
 

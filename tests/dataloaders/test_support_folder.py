@@ -13,8 +13,8 @@ import torch
 from material import rle_of, run_lengths
 from PIL import Image
 
+from dataloaders.mask_values import as_mask
 from dataloaders.own.folder import pictures_in
-from dataloaders.own.mask_values import as_mask
 from dataloaders.own.supports import read_supports
 from utils.pictures.overlay import palette, save_palette_mask
 

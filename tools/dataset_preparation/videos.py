@@ -14,8 +14,8 @@ from pycocotools import mask as rle
 
 from dataloaders.images import TURNS, bad_image, image_size, natural, orientation, read_bytes, read_mask
 from dataloaders.json_values import is_file_name, shown
+from dataloaders.mask_values import MaskValues
 from dataloaders.own.folder import OTHER_PICTURES, plain_stem
-from dataloaders.own.mask_values import MaskValues
 from tools.dataset_preparation.categories import category_of
 
 IMAGES, MASKS = (".jpg", ".jpeg", ".png"), ".png"

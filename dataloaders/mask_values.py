@@ -8,6 +8,8 @@ from collections import Counter
 import cv2
 import numpy as np
 
+from dataloaders.images import bad_image
+
 VOID, MOST_OBJECTS, MOST_VALUES = 255, 64, 256
 SHADES = 16                  # more numbers than this may be a soft edge, however dark its white is
 GREYS = 65536                # from here on numbers are colours, which have no order
@@ -57,15 +59,18 @@ class MaskValues:
         note = "" if self.ground or len(values) < 2 else "no pixel of its masks is 0, which would be background"
         return {value: [value] for value in values}, note
 
-    def half(self):
-        """Half of the largest number where all others are an edge between it and the background, or stray; else None"""
+    def half(self, stray=True):
+        """Half of the largest number where all others are an edge between it and the background, or stray; else None
+
+        stray: False leaves out the latter
+        """
         *greys, most = sorted(self.pixels) or [0]
         if not greys or most >= GREYS or most <= MOST_OBJECTS and len(greys) < SHADES:
             return None
         white, grey = self.pixels[most], sum(self.pixels[value] for value in greys)
         if sum(self.inner[value] for value in greys) >= LITTLE * grey:
             return None
-        stray = most == VOID and grey < FEW * white
+        stray = stray and most == VOID and grey < FEW * white
         return most / 2 if stray or self.beside["grey"] >= self.beside["white"] / 2 else None
 
     def refuse_bands(self):
@@ -76,6 +81,17 @@ class MaskValues:
             shades = ", ".join(map(str, greys[-3:]))
             raise ValueError(f"{self.name}: its masks have 255 within {shades}: a soft edge, or void?\n"
                              f"  {HINT} Number objects from 1 on, and make void 255.")
+
+
+def refuse_soft(labels, path):
+    """A mask (H, W) of a data set, whose numbers are objects: ValueError where they are a soft edge of one in white"""
+    if labels.size and labels.max() > MOST_OBJECTS:
+        found = MaskValues(path)
+        found.add(labels, path)
+        if found.half(stray=False):
+            shades = ", ".join(map(str, sorted(found.pixels)[:5]))
+            raise bad_image(path, f"has {shades}, ... as the soft edge of one object, where objects have numbers",
+                            "Save masks without smoothing.")
 
 
 def neighbours(first, second):
