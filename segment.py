@@ -61,6 +61,7 @@ from models import get_method
 from models.instances import Instances
 from models.trained import read_config, trained_model, weights_id
 from utils.evaluation.presence import judged, limit_of
+from utils.files import owned
 from utils.logger import get_logger, setup_logger
 from utils.pictures.result_folder import ResultFolder
 from utils.pictures.summary import sentence, summarise
@@ -180,9 +181,9 @@ def run(args):
     memory = segmenter.cfg.get("memory", {})
     trust = memory.min_iou if memory.get("select") == "predicted" else None
     tracks = Tracks(video) if args.instances else None
-    with ResultFolder(args.output, film_fps, args.soft, args.max_side, not args.no_film,
-                      columns(segmenter.categories, segmenter.absent is not None, args.instances, args.go_on),
-                      trust) as results:
+    written = columns(segmenter.categories, segmenter.absent is not None, args.instances, args.go_on)
+    with owned(args.output), ResultFolder(args.output, film_fps, args.soft, args.max_side, not args.no_film, written,
+                                          trust) as results:
         try:
             bar = tqdm(segmented(segmenter, video, args.go_on), Path(video.name).name, video.expected, unit="frame",
                        disable=bar_hidden())

@@ -2,7 +2,9 @@
 import csv
 import io
 import json
+import os
 import shutil
+import subprocess
 import sys
 import weakref
 from functools import partial
@@ -65,6 +67,35 @@ def clip(tmp_path_factory):
         cv2.imwrite(str(root / "frames" / f"{t}.png"), entry[1])
         t += 1
     return root
+
+
+def test_names_that_are_no_utf8_go_through(call, clip, tmp_path):
+    """Of the supports, of their categories, of a file of them, and of the result."""
+    name = os.fsdecode(b"caf\xe9")
+    for folder in (name, "dog"):
+        shutil.copytree(clip / "support", tmp_path / "two" / folder)
+    picture = next((tmp_path / "two" / name).glob("*.jpg"))
+    for path in (picture, picture.with_suffix(".png")):
+        path.rename(path.with_stem(name))
+    output, _ = call("--end", "2f", output=name, support=tmp_path / "two")
+    assert "caf\\udce9 area" in (output / "frames.csv").read_text() and len(list((output / "masks").iterdir())) == 2
+    call("--end", "1f", "--save-support", tmp_path / f"{name}.support", support=tmp_path / "two" / name)
+    assert "caf\\udce9.jpg" in read_supports(tmp_path / f"{name}.support").names
+
+
+def test_one_result_at_a_time_is_written_into_a_folder(call, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "frames.csv").symlink_to(tmp_path / "elsewhere")
+    call("--end", "1f")
+    assert not (tmp_path / "elsewhere").exists()
+    hold = "import sys; from utils.files import owned\nwith owned(sys.argv[1]): print('held', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", hold, tmp_path / "out"], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(ValueError, match="belongs to a run that is going on"):
+            call("--end", "1f")
+        other.communicate(b"\n")
+    assert len((tmp_path / "out" / "frames.csv").read_text().splitlines()) == 2
 
 
 @pytest.fixture
@@ -580,7 +611,7 @@ def test_nothing_is_written_before_everything_is_there(call, clip, tmp_path):
 
 def test_films_can_be_left_out(call):
     output, said = call("--no-film", "--end", "3f")
-    assert sorted(path.name for path in output.iterdir()) == ["frames.csv", "masks", "summary.json"]
+    assert sorted(path.name for path in output.glob("[!.]*")) == ["frames.csv", "masks", "summary.json"]
     assert json.loads((output / "summary.json").read_text())["film"] is None and "overlay" not in said
 
 
