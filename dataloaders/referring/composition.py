@@ -1,7 +1,7 @@
 """Composition for sentences: two objects in a clip, each with its own sentences, either of which may be meant.
 
-The pictures are those of dataloaders.fewshot.composition. A partner of another category than the target can be told apart by
-the support as well, one of the same category (data.compose_with=same) by the sentence alone.
+The pictures are those of dataloaders.fewshot.composition. A partner of another category than the target can be told
+apart by the support as well, one of the same category (data.compose_with=same) by the sentence alone.
 """
 from dataclasses import dataclass, replace
 
