@@ -208,9 +208,9 @@ def watched(model, seen):
                   f"dec_weights{i}": weights}
     steps = [name for name in ("self", "cross") if name in ("self", model.affinity.variant)]
     for i, value in enumerate(out.get("norm", ())):
-        level = found[f"cma{i // len(steps)}"]
+        level = found[f"cma{i % 4}"]
         value = value[0].unflatten(0, (len(level), -1)).mT.unflatten(2, level.shape[-2:])
-        found[f"{steps[i % len(steps)]}_affinity{i // len(steps)}"] = value
+        found[f"{steps[i // 4]}_affinity{i % 4}"] = value
     return found
 
 
@@ -316,13 +316,14 @@ def tested(segmenter, windows):
     found = []
     for images in windows:
         clip = SimpleNamespace(images=images)
-        frames = segmenter.prepare(clip)
+        prepared = segmenter.prepare(clip)
+        frames = prepared.frames
         support = segmenter.support_at(tuple(tuple(level.shape[-2:]) for level in frames.levels))
         decoded, _ = segmenter.model.decode(frames, support, segmenter.words)
         chosen, masks, scores = segmenter.model.best(frames, support, segmenter.words)
         found.append({"window0_pred_logits": decoded.logits[-1][None, ..., None], "chosen": chosen, "masks": masks,
                       "window0_pred_boxes": decoded.boxes[-1][None], "scores": scores.mean(0),
-                      "margins": segmenter(frames, clip).margins[0]})
+                      "margins": segmenter(prepared, clip).margins[0]})
     return found
 
 
