@@ -38,15 +38,13 @@ class RefVideos(Items):
 
     def _shown(self, class_ids, seed, only):
         """->  (class id, Shown) of what is tested, by class and name"""
-        composer = self.test.compose and SentenceComposer(
-            self.test.compose, self.index, {c: self.index.videos(c) for c in class_ids}, self.data.compose_with)
-        for c in sorted(class_ids):
-            for video in self.index.videos(c):
-                if only is None or video in only:
-                    composed = composer and list(composed_videos(composer, c, video, partial(
-                        rng_for, seed, "compose test", c, video)))
-                    yield from ((c, one) for one in composed or [Shown(
-                        video, video, self.index.sentences_of[video], self.index.sentences(video, c))])
+        videos = {c: [v for v in self.index.videos(c) if only is None or v in only] for c in sorted(class_ids)}
+        composer = self.test.compose and SentenceComposer(self.test.compose, self.index, videos, self.data.compose_with)
+        for c, video in [(one, video) for one in videos for video in videos[one]]:
+            composed = composer and list(composed_videos(composer, c, video, partial(
+                rng_for, seed, "compose test", c, video)))
+            yield from ((c, one) for one in composed or [Shown(
+                video, video, self.index.sentences_of[video], self.index.sentences(video, c))])
 
     def __len__(self):
         return len(self.groups)

@@ -7,6 +7,7 @@ for all of them. Golden numbers of the data (episodes, transforms, metrics) are 
 import json
 import re
 import typing
+from dataclasses import replace
 from types import SimpleNamespace
 
 import msgspec
@@ -32,11 +33,14 @@ LIMITS = {      # padded clips: codes of rows that are padding alone turn roundi
     "float64 padded": {"array": Limit(rms=1e-7), "loss": Limit(value=1e-8), "cost": Limit(rms=1e-8, value=1e-8),
                        "norm": Limit(value=1e-7, rms=1e-12), "grad": Limit(rms=1e-6)},
     "float32": {"array": Limit(rms=1e-3), "loss": Limit(value=1e-5), "cost": Limit(rms=1.5e-5, value=1.5e-5),
-                "norm": Limit(value=5e-4, rms=1e-6), "grad": Limit(rms=1.5e-3), "score": Limit(value=1e-2)},
+                "norm": Limit(value=1e-4, rms=1e-6), "steep": Limit(value=5e-4, rms=1e-6), "grad": Limit(rms=1.5e-3), "score": Limit(value=1e-2)},
 }
-# A value of the support within 1e-5 of 0, where `amplify` is steep, can be most of a gradient: there rounding is 5 %.
+# steep: the projections before `amplify`, in float32. Of train_a one support value is 1.6e-8, where the slope is 472 and
+# falls to half within 1e-5: rounding of the backbone (5e-7 of rms) alone, put into a computation in float64, moves
+# these norms by 3 to 5 %, of train_u by 3e-5 to 7e-5. norm: a sampling place that crosses a pixel is 3.6e-5 of train_u.
 LIMITS["float32 padded"] = LIMITS["float32"] | {
-    "loss": Limit(value=1e-4), "norm": Limit(value=1e-1), "grad": Limit(rms=5e-2)}
+    "loss": Limit(value=1e-4), "norm": Limit(value=4e-2, rms=1e-6), "steep": Limit(value=1e-1), "grad": Limit(rms=5e-2)}
+STEEP = "input_proj."
 NO_EFFECT = ("support_qkv.Key.bias", "query_qkv.Key.bias")       # a softmax ignores them: gradients of rounding alone
 ATTENTION = r"(sampling_offsets|attention_weights|value_proj|output_proj)"
 PARTS = {"sampling_offsets": "offsets", "attention_weights": "weights", "value_proj": "values", "output_proj": "output",
@@ -271,8 +275,10 @@ def gradients(case, model, variant, version, limit):
         assert norms[name] < (1e-9 if case.dtype == "float64" else 1e-4) * max(norms.values()), name
         at = asked.index(name)
         norms[name] = float(case.arrays[f"{prefix}grad_norms"][at])        # rounding against rounding says nothing
-    found["grad_norms"] = Found([norms[name] for name in asked], limit["norm"])
-    found["grad_total_norm"] = Found(float(np.linalg.norm(list(norms.values()))), limit["norm"])
+    steep = limit.get("steep", limit["norm"])
+    each = np.array([(steep if name.startswith(STEEP) else limit["norm"]).value for name in asked])
+    found["grad_norms"] = Found([norms[name] for name in asked], replace(limit["norm"], value=each))
+    found["grad_total_norm"] = Found(float(np.linalg.norm(list(norms.values()))), steep)
     return found | {f"grad/{name}": Found(gradient[name], limit["grad"], sampled=True) for name in have}
 
 
