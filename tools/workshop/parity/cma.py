@@ -33,11 +33,12 @@ LIMITS = {      # padded clips: codes of rows that are padding alone turn roundi
     "float64 padded": {"array": Limit(rms=1e-7), "loss": Limit(value=1e-8), "cost": Limit(rms=1e-8, value=1e-8),
                        "norm": Limit(value=1e-7, rms=1e-12), "grad": Limit(rms=1e-6)},
     "float32": {"array": Limit(rms=1e-3), "loss": Limit(value=1e-5), "cost": Limit(rms=1.5e-5, value=1.5e-5),
-                "norm": Limit(value=1e-4, rms=1e-6), "steep": Limit(value=5e-4, rms=1e-6), "grad": Limit(rms=1.5e-3), "score": Limit(value=1e-2)},
+                "norm": Limit(value=1e-4, rms=1e-6), "steep": Limit(value=5e-4, rms=1e-6),
+                "grad": Limit(rms=1.5e-3), "score": Limit(value=1e-2)},
 }
-# steep: the projections before `amplify`, in float32. Of train_a one support value is 1.6e-8, where the slope is 472 and
-# falls to half within 1e-5: rounding of the backbone (5e-7 of rms) alone, put into a computation in float64, moves
-# these norms by 3 to 5 %, of train_u by 3e-5 to 7e-5. norm: a sampling place that crosses a pixel is 3.6e-5 of train_u.
+# steep: the projections before `amplify`, in float32. In train_a one support value is 1.6e-8, where the slope is 472
+# and falls to half within 1e-5: rounding of the backbone alone (5e-7 of rms), put into a computation in float64, moves
+# these norms by 3 to 5 %, those of train_u by 3e-5 to 7e-5. norm: a place that crosses a pixel is 3.6e-5 in train_u.
 LIMITS["float32 padded"] = LIMITS["float32"] | {
     "loss": Limit(value=1e-4), "norm": Limit(value=4e-2, rms=1e-6), "steep": Limit(value=1e-1), "grad": Limit(rms=5e-2)}
 STEEP = "input_proj."
