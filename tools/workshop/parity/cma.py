@@ -5,7 +5,6 @@ What the network computes only where it reaches an output, such as the features 
 for all of them. Golden numbers of the data (episodes, transforms, metrics) are compared by the tests of these.
 """
 import json
-import re
 import typing
 from dataclasses import replace
 from types import SimpleNamespace
@@ -20,6 +19,7 @@ from models.cma import Segmenter, TrainStep, build
 from models.cma.config import Config
 from models.cma.fusion import amplify
 from models.cma.losses import target_of
+from tools.conversion.cma import our_name
 from tools.workshop.parity import Found, Limit, take_inputs_as_they_are
 from utils.evaluation.metrics import boundary_f, jaccard
 
@@ -43,45 +43,8 @@ LIMITS["float32 padded"] = LIMITS["float32"] | {
     "loss": Limit(value=1e-4), "norm": Limit(value=4e-2, rms=1e-6), "steep": Limit(value=1e-1), "grad": Limit(rms=5e-2)}
 STEEP = "input_proj."
 NO_EFFECT = ("support_qkv.Key.bias", "query_qkv.Key.bias")       # a softmax ignores them: gradients of rounding alone
-ATTENTION = r"(sampling_offsets|attention_weights|value_proj|output_proj)"
-PARTS = {"sampling_offsets": "offsets", "attention_weights": "weights", "value_proj": "values", "output_proj": "output",
-         "self_attn": "self_attention", "multihead_attn": "word_attention", "linear1": "ffn.0", "linear2": "ffn.3"}
-NAMES = (       # released name -> ours
-    (r"backbone\.0\.(body\..*)", r"backbone.\1"),
-    (r"input_proj\.(.*)", r"project.\1"),
-    (r"resizer\.fc\.(.*)", r"resizer.linear.\1"), (r"resizer\.layer_norm\.(.*)", r"resizer.norm.\1"),
-    (r"fusion_module\.multihead_attn\.(.*)", r"fusion.attention.\1"),
-    (r"(support|query)_qkv\.(\w+)\.(.*)", lambda m: f"affinity.{m[1]}_{m[2].lower()}.{m[3]}"),
-    (r"conv_q\.(.*)", r"affinity.reduce.\1"), (r"layer_norm\.(.*)", r"affinity.norm.\1"),
-    (r"transformer\.level_embed", "encoder.level_embed"),
-    (rf"transformer\.(..coder)\.layers\.(\d)\.(?:self|cross)_attn\.{ATTENTION}\.(.*)",
-     lambda m: f"{m[1]}.layers.{m[2]}.attention.{PARTS[m[3]]}.{m[4]}"),
-    (r"transformer\.(..coder\.layers\.\d)\.(linear\d|self_attn)\.(.*)", lambda m: f"{m[1]}.{PARTS[m[2]]}.{m[3]}"),
-    (r"transformer\.(..coder\.layers\.\d\.norm.*)", r"\1"),
-    (r"transformer\.decoder\.ref_point_head\.layers\.(\d)\.(.*)", lambda m: f"decoder.position.{2 * int(m[1])}.{m[2]}"),
-    (r"transformer\.decoder\.query_scale\.layers\.(\d)\.(.*)", lambda m: f"decoder.scale.{2 * int(m[1])}.{m[2]}"),
-    (r"(?:transformer\.decoder\.)?bbox_embed\.(\d)\.layers\.(\d)\.(.*)",
-     lambda m: f"decoder.boxes.{m[1]}.{2 * int(m[2])}.{m[3]}"),
-    (r"class_embed\.(.*)", r"decoder.classes.\1"),
-    (r"tgt_embed\.weight", "decoder.content_embed"), (r"refpoint_embed\.weight", "decoder.anchor_embed"),
-    (r"controller\.layers\.(\d)\.(.*)", lambda m: f"mask_head.controller.{2 * int(m[1])}.{m[2]}"),
-    (r"pixel_decoder\.mask_features\.(.*)", r"pixel_decoder.output.\1"),
-    (r"pixel_decoder\.(adapter|layer)_(\d)\.(norm\.)?(.*)", lambda m: (
-        f"pixel_decoder.stages.{4 - int(m[2])}.{'out' if m[1] == 'layer' else 'reduce'}.{1 if m[3] else 0}.{m[4]}")),
-    (r"pixel_decoder\.cross_attn_(\d)\.(norm\d|\w+)\.(.*)",
-     lambda m: f"pixel_decoder.stages.{4 - int(m[1])}.block.{PARTS.get(m[2], m[2])}.{m[3]}"),
-)
-
 
 # -- the released network ---------------------------------------------------------------------------------------------
-
-def our_name(name):
-    """A released name  ->  ours"""
-    for pattern, ours in NAMES:
-        if re.fullmatch(pattern, name):
-            return re.sub(f"^{pattern}$", ours, name)
-    raise ValueError(f"{name}: no such parameter in the released network")
-
 
 def settings(version, variant="cross"):
     """The method's own defaults, or the release's, without a task  ->  EasyDict"""
