@@ -32,7 +32,7 @@ class RefVideos(Items):
         supports = {(run, c): draw_clip(index, c, pick(candidates[c]), cfg.data.support_frames, pick)
                     for (run, c), pick in picks.items()}
         for c, shown in self._shown(class_ids, cfg.seed, only):
-            samples = [(run, one, supports[run, c]) for one in shown.asked for run in runs   # a sentence is read once
+            samples = [(run, one, supports[run, c]) for run in runs for one in shown.asked
                        if supports[run, c].video not in shown.videos and (run, c, name_of(shown, one)) not in skip]
             self.groups += [(c, shown, samples)] if samples else []
 

@@ -1,5 +1,5 @@
 """Inference: support and sentences are read once per video, then window after window; nothing is remembered."""
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -7,14 +7,14 @@ import torch.nn.functional as F
 from models.cma.model import Frames
 from models.method import Prediction
 
+KEPT = 8                 # sentences whose reading of a window stays for further supports, 50 MB each at full size
+
 
 @dataclass
 class Prepared:
-    """A window's Frames, and what the sentence that asked last reads of them: sentences come one after the other, each
-    with all of its supports"""
+    """A window's Frames, and {sentence: what it reads of them}, the latest"""
     frames: Frames
-    text: str | None = None
-    asked: list | None = None
+    asked: dict = field(default_factory=dict)
 
 
 class Segmenter:
@@ -54,10 +54,12 @@ class Segmenter:
         """The next window  ->  Prediction; one query speaks for all of its frames"""
         frames = prepared.frames
         with self.arithmetic():
-            if prepared.text != self.text:
-                prepared.text, prepared.asked = self.text, self.model.ask(frames, self.words)
+            if self.text not in prepared.asked:
+                while len(prepared.asked) >= KEPT:
+                    prepared.asked.pop(next(iter(prepared.asked)))
+                prepared.asked[self.text] = self.model.ask(frames, self.words)
             support = self.support_at(tuple(tuple(level.shape[-2:]) for level in frames.levels))
-            chosen, masks, scores = self.model.best(frames, support, self.words, prepared.asked)
+            chosen, masks, scores = self.model.best(frames, support, self.words, prepared.asked[self.text])
         masks = masks if masks.dtype == torch.float64 else masks.float()
         margins = F.interpolate(masks[None], clip.images.shape[-2:], mode="bilinear")
         said = {"query_index": chosen.expand(len(scores)), "score": scores[:, chosen[None]][:, 0].float()}
