@@ -22,6 +22,7 @@ from dataloaders.datasets.folds import split_classes
 from dataloaders.fewshot.streaming import TestEpisodes
 from dataloaders.images import as_picture
 from dataloaders.own.supports import Supports, read_supports
+from dataloaders.own.video import Frame
 from models import get_method
 from segment import Segmenter
 from tools.demo_data.clip import CATEGORY, write_demo_clip
@@ -162,9 +163,9 @@ def test_supports_in_a_file_give_the_same_masks_and_are_not_encoded_again(call, 
 def test_a_support_that_the_others_do_not_find_is_named(checkpoint, clip, tmp_path, caplog, monkeypatch):
     segmenter, given = Segmenter.from_checkpoint(checkpoint), read_supports(clip / "support")
     four = Supports(given.images * 2, given.masks * 2, ["a", "b", "c", "d"])
-    values = segmenter.agreement(segmenter._as_seen(four))
+    values = segmenter.agreement(segmenter.as_seen(four))
     assert len(values) == 4 and all(0 <= value <= 1 for value in values) and values[0] == pytest.approx(values[2])
-    assert segmenter.agreement(segmenter._as_seen(given)) == []               # two cannot be judged
+    assert segmenter.agreement(segmenter.as_seen(given)) == []               # two cannot be judged
     monkeypatch.setattr(segmenter, "agreement", lambda seen: [0.8, 0.9, 0.2, 0.7])
     segmenter.save_support(tmp_path / "x.support", four)
     assert "c: the other supports find its object with IoU 0.20, theirs with 0.75" in caplog.text
@@ -304,7 +305,7 @@ class Source:
 
     def __iter__(self):
         for t in range(self.count):
-            frame = segment.Frame(t, 0.0, np.full((20, 30, 3), t % 256, np.uint8))
+            frame = Frame(t, 0.0, np.full((20, 30, 3), t % 256, np.uint8))
             self.live.add(frame)
             self.most = max(self.most, len(self.live))
             yield frame
