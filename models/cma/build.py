@@ -2,7 +2,7 @@
 from models.backbone import Pyramid
 from models.backbone_weights import load_pyramid
 from models.cma.model import CMA
-from models.cma.text import RobertaWords, TinyWords, WordVectors
+from models.cma.text import RobertaWords, TinyWords
 from utils.checkpoint import load_trained, load_weights
 
 # Of the affinity, what the release names, but trains nowhere; its LayerNorm is trained.
@@ -21,8 +21,7 @@ def build(cfg, pretrained=False, split=None):
     affinity = {key: cfg.affinity[key] for key in ("variant", "support_frames", "query_frames", "residual")}
     network = CMA(backbone, text_dim=text.dim, inner=cfg.affinity.dim, affinity=affinity, amplified=model.amplify,
                   **sizes)
-    words = (TinyWords(text.dim) if text.encoder == "tiny" else WordVectors(text.encoder, text.dim)
-             if text.encoder.endswith(".txt") else RobertaWords(text.encoder, text.dropout))
+    words = TinyWords(text.dim) if text.encoder == "tiny" else RobertaWords(text.encoder, text.dropout)
     network.read_by(words, keep=not text.dropout)
     if pretrained and text.encoder != "tiny":
         words.load()

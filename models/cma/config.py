@@ -12,8 +12,7 @@ class Backbone(Section):
 
 
 class Text(Section):
-    # of huggingface.co, or a folder of save_pretrained | FILE.txt: vectors of words, as GloVe's | tiny: ours, without a
-    # file, knows no word
+    # of huggingface.co, or a folder of save_pretrained | tiny: ours, without a file, knows no word
     encoder: Annotated[str, WEIGHTS] = "FacebookAI/roberta-base"
     dim: Annotated[Count, WEIGHTS] = 768             # of the encoder's features
     dropout: Annotated[bool, WEIGHTS] = False        # true: released, the frozen encoder stays in training mode

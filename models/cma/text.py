@@ -12,15 +12,11 @@ from torch import nn
 
 from models.cma.positions import word_code
 
-LONGEST = 200              # bytes of a word in a file of vectors
-PUNCTUATION = ".,;:!?'\"()"
 KEPT = 20_000              # sentences whose features stay, 30 KB each
 GET_TRANSFORMERS = ("text.encoder: {name} needs the package transformers: pip install transformers, or try without it "
                     "by text.encoder=tiny, which knows no word.")
 GET_WEIGHTS = ("text.encoder: no RoBERTa could be read from {name}: {why}\n  Name a model of huggingface.co and have a "
                "network, or a local folder that save_pretrained wrote (model.safetensors and the tokenizer's files)")
-NO_VECTORS = ("text.encoder: no word vectors could be read from {path}: {why}.\n  Give a text file with a word and its "
-              "numbers a line, as GloVe's, or a RoBERTa by its name or folder")
 
 
 @dataclass
@@ -45,62 +41,12 @@ class TinyWords:
         features = torch.zeros(len(rows), longest, self.dim)
         for feature, row in zip(features, rows, strict=True):
             for place, word in enumerate(row):
-                feature[place] = self.vector(word) + 0.1 * self.draw(f"position/{place}")
+                feature[place] = 0.5 * self.draw(f"token/{word}") + 0.1 * self.draw(f"position/{place}")
         count = torch.tensor([len(row) for row in rows])
         return features, torch.arange(longest) >= count[:, None]
 
-    def vector(self, word):
-        return 0.5 * self.draw(f"token/{word}")
-
     def draw(self, name):
         return torch.randn(self.dim, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
-
-
-class WordVectors(TinyWords):
-    """Words have vectors out of a text file, a word and `dim` numbers a line, as GloVe and fastText have them: similar
-    ones are near. Others are drawn as above. The start token, which speaks for the sentence, is the mean of its words.
-    The file is gone through once, and read where a word stands."""
-
-    def __init__(self, path, dim):
-        super().__init__(dim)
-        self.path, self.places = path, None
-
-    def __call__(self, sentences):
-        features, mask = super().__call__(sentences)
-        for feature, count in zip(features, (~mask).sum(1).tolist(), strict=True):
-            feature[0] = feature[1:count - 1].mean(0)
-        return features, mask
-
-    def load(self):
-        """FileNotFoundError"""
-        if self.places is None:
-            places, place = {}, 0
-            try:
-                with open(self.path, "rb") as file:
-                    for line in file:
-                        places[line[:LONGEST].partition(b" ")[0]] = place
-                        place += len(line)
-            except OSError as error:
-                raise FileNotFoundError(NO_VECTORS.format(path=self.path, why=error.strerror)) from None
-            self.places = places
-
-    def vector(self, word):
-        """ValueError for a line that holds something else"""
-        self.load()
-        place = self.places.get(word.strip(PUNCTUATION).encode())
-        if place is None:
-            return super().vector(word)
-        with open(self.path, "rb") as file:
-            file.seek(place)
-            numbers = file.readline(LONGEST + 32 * self.dim).split()[1:]
-        try:
-            values = torch.tensor([float(one) for one in numbers])
-        except ValueError:
-            values = torch.empty(0)
-        if len(values) != self.dim or not values.isfinite().all():
-            raise ValueError(f"{self.path}: the line of {word!r} is not the word and text.dim={self.dim} numbers.\n"
-                             "  Set text.dim to the length of the vectors, or give another file")
-        return values
 
 
 class RobertaWords:

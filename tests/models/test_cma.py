@@ -20,7 +20,7 @@ from models.cma.deformable import DeformableAttention, reference_points
 from models.cma.fusion import amplify
 from models.cma.mask_head import MaskHead
 from models.cma.positions import padding_mask, pixel_code, valid_ratio
-from models.cma.text import RobertaWords, SentenceReader, TinyWords, WordAttention, WordVectors, place_words
+from models.cma.text import RobertaWords, SentenceReader, TinyWords, WordAttention, place_words
 from utils.config import load_config
 from utils.training.step import optimise
 
@@ -400,25 +400,6 @@ def test_words_without_meaning_are_the_same_wherever_they_stand():
     assert features.shape == (2, 5, 8) and mask.tolist() == [[False] * 4 + [True], [False] * 5]
     place = [TinyWords(8).draw(f"position/{n}") for n in range(5)]
     torch.testing.assert_close(features[0, 1] - 0.1 * place[1], features[1, 2] - 0.1 * place[2])
-
-
-def test_words_out_of_a_file_have_their_vectors_and_others_are_told_apart(tmp_path):
-    path = tmp_path / "vectors.txt"
-    path.write_text("a 0.5 1 -2\nchild 1 2 3\ncafé 4 5 6\nshort 1 2\n", encoding="utf-8")
-    words = WordVectors(str(path), 3)
-    features, mask = words(["a child, a yeti", "café"])
-    place = [words.draw(f"position/{n}") for n in range(6)]
-    known = [[0.5, 1, -2], [1, 2, 3], [0.5, 1, -2]]
-    for n, vector in enumerate(known, start=1):
-        torch.testing.assert_close(features[0, n] - 0.1 * place[n], torch.tensor(vector, dtype=torch.float32))
-    torch.testing.assert_close(features[0, 4], TinyWords(3)(["a child, a yeti"])[0][0, 4])
-    torch.testing.assert_close(features[0, 0], features[0, 1:5].mean(0))
-    torch.testing.assert_close(features[1, :2], (torch.tensor([4.0, 5, 6]) + 0.1 * place[1]).expand(2, 3))
-    assert mask.tolist() == [[False] * 6, [False] * 3 + [True] * 3]
-    with pytest.raises(ValueError, match="line of 'short' is not the word and text.dim=3 numbers"):
-        words(["a short one"])
-    with pytest.raises(FileNotFoundError, match="no word vectors could be read from .*none.txt"):
-        build(load_config([], [*SMALL, f"text.encoder={tmp_path / 'none.txt'}"]), pretrained=True)
 
 
 def test_what_a_test_has_read_can_be_trained_on():
