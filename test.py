@@ -57,6 +57,7 @@ if __name__ == "__main__":
 from dataloaders import build_index, check_split, data_fingerprint, get_task
 from dataloaders.transforms import undo_letterbox
 from models import get_method
+from models.trained import trained_model
 from utils.distributed import is_main, processes, rank, world_size
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.listening import Listening, listening_table
@@ -70,7 +71,7 @@ from utils.pictures.overlay import recording
 from utils.records import describe_run, require_agreement
 from utils.report.write import refresh_report
 from utils.runtime import choose_device, prepare_runtime
-from utils.seeds import rng_for, seed_generators
+from utils.seeds import rng_for
 from utils.training.stopping import STOPPED, Stopped, StopRequest
 
 
@@ -110,17 +111,10 @@ def plan(args, cfg, task):
                                                         strict=True)]
 
 
-def trained_model(test, method):
-    """The checkpoint's model, in eval mode on the CPU  ->  model, content of it, {} of an UNTRAINED method"""
-    seed_generators(test.cfg.seed)       # weights that nothing is loaded into are the same in every process
-    model = method.build(test.cfg, pretrained=test.checkpoint is None).eval()
-    return model, method.load(model, test.checkpoint, test.cfg, test.split) if test.checkpoint else {}
-
-
 def test_split(args, test, method, index, videos, device, stop):
     """All runs of one SplitTest; index: what is tested; videos(part=, done=): its stream  ->  lines of its results"""
     cfg = test.cfg
-    model, checkpoint = trained_model(test, method)
+    model, checkpoint = trained_model(test.cfg, test.checkpoint, test.split)
     warn_of_other_config(checkpoint.get("config", cfg), cfg, test.checkpoint)
     model, amp = model.to(device), prepare_runtime(cfg.speed, device)
     if cfg.speed.compile:
@@ -187,7 +181,7 @@ def run(args, cfg, device, stop):
     log, results = setup_logger(output, main=is_main()), {}
     log.info("reading %d checkpoint%s and the annotations of %s", len(tests), "s" * (len(tests) > 1), cfg.data.root)
     for test in tests:          # a wrong file is found now, not after hours
-        trained_model(test, method)
+        trained_model(test.cfg, test.checkpoint, test.split)
     with ExitStack() as stack:
         for folder in {output, *(test.output for test in tests)} if is_main() else ():
             stack.enter_context(owned(folder))

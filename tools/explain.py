@@ -48,6 +48,7 @@ from tqdm import tqdm
 from dataloaders import build_index
 from dataloaders.fewshot.streaming import EpisodeStream, TestEpisodes
 from models import get_method
+from models.trained import trained_model
 from tools.explanation.capture import capture
 from tools.explanation.page import build_page, why_without_memory
 from utils.evaluation.results import warn_of_other_config
@@ -114,10 +115,9 @@ def load_model(cfg, file, fold):
     """The trained model of test.py  ->  its method, the model"""
     if cfg.model.method != "vipmt":
         raise ValueError(f"model.method: {cfg.model.method}: only vipmt is explained; use a config of it")
-    method = get_method(cfg.model.method)
-    model = method.build(cfg).eval()
-    warn_of_other_config(method.load(model, file, cfg, fold).get("config", cfg), cfg, file)
-    return method, model
+    model, content = trained_model(cfg, file, fold)
+    warn_of_other_config(content.get("config", cfg), cfg, file)
+    return get_method(cfg.model.method), model
 
 
 def facts_of(cfg, args, file, video, number):

@@ -8,7 +8,8 @@
 ytvis: videos of 16 categories (demo_data/ytvis.py). minivspw: videos of MiniVSPW's 25 classes, where the object
 may be absent, with its lists. coco: still images of 22 classes, for IoUNet. clip: a support folder and a film of a
 category that fold 1 does not train on, for segment.py. encoder: as ytvis, of 72 categories of shapes and textures that
-no other layout tests, on which the demo's encoder has learned (pretrain_model/README.md).
+no other layout tests, on which the demo's encoder has learned (pretrain_model/README.md). turning: as ytvis, but
+longer: objects leave and come back, and in half of the videos they turn; what their backs look like no support shows.
 """
 import importlib
 from pathlib import Path
@@ -23,7 +24,8 @@ LAYOUTS = {                    # module and function that write it, its name for
     "minivspw": ("minivspw", "write_demo_minivspw", "videos_per_category"),
     "coco": ("coco", "write_demo_coco", "images_per_category"),
     "clip": ("clip", "write_demo_clip", "supports"),
-    "encoder": ("ytvis", "write_encoder_data", "videos_per_category")}
+    "encoder": ("ytvis", "write_encoder_data", "videos_per_category"),
+    "turning": ("ytvis", "write_turning_data", "videos_per_category")}
 
 
 def parse():

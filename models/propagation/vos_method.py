@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import torch
 
 from models import get_method
+from models.trained import trained_model
 from utils.checkpoint import check_origin, load_checkpoint
 from utils.config import apply_overrides, load_config
 from utils.seeds import rng_for
@@ -12,6 +13,7 @@ from utils.seeds import rng_for
 
 class VosMethod:
     """The factory of `propagation.plug: NAME`; one object per video."""
+    own_size = True
 
     def __init__(self, cfg, model, device):
         own = cfg.propagation
@@ -60,10 +62,8 @@ def trained(name, weights, keys, device):
             raise ValueError(f"{weights}: a checkpoint of model.method {of}, not of {name} (propagation.plug).\n"
                              "  Name one of that method: propagation.weights=FILE")
         cfg = apply_overrides(saved, keys, str(weights))
-    model = method.build(cfg, pretrained=weights == "none")
-    if weights != "none":
-        method.load(model, weights, cfg, split=None)         # which classes it has seen, it does not say
-    return method, model.to(device).eval(), cfg
+    model, _ = trained_model(cfg, weights if weights != "none" else None)      # which classes it has seen, nobody says
+    return method, model.to(device), cfg
 
 
 def filled_box(mask):

@@ -69,9 +69,9 @@ class VIPMT(nn.Module):
                  feature_dropout=0.5, frame_prototype=True, communication="bidirectional",
                  memory_attention="separate", cumulative_prior=False, memory_in_prior=False, patch_masks=False,
                  cosine_maps=False, use_maps=True, init="released", all_channels=False,
-                 match=False):
+                 match=False, calibration=(1.0, 0.0)):
         super().__init__()
-        self.backbone, self.iou_net = backbone, iou_net
+        self.backbone, self.iou_net, self.calibration = backbone, iou_net, tuple(calibration)
         self.memory_in_prior, self.cosine_maps, self.use_maps = memory_in_prior, cosine_maps, use_maps
         self.activation = PrototypeActivation(
             inputs=sum(backbone.channels[1:3]), dim=dim, dropout=dropout, feature_dropout=feature_dropout,
@@ -166,8 +166,9 @@ class VIPMT(nn.Module):
         return structural_similarity_maps(high, mask, to_support, cosine=False)
 
     def predict_iou(self, out, clip, support, memory=None):
-        """IoUNet on what `forward` returned for the same arguments  ->  (B, T) in (0, 1)"""
-        return self.iou_logits(out, clip, support, memory).sigmoid()
+        """IoUNet on what `forward` returned for the same arguments, calibrated  ->  (B, T) in (0, 1)"""
+        scale, shift = self.calibration
+        return (scale * self.iou_logits(out, clip, support, memory) + shift).sigmoid()
 
     def iou_logits(self, out, clip, support, memory=None):
         """The same before the sigmoid; gradients reach IoUNet alone."""

@@ -180,7 +180,7 @@ def test_one_file_serves_all_folds_and_several_are_one_per_fold(tmp_path):
         args = SimpleNamespace(fold="all", episodes=[], checkpoint=own, iou_net=files, output=tmp_path / "out")
         tests = test_script.plan(args, cfg, get_task(method.TASK))[1]
         for test in tests:
-            test_script.trained_model(test, method)
+            test_script.trained_model(test.cfg, test.checkpoint, test.split)
         return [test.cfg.iou_net.replace for test in tests]
     assert judges([coco]) == [str(coco)] * 4 and judges(own) == list(map(str, own)) and judges([]) == ["none"] * 4
     with pytest.raises(ValueError, match="2 files for 4 folds"):

@@ -178,6 +178,13 @@ def test_a_checkpoint_of_another_task_is_refused(davis, tmp_path):
         Segmenter.from_checkpoint(tmp_path / "last.pth", overrides=COPIED)
 
 
+def test_random_weights_of_a_method_without_a_checkpoint_follow_from_the_seed():
+    keys = ["model.method=matching", "backbone.name=tiny", "backbone.width=8", "backbone.weights=none"]
+    first, again, other = (next(Segmenter.from_checkpoint(None, overrides=[*keys, f"seed={seed}"]).model.parameters())
+                           for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
 def test_our_propagator_follows_several_objects(call, davis, tmp_path):
     """Random features of colours suffice for flat squares; a late object starts from its mask."""
     root, labels = davis

@@ -215,3 +215,15 @@ def test_every_texture_has_both_tones_everywhere(texture):
     blend = SURFACES[texture](x, y, thing)
     assert blend.shape == x.shape and 0 <= blend.min() < 0.1 and 0.9 < blend.max() <= 1
     assert 0.15 < blend.mean() < 0.85
+
+
+def test_turning_objects_end_in_other_colours_than_they_began():
+    """Front and back: the mean colour under a mask moves much further than in the same video without turning."""
+    moved = {turning: [] for turning in (0.0, 1.0)}
+    for turning, steps in moved.items():
+        for index in range(6):
+            images, labels, _ = render_video(CATEGORIES[index], 30, (96, 160), np.random.default_rng(index),
+                                             leaving=0, turning=turning)
+            steps += [np.abs(images[0][labels[0] == i].mean(0) - images[-1][labels[-1] == i].mean(0)).max()
+                      for i in range(1, labels.max() + 1) if (labels[0] == i).any() and (labels[-1] == i).any()]
+    assert np.median(moved[0.0]) < 30 < 60 < np.median(moved[1.0])

@@ -85,3 +85,24 @@ def test_held_out_noise_is_of_the_folds_test_classes(arguments):
     for fold in (1, 3):
         batches = list(iou_study.held_out_batches(cfg, index, fold, 5))
         assert len(batches) == 5 and {(c - 1) % 4 + 1 for batch in batches for c in batch.class_ids} == {fold}
+
+
+def test_calibration_undoes_a_known_distortion():
+    """IoUs that are drawn as the logits say, and then said with other logits."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(1, 1.5, 20000)
+    true = (rng.random(len(logits)) < 1 / (1 + np.exp(-logits))).astype(float)
+    said = 1 / (1 + np.exp(-(0.5 * logits - 0.3)))             # logits = 2 said + 0.6
+    np.testing.assert_allclose(iou_study.fit_calibration(said, true), [2, 0.6], atol=0.1)
+
+
+def test_a_checkpoint_is_calibrated_on_the_base_videos_it_never_saw(arguments, tmp_path):
+    torch.manual_seed(0)
+    file, settings = tmp_path / "vipmt.pth", [*TINY, "model.method=vipmt"]
+    save_checkpoint(file, {"model": build_vipmt(load_config([], settings)).state_dict()})
+    asked = ("--checkpoint", file, "--calibrate", "model.method=vipmt", "validate.holdout=0.3")
+    text = study(*arguments(*asked, "validate.classes=base_holdout"))
+    before, after = (float(line.split("|")[3]) for line in text.splitlines()[2:4])
+    assert after <= before and "iou_net.calibration=[" in text
+    with pytest.raises(ValueError, match="held out"):
+        study(*arguments(*asked, "validate.classes=none"))

@@ -6,7 +6,7 @@ has minutes finds those first; size, place, brightness and saturation say nothin
 `demo.py` writes the result in YouTube-VIS layout.
 """
 import colorsys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import cv2
@@ -19,6 +19,7 @@ HUES = {"striped": 0.07, "checkered": 0.32, "speckled": 0.57, "shaded": 0.82,   
 UNIT_AREA = {"disc": 2.75, "star": 1.54, "ring": 2.46, "capsule": 1.33,    # at radius 1; all shapes get equal areas
              "cross": 2.20, "triangle": 1.40, "crescent": 1.60, "clover": 2.21, "block": 2.20}
 LEAVING = 0.1                  # of the objects leave the frame or enter it
+NARROWEST = 0.55               # width of an object that is seen from its side, of its width
 AREA_RANGE = (0.08, 0.20)      # of the frame, per object, before it is cut or hidden
 PAN = 24                       # pixels of background beyond each border, for the camera's movement
 GRAIN_SIZE = 128               # side of the noise from which speckles are read
@@ -61,6 +62,8 @@ class Thing:
     period: float              # pixels, of the texture
     phase: float               # radians, of the texture
     grain: np.ndarray          # (GRAIN_SIZE, GRAIN_SIZE) noise for speckles
+    turn: np.ndarray | None = None       # (T,) [0, 1]: how far its back is turned to the camera
+    back: "Thing | None" = None          # whose texture and tones the back has
 
 
 @dataclass
@@ -72,14 +75,17 @@ class Bar:
     colour: np.ndarray         # (3,) RGB, 0 to 255
 
 
-def render_video(category, num_frames, size, rng, pool=CATEGORIES, leaving=LEAVING):
+def render_video(category, num_frames, size, rng, pool=CATEGORIES, leaving=LEAVING, turning=0.0):
     """Category, T, (H, W), generator  ->  frames (T, H, W, 3) uint8 RGB, labels (T, H, W) uint8, [Category per label]
 
     Label 0 is background, label i the visible pixels of object i, whose category is the list's entry i - 1.
     pool: the categories of the distractors; leaving: the share of objects that are out of the frame for a while.
+    turning: the share of videos whose objects turn; their backs look like another category.
     """
     things = [make_thing(c, anchor, num_frames, size, rng, leaving)
               for c, anchor in place(choose_categories(category, rng, pool), size, rng)]
+    if turning and rng.random() < turning:
+        things = [turned(thing, num_frames, rng) for thing in things]
     depth = rng.permutation(len(things))                  # the last one is nearest to the camera
     bar = make_bar(num_frames, size, rng) if rng.random() < 0.15 else None
     backdrop = paint_backdrop(size, rng)
@@ -132,6 +138,18 @@ def make_thing(category, anchor, num_frames, size, rng, leaving=LEAVING):
         wobble=np.stack([rng.uniform(0.02, 0.07, 2), rng.uniform(0, 2 * np.pi, 2), rng.uniform(-0.4, 0.4, 2)], axis=1),
         form=rng.random(), tones=draw_tones(category.hue or HUES[category.texture], rng), period=rng.uniform(10, 13),
         phase=rng.uniform(0, 2 * np.pi), grain=grain / grain.std())
+
+
+def turned(thing, num_frames, rng):
+    """The same object, which turns once on its way: at first its front is seen, at last its back.
+
+    The back's texture and hue are drawn anew for every object, so that no other video tells what it will look like.
+    """
+    texture = rng.choice([name for name in TEXTURES if name != thing.category.texture])
+    middle, speed = rng.uniform(0.3, 0.6) * num_frames, rng.uniform(0.08, 0.2) * num_frames
+    turn = 1 / (1 + np.exp((middle - np.arange(num_frames)) / speed * 2))
+    back = replace(thing, category=replace(thing.category, texture=texture), tones=draw_tones(rng.random(), rng))
+    return replace(thing, turn=turn, back=back)
 
 
 def draw_tones(hue, rng):
@@ -195,12 +213,21 @@ def draw_thing(image, labels, thing, t, label):
     dy, dx = (rows - centre[0]) / radius, (cols - centre[1]) / radius
     cos, sin = np.cos(thing.angle[t]), np.sin(thing.angle[t])
     u, v = bend_outline(cos * dx + sin * dy, cos * dy - sin * dx, thing.wobble, t)
+    turn = 0 if thing.turn is None else thing.turn[t]
+    u = u / (1 - (1 - NARROWEST) * 4 * turn * (1 - turn))
     cover = np.clip(0.5 - radius * OUTLINES[thing.category.shape](u, v, thing.form), 0, 1)
     base = thing.radius.mean()                            # the texture is attached to the surface, and grows with it
-    blend = SURFACES[thing.category.texture](base * u, base * v, thing)
-    colour = thing.tones[0] + blend[..., None] * (thing.tones[1] - thing.tones[0])
+    colour = paint(thing, base * u, base * v)
+    if turn:
+        colour = colour + turn * (paint(thing.back, base * u, base * v) - colour)
     image[area] += cover[..., None] * (colour - image[area])
     labels[area][cover > 0.5] = label
+
+
+def paint(thing, x, y):
+    """Coordinates in pixels  ->  colours (..., 3), RGB, 0 to 255"""
+    blend = SURFACES[thing.category.texture](x, y, thing)
+    return thing.tones[0] + blend[..., None] * (thing.tones[1] - thing.tones[0])
 
 
 def bend_outline(u, v, wobble, t):

@@ -16,18 +16,19 @@ from tools.demo_data.scene import CATEGORIES, ENCODER_CATEGORIES, render_video
 VERSION = 2                    # raised whenever the same parameters give other bytes
 ANNOTATIONS = "train.json"
 MIN_VISIBLE = 16               # pixels; of which less is seen, that counts as absent in the frame
+TURNING = {"turning": 0.5, "leaving": 0.4}      # of the layout in which memory should help
 
 
 def write_demo_data(root, seed=0, videos_per_category=12, size=(96, 160), frames=(12, 16), categories=CATEGORIES,
-                    jobs=1, progress=iter):
+                    jobs=1, progress=iter, **scene):
     """Write the data set below `root`  ->  False where the same one is there already.
 
     size: rows and columns of most videos, see video_size; frames: fewest and most of a video; jobs: processes;
-    progress: wraps the iteration over the videos, for example tqdm.
+    progress: wraps the iteration over the videos, for example tqdm; scene: what else render_video takes.
     """
     root = Path(root)
     parameters = {"version": VERSION, "seed": seed, "per_category": videos_per_category, "size": list(size),
-                  "frames": list(frames), "categories": [category.name for category in categories]}
+                  "frames": list(frames), "categories": [category.name for category in categories], **scene}
     if not begin(root, parameters, ANNOTATIONS):
         return False
     document = {
@@ -37,7 +38,7 @@ def write_demo_data(root, seed=0, videos_per_category=12, size=(96, 160), frames
         "videos": [],
         "categories": [{"id": c.id, "name": c.name, "supercategory": c.shape} for c in categories],
         "annotations": []}
-    draw = partial(_draw_video, root, seed, size, frames, categories)
+    draw = partial(_draw_video, root, seed, size, frames, categories, scene)
     for video, objects in draw_all(draw, videos_per_category * len(categories), jobs, progress):
         document["videos"].append(video)
         for one in objects:
@@ -47,9 +48,10 @@ def write_demo_data(root, seed=0, videos_per_category=12, size=(96, 160), frames
 
 
 write_encoder_data = partial(write_demo_data, categories=ENCODER_CATEGORIES)
+write_turning_data = partial(write_demo_data, frames=(28, 36), **TURNING)
 
 
-def _draw_video(root, seed, size, frames, categories, index):
+def _draw_video(root, seed, size, frames, categories, scene, index):
     """Write the frames of video `index`  ->  its entry of train.json, those of its objects without their ids
 
     Each video has its own generator: it does not depend on how many there are, nor on who draws it.
@@ -57,7 +59,8 @@ def _draw_video(root, seed, size, frames, categories, index):
     rng = np.random.default_rng([seed, index])
     rows, cols = video_size(index, size)
     length = int(rng.integers(frames[0], frames[1] + 1))
-    images, labels, seen = render_video(categories[index % len(categories)], length, (rows, cols), rng, categories)
+    images, labels, seen = render_video(categories[index % len(categories)], length, (rows, cols), rng, categories,
+                                        **scene)
     names = [f"demo_{index:04d}/{t:05d}.jpg" for t in range(length)]
     write_frames(root / "JPEGImages", names, images)
     about = {"width": cols, "height": rows, "length": length}

@@ -2,11 +2,17 @@
 
     python -m tools.workshop.iou_study --config config/vipmt/iounet_video.yaml --fold 1 --output output/iou_study
            [--checkpoint output/iounet_video/fold1/last.pth] [--results output/vipmt_ytvis/fold1/test/results.jsonl]
+    python -m tools.workshop.iou_study --config config/vipmt/ytvis.yaml --fold 1 --output output/calibration
+           --checkpoint output/vipmt_ytvis/fold1/last.pth --calibrate
 
 Without --checkpoint: only what the noise is, histogram.png (true IoU) and kinds.png (every kind, five strengths). With
 one, of train.py with any method: L1 error and Spearman correlation of predicted against true IoU as a Markdown table,
 study.md, and scatter.png. The noise is on the fold's test classes; of COCO, where no class is tested, name images that
 were not trained on: data.annotations=annotations/instances_val2017.json.
+
+--calibrate: the checkpoint segments the base videos that were held out of its training (validate.classes, holdout), and
+iou_net.calibration is fitted there: scale and shift of the logits, so that of the frames said to have IoU 0.8 the mean
+is 0.8 (Platt, 1999; the cross entropy with the true IoU is smallest).
 """
 from pathlib import Path
 
@@ -19,6 +25,7 @@ def parse_arguments():
     add_config_arguments(parser)
     parser.add_argument("--fold", type=int, required=True, choices=(1, 2, 3, 4))
     parser.add_argument("--checkpoint", help="of train.py, with an IoUNet")
+    parser.add_argument("--calibrate", action="store_true", help="fit iou_net.calibration to the checkpoint")
     parser.add_argument("--results", nargs="+", default=[], help="results.jsonl of test.py, one or more")
     parser.add_argument("--batches", type=int, default=50, help="held-out batches that noise is drawn for")
     parser.add_argument("--output", type=Path, required=True)
@@ -42,14 +49,18 @@ from torch.utils.data import DataLoader
 
 from dataloaders import build_index
 from dataloaders.episode import collate
+from dataloaders.fewshot import loaders as fewshot
 from dataloaders.fewshot.sampling import DistinctClassBatchSampler, TrainEpisodes
-from models import iou_training
+from models import iou_training, vipmt
 from models.iou_training.build import load_encoder_and_iou_net
 from models.iou_training.mask_noise import KINDS
+from models.trained import trained_model
 from models.vipmt.losses import mask_iou
+from utils.evaluation.evaluate import evaluate
 from utils.evaluation.rank_correlation import spearman
 from utils.evaluation.results import read_results
 from utils.runtime import choose_device
+from utils.seeds import rng_for
 
 EPOCH = -1                    # training counts from 0: none of its episodes is drawn here
 STRENGTHS = (0.02, 0.1, 0.25, 0.5, 1.0)
@@ -98,6 +109,45 @@ def of_results(path):
     return tuple(np.array([value for line in lines for value in line[key]]) for key in ("pred_iou", "true_iou"))
 
 
+def on_held_out_base(args, cfg):
+    """What the checkpoint predicts on the base videos that were kept out of its training  ->  predicted, true (N,)"""
+    index = build_index(cfg, args.output / "cache")
+    videos = fewshot.validation_videos(cfg, index, args.fold)
+    if videos is None or cfg.validate.classes != "base_holdout" or not args.checkpoint:
+        raise ValueError("--calibrate needs --checkpoint, and base videos that were held out of its training.\n"
+                         "  Train and calibrate with validate.classes=base_holdout")
+    model = trained_model(cfg, args.checkpoint, args.fold)[0].to(choose_device(args.device))
+
+    def start(reference):
+        return vipmt.Segmenter(model, reference, cfg, rng=rng_for(cfg.seed, "memory", *reference.key))
+
+    lines = evaluate(start, videos, cfg, lambda line: None)
+    return tuple(np.array([value for line in lines for value in line[key]]) for key in ("pred_iou", "true_iou"))
+
+
+def fit_calibration(predicted, true, steps=50):
+    """(N,) in (0, 1), (N,) in [0, 1]  ->  scale and shift of the logits whose cross entropy is smallest (Newton)"""
+    logits = torch.from_numpy(predicted).clamp(1e-6, 1 - 1e-6).logit()
+    inputs, wanted = torch.stack([logits, torch.ones_like(logits)], dim=1), torch.from_numpy(true)
+    found = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    for _ in range(steps):
+        now = (inputs @ found).sigmoid()
+        curvature = inputs.T @ (inputs * (now * (1 - now))[:, None]) + 1e-6 * torch.eye(2)
+        found = found - torch.linalg.solve(curvature, inputs.T @ (now - wanted)).clamp(-1, 1)
+    return found.tolist()
+
+
+def calibrate(args, cfg):
+    """->  the table and the key, as text"""
+    cfg.iou_net.calibration = [1.0, 0.0]
+    predicted, true = on_held_out_base(args, cfg)
+    scale, shift = fit_calibration(predicted, true)
+    logits = np.log(predicted) - np.log1p(-predicted)
+    fitted = 1 / (1 + np.exp(-(scale * logits + shift)))
+    rows = [row(name, values, true) for name, values in (("as trained", predicted), ("calibrated", fitted))]
+    return "\n".join([HEAD, *rows, "", f"iou_net.calibration=[{scale:.3f},{shift:.3f}]"])
+
+
 # -- pictures -------------------------------------------------------------------------------------------------------
 
 def figure(rows, columns, size):
@@ -143,6 +193,8 @@ def draw_scatter(studies, path):
 def study(args, cfg):
     """All that the command line asks for  ->  the table as text, None without a checkpoint and results"""
     args.output.mkdir(parents=True, exist_ok=True)
+    if args.calibrate:
+        return calibrate(args, cfg)
     device, studies = torch.device(choose_device(args.device)), {}
     model = iou_training.build(cfg).to(device).eval()
     step = iou_training.TrainStep(model, cfg).eval()

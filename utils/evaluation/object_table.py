@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.evaluation.tables import Table, paper_tables
+from utils.evaluation.tables import PAPERS, Table, paper_tables
+from utils.yaml_file import read_yaml
 
 THRESHOLD, BINS = 0.5, 4     # of the recall, of the decay
-PAPERS = ("lwl", "llb")      # of config/paper_tables.yaml
 OBJECTS = {"davis": 61}      # of the validation sets that papers score by objects
 COLUMNS = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 
@@ -67,4 +67,5 @@ def cell(number):
 def papers_of(dataset, objects):
     """Data set, objects of a test  ->  tables of all papers that follow objects and test all of it, [] for a part"""
     whole = objects == OBJECTS.get(dataset)
-    return [table for method in PAPERS for table in paper_tables(method).values() if whole and table.dataset == dataset]
+    return [table for method in read_yaml(PAPERS) for table in paper_tables(method).values()
+            if whole and table.dataset == dataset]

@@ -22,18 +22,33 @@ def limit_of(absent):
     return limit
 
 
+def judged(start, supports, rng, limit, most):
+    """start(SupportSet, rng): a Segmenter of these supports  ->  it, within Presence unless limit is None"""
+    whole = start(supports, rng)
+    if limit is None:
+        return whole
+    half = len(supports.images) // 2
+    parts = [slice(0, half), slice(half, None)] if half else []
+    return Presence(whole, [start(replace(supports, images=supports.images[part], masks=supports.masks[part],
+                                          encoded={})) for part in parts], limit, most)
+
+
 class Presence:
     """A Segmenter of the contract around others of one video: whole, with all supports, and two with half of them each.
 
     per_frame gains presence (T,) in [0, 1]: mean probability within the mask times the IoU of the halves' masks, both
-    means over the clip. Without halves, as of a single support, the first alone.
+    means over the clip. Without halves, as of a single support, the first alone. And present (T,): whether that reaches
+    the limit; where it does not, no margin is above `most`.
     """
 
-    def __init__(self, whole, halves=()):
-        self.whole, self.halves = whole, halves
+    def __init__(self, whole, halves=(), limit=0.0, most=0.0):
+        self.whole, self.halves, self.limit, self.most = whole, halves, limit, most
 
     def prepare(self, clip):
         return self.whole.prepare(clip)
+
+    def recall(self, clip, fixed):
+        return all([hasattr(one, "recall") and one.recall(clip, fixed) for one in (self.whole, *self.halves)])
 
     @torch.inference_mode()
     def __call__(self, prepared, clip):
@@ -41,7 +56,11 @@ class Presence:
         score = certainty(prediction.margins[0])
         if self.halves:
             score = score * overlap(*(half(prepared, clip).masks[0] for half in self.halves))
-        return replace(prediction, per_frame=prediction.per_frame | {"presence": score.mean().expand(len(score)).cpu()})
+        presence = score.mean().expand(len(score)).cpu()
+        here = bool(presence[0] >= self.limit)
+        margins = prediction.margins if here else prediction.margins.clamp(max=self.most)
+        return replace(prediction, margins=margins, per_frame=prediction.per_frame | {
+            "presence": presence, "present": torch.full_like(presence, here, dtype=torch.bool)})
 
 
 def certainty(margins):
