@@ -163,7 +163,7 @@ def strips(rows, what, low=None, high=None):
     axes = Axes((-0.5, table.shape[1] - 0.5), (-len(rows), 0), (WIDE[0], 44 + 12 * len(rows)), LABELS)
     axes.grid("frame", rows=False, whole=(True, False))
     for number, (label, _) in enumerate(rows):
-        axes.text(axes.left - 5, axes.place(0, -number - 0.5)[1] + 3, label[:36], "end")
+        axes.text(axes.left - 5, axes.place(0, -number - 0.5)[1] + 3, label[:32], "end")
     axes.add('<image x="{}" y="{}" width="{}" height="{}" preserveAspectRatio="none" href="{}"/>', axes.left, axes.top,
              axes.right - axes.left, axes.bottom - axes.top, data_uri(file.getvalue(), "image/png"))
     return axes.svg(what)
