@@ -39,6 +39,8 @@ class Model(Section):
     prior: Annotated[Literal["per_frame", "cumulative"], WEIGHTS] = "per_frame"
     # pooled: released, averages of neighbouring channels, C in all | all: ours, for a small C
     prior_channels: Annotated[Literal["pooled", "all"], WEIGHTS] = "pooled"
+    # ours: times the prior before it is merged; one map of 0 to 1 beside 2 C is hardly looked at in a short training
+    prior_scale: Annotated[Positive, WEIGHTS] = 1.0
     match: Annotated[bool, WEIGHTS] = False  # true: ours, cosines of learned features beside the prior
     memory_in_prior: Annotated[bool, WEIGHTS] = False    # true: released, memory as extra support in prior and maps
     init: Literal["released", "balanced"] = "released"   # balanced: ours, for trainings of a few hundred steps

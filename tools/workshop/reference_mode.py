@@ -224,7 +224,7 @@ class ReferenceNetwork:
         guide, prototypes = self.guidance(frames, masks)
         reduced = self.reduce(model.activation.reduce_query, clip)
         prior = self.prior(clip[-1], frames[-1][:, :sources], masks[:, :sources])
-        prototype, maps = prototypes[:, :sources].mean(1), [prior]
+        prototype, maps = prototypes[:, :sources].mean(1), [model.activation.prior_scale * prior]
         if model.activation.match:
             maps.append(F.cosine_similarity(reduced, prototype[:, None, :, None, None], dim=2))
         merged = fuse(model.activation.merge_query, reduced.flatten(0, 1),
