@@ -16,6 +16,7 @@ class Backbone(Section):
     stem: Annotated[Literal["deep", "plain"], WEIGHTS] = "deep"      # deep: three 3x3 (the paper's) | plain: one 7x7
     weights: str = "pretrain_model/resnet50_v2.pth"      # file | torchvision: ImageNet's | timm: its own | none
     stride_in_1x1: Annotated[bool, WEIGHTS] = False      # true: original ResNet, stride on the first 1x1 of a stage
+    standardise: Annotated[bool, WEIGHTS] = False        # true: ours, channels of all levels to mean 0, deviation 1
     trained: bool = False                    # true: learned with the rest (tiny); the paper freezes it
     width: Annotated[Count, WEIGHTS] = 64    # channels of the first stage of tiny; ResNets ignore it
     cache_frames: Annotated[Whole, NOTHING] = 0      # frozen only: so many encoded frames are kept by content, 0 = none

@@ -212,6 +212,8 @@ class ReferenceNetwork:
         frames = ((images.flatten(0, 1) - backbone.mean) / backbone.std).contiguous()
         with torch.set_grad_enabled(backbone.trained and torch.is_grad_enabled()):
             levels = stage_maps(backbone.body, frames)
+            if backbone.standard:
+                levels = [norm(x) for norm, x in zip(backbone.standard, levels, strict=True)]
         return [level.unflatten(0, images.shape[:2]) for level in levels]
 
     def __call__(self, clip, frames, masks, shots, size):
