@@ -52,17 +52,16 @@ from tqdm import tqdm
 
 from dataloaders.own.corrections import continued, read_corrected, read_result
 from dataloaders.own.doubts import agreement, doubts
-from dataloaders.own.first_masks import given_boxes, read_first_masks
 from dataloaders.own.frame_prediction import columns, frame_prediction, split
 from dataloaders.own.support_file import write_support_file
-from dataloaders.own.supports import read_categories
 from dataloaders.own.tracks import Tracks
 from dataloaders.own.video import as_frames, open_video
-from dataloaders.own.wanted import Wanted
+from dataloaders.own.wanted import Wanted, set_reference
 from models import get_method
 from models.instances import Instances
 from models.trained import read_config, trained_model, weights_id
 from utils.evaluation.presence import judged, limit_of
+from utils.files import owned
 from utils.logger import get_logger, setup_logger
 from utils.pictures.result_folder import ResultFolder
 from utils.pictures.summary import sentence, summarise
@@ -182,9 +181,9 @@ def run(args):
     memory = segmenter.cfg.get("memory", {})
     trust = memory.min_iou if memory.get("select") == "predicted" else None
     tracks = Tracks(video) if args.instances else None
-    with ResultFolder(args.output, film_fps, args.soft, args.max_side, not args.no_film,
-                      columns(segmenter.categories, segmenter.absent is not None, args.instances, args.go_on),
-                      trust) as results:
+    written = columns(segmenter.categories, segmenter.absent is not None, args.instances, args.go_on)
+    with owned(args.output), ResultFolder(args.output, film_fps, args.soft, args.max_side, not args.no_film, written,
+                                          trust) as results:
         try:
             bar = tqdm(segmented(segmenter, video, args.go_on), Path(video.name).name, video.expected, unit="frame",
                        disable=bar_hidden())
@@ -216,24 +215,6 @@ def segmented(segmenter, video, earlier):
     if not earlier:
         return segmenter.predictions(video)
     return continued(segmenter, video, read_result(earlier), read_corrected(earlier))
-
-
-def set_reference(segmenter, args):
-    """What the command line gives to look for or to follow  ->  its names, for the summary"""
-    if args.support:
-        categories = read_categories(args.support, args.shots, args.object, args.category)
-        first = next(iter(categories.values()))
-        segmenter.set_supports(categories)
-        if segmenter.reads or args.text or args.support_text:
-            segmenter.set_texts(args.text, args.support_text or first.text)
-        if args.save_support:
-            if len(categories) > 1:
-                raise ValueError("--save-support: one file holds one category; save each with a command of its own")
-            segmenter.save_support(args.save_support, first)
-        return [name for supports in categories.values() for name in supports.names]
-    given = read_first_masks(args.init_mask) if args.init_mask else given_boxes(args.init_box)
-    segmenter.follow(given)
-    return args.init_box or [str(name) for name in given.names.values()]
 
 
 def main(args=None):

@@ -266,13 +266,3 @@ def as_picture(image, name):
     if image.dtype != np.uint8:
         raise ValueError(f"{name}: expected uint8 (0 to 255) or floats in [0, 1], got {image.dtype}")
     return np.ascontiguousarray(image)
-
-
-def as_mask(mask, picture, name):
-    """(H, W), all but 0 is object  ->  (H, W) bool, as large as its picture and not empty"""
-    mask = mask.detach().cpu().numpy() if hasattr(mask, "detach") else np.asarray(mask)
-    if mask.shape != picture.shape[:2]:
-        raise ValueError(f"{name}: the image has {picture.shape[:2]} rows and columns, its mask the shape {mask.shape}")
-    if not (mask != 0).any():
-        raise ValueError(f"{name}: its mask is empty.\n  Mark the object in it, or leave the pair out")
-    return mask != 0

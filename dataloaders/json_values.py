@@ -2,6 +2,7 @@
 
 In: a path and the types that are expected (msgspec). Out: the records, or the ValueError of the one who asks.
 """
+import codecs
 import re
 import stat
 from pathlib import PurePosixPath
@@ -12,7 +13,6 @@ import msgspec
 MAX_BYTES = 2 ** 31          # of an annotation file; COCO's, the largest, are below 2 ** 29
 MAX_ID = 2 ** 63 - 1         # of the arrays that ids are kept in
 LONGEST_NAME = 1024          # characters; in an array of names each takes as much as the longest
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Id = Annotated[int, msgspec.Meta(ge=-MAX_ID, le=MAX_ID)]
 Text = Annotated[str, msgspec.Meta(max_length=LONGEST_NAME, pattern="^[^\0]*$")]
@@ -37,14 +37,19 @@ def read_typed(path, kind, bad):
 
 
 def _bytes(path, bad):
-    """The bytes of a regular file without the mark that Windows puts at their beginning."""
+    """A regular file in UTF-8, without the mark that Windows puts at the beginning, which may also say UTF-16."""
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):                               # reading a pipe would never end
         raise bad(path, "no regular file")
     if about.st_size > MAX_BYTES:
         raise bad(path, f"{about.st_size} bytes, more than {MAX_BYTES}")
     data = path.read_bytes()
-    return memoryview(data)[3:] if data.startswith(BYTE_ORDER_MARK) else data
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return data.decode("utf-16").encode()
+        except UnicodeError:
+            raise bad(path, "no UTF-8 or UTF-16 text") from None
+    return memoryview(data)[3:] if data.startswith(codecs.BOM_UTF8) else data
 
 
 def _place(error, data):

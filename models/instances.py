@@ -1,7 +1,8 @@
 """Instances: the mask of a category becomes objects whose numbers stay over time. Nothing here is trained.
 
 Components of the mask are objects. In the next frame each is expected where the motion of the pictures takes it, or
-where a propagator finds it (models/propagation), and what overlaps that place is the same object.
+where a propagator finds it (models/propagation), and what overlaps that place is the same object. Where the mask is not
+trusted, what the propagator finds is taken instead.
 """
 from dataclasses import dataclass
 
@@ -56,15 +57,16 @@ class Instances:
     def step(self, image, labels, trusted=(1,)):
         """The next frame  ->  ids of tracks (H, W) int32, 0: none
 
-        image (H, W, 3) uint8 RGB; labels (H, W), bool or numbers of categories; trusted: those whose objects may begin
+        image (H, W, 3) uint8 RGB; labels (H, W), bool or numbers of categories; trusted: those whose masks are good, so
+        that objects may begin at once
         """
         parts, areas, centres, category = components(np.asarray(labels, np.uint8))
         least = self.least * labels.size
-        expected = self.expect(labels.shape, image)
+        expected = self.expect(image)
         owners = self.owners(parts, areas, category, expected)
         self.find_lost(owners, areas, centres, category, least)
         fresh = [*np.flatnonzero(~owners.any(axis=0) & (areas >= least)), *self.pieces(owners, areas, least)]
-        found = self.found(parts, owners, expected)
+        found = self.found(parts, owners, expected, trusted)
         self.update(found)
         for k in fresh:
             self.last_id += 1
@@ -72,30 +74,31 @@ class Instances:
             found[parts == k + 1] = len(self.tracks)
         for track in self.tracks:
             if track.id not in self.numbers and (track.category in trusted and track.seen or track.seen >= PATIENCE):
-                self.begin(track, labels.shape, image)
+                self.begin(track, image)
         ids = np.array([0, *(track.id for track in self.tracks)], np.int32)[found]
         self.tracks = [track for track in self.tracks if track.missed <= FORGOTTEN * (track.id in self.numbers)]
         return ids
 
     def numbered(self, ids):
         """What `step` gave  ->  numbers of objects (H, W) uint8, 0 where it has become none"""
-        found, place = np.unique(ids, return_inverse=True)
-        return np.array([self.numbers.get(one, 0) for one in found.tolist()], np.uint8)[place].reshape(ids.shape)
+        table = np.zeros(self.last_id + 1, np.uint8)
+        table[list(self.numbers)] = list(self.numbers.values())
+        return table[ids]
 
-    def expect(self, size, image):
+    def expect(self, image):
         """->  (H, W) int: 1 + position in self.tracks where a track is expected, 0 elsewhere"""
-        canvas = np.zeros(size, np.int32)
         self.measure_motion(image)
-        for track in self.tracks:
+        canvas, order = np.zeros(image.shape[:2], np.int32), sorted(enumerate(self.tracks, start=1), key=lambda one: (
+            -one[1].missed, -one[1].crop.sum()))                        # what is seen, and what is small, lies above
+        margins = {o: track.follower.propagate(image) for o, track in order if track.follower}
+        margins = {o: margin for o, margin in margins.items() if (margin > 0).any()}
+        for o, track in order:
             track.corner, track.centre = track.corner + track.velocity, track.centre + track.velocity
-        order = sorted(range(len(self.tracks)), key=lambda o: (-self.tracks[o].missed, -self.tracks[o].crop.sum()))
-        for o in order:
-            if not self.tracks[o].follower:
-                paint(canvas, self.tracks[o], o + 1)
-        followed = [o for o, track in enumerate(self.tracks) if track.follower]
-        if followed:
-            margins = np.stack([self.tracks[o].follower.propagate(image) for o in followed])
-            canvas = np.where(margins.max(axis=0) > 0, np.array(followed)[margins.argmax(axis=0)] + 1, canvas)
+            if o not in margins:
+                paint(canvas, track, o)
+        if margins:
+            stack = np.stack(list(margins.values()))
+            canvas = np.where(stack.max(axis=0) > 0, np.array(list(margins))[stack.argmax(axis=0)], canvas)
         return canvas
 
     def measure_motion(self, image):
@@ -128,7 +131,7 @@ class Instances:
             steps = np.hypot(*(centres[free] - track.centre).T) / np.sqrt(area)
             fits = (category[free] == track.category) & (steps <= REACH) & (
                 np.maximum(areas[free] / area, area / areas[free]) <= GROWTH)
-            pairs += [(step, o, k) for step, k in zip(steps[fits], free[fits], strict=True) if not track.follower]
+            pairs += [(step, o, k) for step, k in zip(steps[fits], free[fits], strict=True)]
         for _, o, k in sorted(pairs):
             if not owners[o].any() and not owners[:, k].any():
                 owners[o, k] = True
@@ -139,14 +142,14 @@ class Instances:
         for o, track in enumerate(self.tracks):
             mine = np.flatnonzero(alone[o])
             large = mine[areas[mine] >= max(least, PIECE * areas[mine].max(initial=0))]
-            track.apart = track.apart + 1 if len(large) > 1 and not track.follower else 0
+            track.apart = track.apart + 1 if len(large) > 1 else 0
             if track.apart >= APART:
                 smaller = large[np.argsort(areas[large])[:-1]]
                 owners[o, smaller], track.apart = False, 0
                 found += smaller.tolist()
         return found
 
-    def found(self, parts, owners, expected):
+    def found(self, parts, owners, expected, trusted):
         """->  (H, W) int as `expect`: components given to their owners, between several to the nearest"""
         count = owners.sum(axis=0)
         found = np.array([0, *np.where(count == 1, owners.argmax(axis=0) + 1 if len(owners) else 0, 0)])[parts]
@@ -155,7 +158,7 @@ class Instances:
             place = slice(top, top + rows), slice(left, left + cols)
             near = nearest(np.where(np.isin(expected[place], np.flatnonzero(owners[:, k]) + 1), expected[place], 0))
             found[place] = np.where(parts[place] == k + 1, near, found[place])
-        by_follower = np.array([False, *(track.follower is not None for track in self.tracks)])
+        by_follower = np.array([False, *(bool(one.follower) and one.category not in trusted for one in self.tracks)])
         return np.where(by_follower[expected], expected, np.where(by_follower[found], 0, found))
 
     def update(self, found):
@@ -167,13 +170,13 @@ class Instances:
             else:
                 track.seen, track.missed = 0, track.missed + 1
 
-    def begin(self, track, size, image):
+    def begin(self, track, image):
         """A track becomes an object, with the next number"""
         if len(self.numbers) < NUMBERS:
             self.numbers[track.id] = len(self.numbers) + 1
             self.categories[self.numbers[track.id]] = track.category
             if self.start:
-                canvas = np.zeros(size, np.int32)
+                canvas = np.zeros(image.shape[:2], np.int32)
                 paint(canvas, track, 1)
                 track.follower = self.start(image, canvas > 0)
 

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from models import METHODS, get_method
-from utils.checkpoint import load_checkpoint
+from utils.checkpoint import load_checkpoint, some_names
 from utils.config import Affects, affected, apply_overrides, flatten, load_config, to_dict
 from utils.evaluation.results import warn_of_other_config
 from utils.files import fingerprint
@@ -41,7 +41,8 @@ def read_config(path, config, overrides):
                                 f"  {GET_CHECKPOINT}")
     content = load_checkpoint(path)
     if not isinstance(content.get("model"), dict):
-        raise ValueError(f"{path}: no entry 'model': not a checkpoint of train.py or tools/convert_released.py.\n"
+        raise ValueError(f"{path}: no entry 'model', but {some_names(content)}: no checkpoint of train.py or "
+                         "tools/convert_released.py.\n"
                          f"  {GET_CHECKPOINT}")
     trained = content.get("config")
     if not config and not isinstance(trained, dict):

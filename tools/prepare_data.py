@@ -27,7 +27,7 @@ from tools.dataset_preparation.archives import arrange
 from tools.dataset_preparation.categories import Table, assign_ids, category_of, tested_in, write_table
 from tools.dataset_preparation.lists import check_lists
 from tools.dataset_preparation.sources import SOURCES
-from tools.dataset_preparation.videos import add_video, copy_frames, find_davis, find_frames, scan
+from tools.dataset_preparation.videos import add_video, copy_frames, find_davis, find_frames, other_kinds, scan
 from utils.command_line import Parser
 from utils.config import user_errors
 from utils.files import atomic_file
@@ -97,11 +97,14 @@ def from_frames(args):
 
 def convert(args, videos, others):
     """Videos with masks  ->  the layout of YouTube-VIS, checked, and what to do with it  ->  exit code"""
+    seen = {folder: other_kinds(folder) for folder in others[:5]}
     if not videos:
-        raise ValueError(f"{args.root}: no video with frames and masks.\n  Layouts: docs/data.md. JPEGImages/ beside "
-                         f"Annotations/ is that of from-davis, a folder per video that of from-frames.")
-    for folder in others[:5]:
-        print(f"left out: {folder} has no frames with masks of the same names")
+        raise ValueError(f"{args.root}: no video with frames (JPEG, PNG) and masks (PNG)"
+                         + "".join(f"; {folder} has {kinds}" for folder, kinds in seen.items() if kinds)
+                         + ".\n  Layouts: docs/data.md. JPEGImages/ beside Annotations/ is that of from-davis, a "
+                         "folder per video that of from-frames.")
+    for folder, kinds in seen.items():
+        print(f"left out: {folder} has no frames with masks of the same names{kinds and f', but {kinds}'}")
     if args.output and (args.output / "train.json").exists():
         raise ValueError(f"--output {args.output}: holds a train.json.\n  Nothing was changed. Name another folder, or "
                          f"remove this one first.")
@@ -109,6 +112,9 @@ def convert(args, videos, others):
     for video in tqdm(videos, desc="masks", unit="video", disable=None):
         video.category = args.category or video.category
         scan(video)
+    for what, other in (("frames", "mask"), ("masks", "frame")):
+        if count := sum(len(getattr(video, what)) - len(video.stems) for video in videos):
+            print(f"{count} {what} have no {other} of their name and are left out")
     for note in {video.note: None for video in videos if video.note}:
         names = [video.name for video in videos if video.note == note]
         print(f"{len(names)} videos ({', '.join(names[:3])}{', ...' * (len(names) > 3)}): {note}")

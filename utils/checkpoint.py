@@ -189,13 +189,19 @@ def load_trained(path, fold):
     """
     checkpoint = load_checkpoint(path)
     if "model" not in checkpoint:
-        raise ValueError(f"{path}: no entry 'model': expected a checkpoint of train.py or tools/convert_released.py")
+        raise ValueError(f"{path}: no entry 'model', but {some_names(checkpoint)}: expected a checkpoint of train.py "
+                         "or tools/convert_released.py")
     check_origin(checkpoint, path)
     trained = checkpoint.get("fold")
     if None not in (trained, fold) and trained != fold:
         raise ValueError(f"{path} was trained for fold {trained}, so it has seen the test classes of fold {fold}.\n"
                          f"  Test it with --fold {trained}, or name the checkpoint of fold {fold}")
     return checkpoint
+
+
+def some_names(content):
+    """The first keys of a file's dict, for errors"""
+    return ", ".join(str(key)[:40] for key in [*content][:5]) or "nothing"
 
 
 def check_origin(checkpoint, path):
@@ -232,15 +238,33 @@ def load_weights(module, state_dict, source):
         lines = [_listing("missing", missing), _listing("unexpected", unexpected), _listing("of another shape", shapes)]
         raise ValueError(f"{source}: these weights do not fit the model.\n" + "".join(lines)
                          + "  " + _likely_reason(missing, unexpected))
-    broken = [name for name, value in state_dict.items() if value.is_floating_point() and not value.isfinite().all()]
+    _require_same_hashes(own, state_dict, source)
+    try:
+        broken = [name for name, value in state_dict.items() if own[name].is_floating_point() and not (
+            value.is_floating_point() and value.to(own[name].dtype).isfinite().all())]
+    except UNREADABLE:
+        broken = []                      # sparse or quantised: loading will say so
     if broken:
-        raise ValueError(f"{source}: {len(broken)} of {len(own)} weights hold NaN or infinity, first {broken[0]}.\n"
+        raise ValueError(f"{source}: {len(broken)} of {len(own)} weights hold NaN, infinity or no real numbers, first "
+                         f"{broken[0]} ({state_dict[broken[0]].dtype}).\n"
                          "  Its training went wrong, or the file was changed: take an earlier checkpoint")
     try:
         module.load_state_dict(state_dict, strict=True)
     except UNREADABLE as error:          # sparse or quantised tensors, odd metadata
         raise ValueError(f"{source}: these weights cannot be loaded ({_in_short(error)}).\n"
                          "  Take a file of train.py or tools/convert_released.py") from error
+
+
+def _require_same_hashes(own, state_dict, source):
+    """A tensor NAME.sha256 stands for frozen public weights that no checkpoint holds: they have to be the same."""
+    for name in own:
+        there = state_dict[name]
+        if name.endswith(".sha256") and not (there.dtype is torch.uint8 and there.layout is torch.strided
+                                             and torch.equal(own[name].cpu(), there)):
+            here = bytes(own[name].tolist()).hex()[:12]
+            raise ValueError(f"{source}: its {name} is another one than that of backbone.name and backbone.weights "
+                             f"here ({here}...): it was trained on other frozen weights, which checkpoints leave out.\n"
+                             "  Name the network and the weights of its training (config.yaml beside it)")
 
 
 def _require_plain(value, where):
@@ -293,11 +317,21 @@ def _listing(kind, names, most=5):
 
 
 def _likely_reason(missing, unexpected):
+    if any(str(name).endswith(".sha256") for name in unexpected):
+        return ("The checkpoint leaves out a frozen backbone with public weights: give its backbone.name, and "
+                "backbone.weights=timm or its file")
+    if any(str(name).endswith(".sha256") for name in missing):
+        return "The checkpoint holds its backbone itself: give its backbone.name, and backbone.weights=none"
     if any(str(name).startswith(RELEASED_NAMES) for name in unexpected):
         return "The names are those of the released code: convert the file with tools/convert_released.py"
-    for prefix, wrapped in (("module.", "model.module"), ("_orig_mod.", "model._orig_mod")):
-        if unexpected and all(str(name).startswith(prefix) for name in unexpected):
-            return f"The names begin with '{prefix}': save the state_dict() of the wrapped module ({wrapped})"
+    found, first = list(map(str, unexpected)), str(next(iter(missing), ""))
+    prefix = next((name.removesuffix(first) for name in found if first and name.endswith(first)), "")
+    if prefix and all(name.startswith(prefix) for name in found):
+        wrapped = prefix.rstrip(".")[:80]
+        return f"The names begin with '{prefix[:80]}': save the state_dict() of the wrapped module (model.{wrapped})"
+    for mark in ("_orig_mod.", "module."):
+        if missing and {name.replace(mark, "") for name in found} == set(missing):
+            return f"The names hold '{mark}': save the state_dict() of the model before parts of it are wrapped"
     if {"model", "config"} <= set(map(str, unexpected)):
         return "This is a whole checkpoint: the weights are its entry 'model'"
     if missing or unexpected:

@@ -52,7 +52,7 @@ def owned(folder):
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".owner", "a+", encoding="utf-8") as file:
+    with open(folder / ".owner", "a+", encoding="utf-8", errors="backslashreplace") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -65,6 +65,11 @@ def owned(folder):
         file.write(f"process {os.getpid()} on {socket.gethostname()}, {' '.join(sys.argv)[:300]}\n")
         file.flush()
         yield
+
+
+def writable(text):
+    """A name, which may hold bytes that are no UTF-8  ->  the same for a text file, with escapes for these"""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def safe_name(text):

@@ -18,7 +18,7 @@ def setup_logger(output=None, main=True):
     handlers = [logging.StreamHandler()]
     if output is not None and main:
         Path(output).mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(Path(output) / "run.log"))
+        handlers.append(logging.FileHandler(Path(output) / "run.log", encoding="utf-8", errors="backslashreplace"))
     for handler in handlers:
         handler.of_this_project = True
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))

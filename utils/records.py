@@ -135,7 +135,7 @@ def _earlier_starts(path):
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
         return [*before.pop("earlier", []), before]
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):        # something else stands there
         return []
 
 

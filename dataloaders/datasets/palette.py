@@ -6,6 +6,7 @@ number a colour stands for.
 import numpy as np
 
 from dataloaders.images import bad_image, read_mask
+from dataloaders.mask_values import refuse_soft
 
 VOID = 255                   # of PASCAL VOC and DAVIS: nobody says whose pixel it is
 MOST = 254                   # numbers that are left for objects
@@ -18,12 +19,18 @@ def read_labels(path, size=None):
 
     size: (rows, columns) that it has to have
     """
-    found = read_mask(path)
-    labels = from_colours(found, path) if found.ndim == 3 else found
+    labels = read_numbers(path)
     if size is not None and labels.shape != tuple(size):
         raise bad_image(path, f"has {labels.shape[0]} x {labels.shape[1]} pixels, its frame {size[0]} x {size[1]}",
                         "Save the mask at the size of the frame.")
+    refuse_soft(labels, path)
     return from_numbers(labels, path)
+
+
+def read_numbers(path):
+    """A PNG  ->  (H, W) numbers as they stand there"""
+    found = read_mask(path)
+    return from_colours(found, path) if found.ndim == 3 else found
 
 
 def from_numbers(labels, path):

@@ -2,12 +2,15 @@
 
 In: a path of anybody's file. Out: pictures in RGB, upright, whole where the film mixes the lines of two moments.
 """
+import logging
 from contextlib import contextmanager
 
 import av
 import numpy as np
 
 from dataloaders.images import MAX_PIXELS
+
+log = logging.getLogger(__name__)
 
 FILMS = (".mp4", ".m4v", ".mov", ".avi", ".webm", ".mkv", ".mpg", ".mts")
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg"       # no play lists, which name other files
@@ -39,8 +42,9 @@ def pictures_of(film, path):
     """An open film  ->  its video stream; a sleeve's picture beside music is none"""
     streams = [s for s in film.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams:
-        raise ValueError(f"{path} holds no video, only {', '.join(sorted({s.type for s in film.streams})) or 'nothing'}"
-                         ".\n  Name a film")
+        others = ", ".join(sorted({s.type for s in film.streams}))
+        raise ValueError(f"{path} holds no video" + (f", only {others}.\n  Name a film" if others else
+                         f" of a codec that PyAV here knows.\n  {CONVERT.format(path)}"))
     coded = streams[0].codec_context
     if coded is None:
         raise ValueError(f"{path}: PyAV here lacks the codec of this film, or its index is cut off.\n  "
@@ -57,7 +61,15 @@ def fps_of(stream):
     return next((fps for fps in said if PLAUSIBLE_FPS[0] <= fps <= PLAUSIBLE_FPS[1]), UNKNOWN_FPS)
 
 
-def seconds_of(stream):
+def note_shape(stream, path):
+    """A word on pixels that are not square: players stretch them, masks keep the film's own pixels"""
+    shape = stream.sample_aspect_ratio
+    if shape and shape != 1:
+        log.warning("%s: its pixels are not square (%s:%s), and players stretch them; masks and overlay have the "
+                    "film's own", path, shape.numerator, shape.denominator)
+
+
+def seconds_of(film, stream):
     """How long the pictures last, None if nothing says it; the whole file may last longer, by its sound"""
     if stream.duration:
         return float(stream.duration * stream.time_base)
@@ -66,13 +78,13 @@ def seconds_of(stream):
         hours, minutes, seconds = map(float, parts)
     except ValueError:
         return None
-    return 3600 * hours + 60 * minutes + seconds
+    return 3600 * hours + 60 * minutes + seconds - (film.start_time or 0) / av.time_base       # said from 0 on
 
 
 def pictures(film, stream, damaged):
     """An open film  ->  its pictures (av.VideoFrame) as they are shown; damaged: a list that gets the number of the
     picture at every place where one is broken or missing"""
-    graph, count, packets = None, 0, film.demux(stream)
+    graph, of, count, packets = None, None, 0, film.demux(stream)
     while True:
         try:
             packet = next(packets, None)
@@ -83,8 +95,12 @@ def pictures(film, stream, damaged):
         for picture in found:
             damaged.extend([count] * picture.is_corrupt)
             count += 1
+            kind = picture.width, picture.height, picture.format.name
+            if graph and of != kind:                           # films may change within
+                yield from passed(graph, None)
+                graph = None
             if graph is None and picture.interlaced_frame:
-                graph = deinterlacer(picture, stream)
+                graph, of = deinterlacer(picture, stream), kind
             yield from [picture] if graph is None else passed(graph, picture)
         if packet is None:
             break

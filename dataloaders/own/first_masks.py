@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dataloaders.datasets.palette import from_numbers, read_labels
+from dataloaders.datasets.palette import from_numbers, read_numbers
 from dataloaders.episode import Clip
+from dataloaders.mask_values import CUT, MaskValues
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def read_first_masks(path):
     """--init-mask: a PNG for the first frame, or a folder of PNGs named after their frames  ->  Given"""
     path = Path(path)
     if path.is_file():
-        return Given({FIRST: read_labels(path)}, names={FIRST: path})
+        return given_numbers({FIRST: read_numbers(path)}, {FIRST: path})
     if not path.is_dir():
         raise FileNotFoundError(f"--init-mask: no file or folder {path}.\n  {HOW}")
     files = sorted(p for p in path.iterdir() if p.suffix.lower() == ".png" and not p.name.startswith("."))
@@ -100,8 +101,21 @@ def read_first_masks(path):
             raise ValueError(f"{file}: expected the number of a frame, counted from 0, as its name" +
                              (f"; {names[number]} has the same" if number is not None else "") + ".\n  For frame 12: "
                              "00012.png")
-        masks[number], names[number] = read_labels(file), file
-    return Given(masks, names=names)
+        masks[number], names[number] = read_numbers(file), file
+    return given_numbers(masks, names)
+
+
+def given_numbers(masks, names):
+    """{frame: numbers (H, W)}, {frame: what errors call them}  ->  Given; a soft edge is no object of its own"""
+    values = MaskValues(next(iter(names.values()), ""))
+    for key, mask in masks.items():
+        values.add(mask, names[key])
+    if half := values.half():
+        log.warning("%s: %s", values.name, CUT)
+        masks = {key: mask > half for key, mask in masks.items()}
+    else:
+        values.refuse_bands()
+    return Given({key: from_numbers(mask, names[key]) for key, mask in masks.items()}, names=names)
 
 
 def given_masks(masks):
@@ -114,8 +128,8 @@ def given_masks(masks):
                              f"{mask.dtype} of shape {mask.shape}")
         if not isinstance(number, int | np.integer):
             raise ValueError(f"set_masks: expected the number of a frame, counted from 0, got {number!r}")
-        found[int(number)] = from_numbers(mask, names[number])
-    return Given(found, names=names)
+        found[int(number)] = mask.astype(np.int64)
+    return given_numbers(found, names)
 
 
 def given_boxes(boxes):

@@ -20,7 +20,7 @@ from PIL import Image
 
 from dataloaders.images import MAX_BYTES, check_file, numbers, pixels
 from dataloaders.json_values import Text, in_words
-from utils.files import atomic_file
+from utils.files import atomic_file, writable
 from utils.pictures.overlay import overlay, palette
 
 FORMAT, VERSION = "few-shot supports", 1
@@ -63,7 +63,7 @@ def write_support_file(path, supports, made_by=None):
     made_by: which model computed supports.encoded; without it they are left out
     """
     encoded = supports.encoded if made_by and supports.encoded else {}
-    listed = [Listed(Path(name).name, value) for name, value in zip(      # and not where it lay
+    listed = [Listed(writable(Path(name).name), value) for name, value in zip(      # and not where it lay
         supports.names, supports.agreement or [None] * len(supports.names), strict=True)]
     about = {name: Numbers(str(x.dtype), list(x.shape)) for name, x in encoded.items()}
     content = msgspec.json.encode(Content(FORMAT, VERSION, listed, made_by if encoded else None, supports.text, about))

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from dataloaders.datasets.palette import from_colours
 from dataloaders.images import (
     TURNS,
-    as_mask,
     as_picture,
     natural,
     numbers,
@@ -27,8 +26,10 @@ from dataloaders.images import (
     pixels,
     read_bytes,
     read_image,
+    real_path,
 )
-from dataloaders.own.folder import pictures_in
+from dataloaders.mask_values import as_mask, half_of, is_object
+from dataloaders.own.folder import pictures_in, plain_stem
 from dataloaders.own.support_file import read_support_file
 from dataloaders.own.supports_json import chosen_label, is_coco, labelme_mask, read_coco, read_labelme
 
@@ -37,7 +38,6 @@ log = logging.getLogger(__name__)
 SENTENCE, LONGEST = "sentence.txt", 10_000       # its name, and bytes at most
 MOST_SUPPORTS = 100          # pictures that are held in memory together
 MOST_COLOURS = 256           # of a mask; a photograph has more
-SHADES = 16                  # more values than this in no sequence are greys, not numbers of objects
 QUARTER_TURNS = (5, 6, 7, 8)  # of the orientations of EXIF
 PALETTE = 3                  # colour type of PNG
 LAYOUT = """Put images and masks of the same name into it: dog.jpg with dog.png or dog_mask.png (0 is background), or
@@ -120,7 +120,7 @@ def read_categories(places, *settings):
     places = [Path(place) for place in places]
     if len(places) == 1 and places[0].is_dir() and not any(p.is_file() for p in visible(places[0])):
         places = sorted((p for p in visible(places[0]) if p.is_dir()), key=natural) or places
-    names = [place.resolve().stem for place in places]
+    names = [real_path(place).stem for place in places]
     double = next((name for name in names if names.count(name) > 1), None)
     if double:
         raise ValueError(f"--support: two are called {double}.\n  Masks, table and film go by these names: rename one")
@@ -177,7 +177,7 @@ def pair(folder, tables):
         raise ValueError(f"{folder}: no image with a mask in this folder.\n  {LAYOUT}")
     others, pairs = masks + tables, []
     for image in images:
-        own = [m for m in others if m.stem in (image.stem, f"{image.stem}_mask")]
+        own = [m for m in others if plain_stem(m) in (plain_stem(image), f"{plain_stem(image)}_mask")]
         if len(own) != 1:
             found = f"has {len(own)} masks ({', '.join(m.name for m in own)})" if own else "has no mask"
             raise ValueError(f"{image} {found}.\n  Expected one of {image.stem}_mask.png, {image.stem}.json"
@@ -193,7 +193,8 @@ def read_mask(path, object_number=None):
     """PNG  ->  (H, W) bool
 
     With a palette or one channel, every number but 0 is object, or the given one, where 255 may be void and soft edges
-    are cut at half (`is_object`); with transparency, what is opaque; in colour, what is not black.
+    are cut at half (`is_object`); with transparency, what is opaque; in colour, the numbers of the DAVIS palette, else
+    what is not black.
     """
     found = read_numbers(path)
     if found.ndim == 3 and (found[..., :3] == found[..., :1]).all() and (found[..., 3:] == 255).all():
@@ -209,34 +210,12 @@ def read_mask(path, object_number=None):
     if colours > MOST_COLOURS:
         raise ValueError(f"{path} looks like a photograph, not like a mask: it has more than {MOST_COLOURS} colours.\n"
                          f"  {LAYOUT}")
-    brightness = found[..., :3].max(axis=2)
-    return brightness > (brightness.max() // 2 if colours > SHADES else 0)
-
-
-def is_object(pixels, path):
-    """(H, W) numbers or greys  ->  (H, W) bool, as people mean them
-
-    All but 0, with two exceptions. Many greys are soft edges: the object is what is more than half. White (255) beside
-    other numbers is the void border of PASCAL VOC where it is thin, and where the others are thin, it is the object and
-    they are its edge.
-    """
-    values, full = np.unique(pixels[pixels > 0]), np.iinfo(pixels.dtype).max
-    in_a_row = len(values) > 0 and values[-1] == len(values)                           # 1, 2, 3, ... are objects
-    if len(values) > SHADES and values[-1] > full // 2 and not in_a_row:
-        return pixels > full // 2
-    if len(values) < 2 or values[-1] != 255:
-        return pixels > 0
-    others, white = (thickness(part) for part in ((pixels > 0) & (pixels < 255), pixels == 255))
-    if max(others, white) < 1.5 * min(others, white):
-        raise ValueError(f"{path}: is 255 the object, and {', '.join(map(str, values[:-1][:5]))} its soft edge, or is "
-                         "it void around objects of these numbers?\n  Save it in black and white, or name the object's "
-                         "number: --object 255")
-    return pixels > 127 if white > others else (pixels > 0) & (pixels < 255)
-
-
-def thickness(mask):
-    """(H, W) bool  ->  how far its innermost pixel lies from its border"""
-    return float(cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5).max())
+    try:
+        known = from_colours(found, path)
+    except ValueError:                                     # colours of nobody's palette: what is not black
+        brightness = found[..., :3].max(axis=2)
+        return brightness > (half_of(brightness, np.unique(brightness[brightness > 0]), path) or 0)
+    return is_object(known, path)
 
 
 def read_numbers(path):

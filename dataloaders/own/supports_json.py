@@ -5,7 +5,10 @@ In: files from anybody. Out: masks. Polygons and run lengths are drawn as those 
 import base64
 import binascii
 import logging
+import unicodedata
+from collections import Counter
 from functools import partial
+from pathlib import PurePosixPath
 
 import msgspec
 import numpy as np
@@ -16,6 +19,7 @@ from dataloaders.datasets.rle import RunLengths
 from dataloaders.datasets.ytvis_json import Picture
 from dataloaders.images import MAX_PIXELS, numbers, real_path
 from dataloaders.json_values import Side, Text, in_words, read_typed, shown
+from dataloaders.mask_values import is_object
 
 log = logging.getLogger(__name__)
 
@@ -40,18 +44,29 @@ class LabelMe(Picture):
         return {shape.label for shape in self.shapes}
 
 
+AnyId = int | str | float                                    # as tools write it: 1, "1", 1.0
+
+
+def same(number):
+    """Ids of all three kinds are one id."""
+    return str(int(number) if isinstance(number, float) and number.is_integer() else number)
+
+
 class Image(coco_json.Image):
-    id: int | str
+    id: AnyId
 
 
 class Annotation(msgspec.Struct):
-    image_id: int | str
-    category_id: int | str
+    image_id: AnyId
+    category_id: AnyId
     segmentation: msgspec.Raw = msgspec.Raw(b"null")
+
+    def __post_init__(self):
+        self.image_id, self.category_id = same(self.image_id), same(self.category_id)
 
 
 class Category(msgspec.Struct):
-    id: int | str
+    id: AnyId
     name: Text
 
 
@@ -82,6 +97,8 @@ def is_coco(path):
 def chosen_label(labels, category, where):
     """Names of what is annotated there, the one asked for or None  ->  that one, or the only one"""
     listed = ", ".join(labels[:20])
+    if not labels:
+        raise ValueError(f"{where}: nothing is annotated.\n  Mark the object, and save again")
     if category is None and len(labels) != 1:
         raise ValueError(f"{where}: {len(labels)} labels: {listed}.\n  Name the one to segment: --category NAME")
     if category not in (None, *labels):
@@ -114,10 +131,11 @@ def labelme_mask(content, category, path):
 def outline(shape):
     """A shape with an area  ->  its corners (points, 2)"""
     points, kind = np.array(shape.points).reshape(-1, 2).clip(-MAX_PIXELS, MAX_PIXELS), shape.shape_type
-    if kind == "rectangle" and len(points) == 2:
-        (left, top), (right, bottom) = points
-        return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
-    if kind in ("polygon", "rectangle", "rotation") and len(points) >= 3:         # some tools give all four corners
+    if kind == "rectangle" and len(points) >= 2:                  # two corners, or all four in any order
+        (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+        if ((points == [left, top]) | (points == [right, bottom])).all():
+            return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+    if kind in ("polygon", "rectangle", "rotation", "quadrilateral") and len(points) >= 3:
         return points
     if kind == "circle" and len(points) == 2:
         centre, edge = points
@@ -130,11 +148,12 @@ def outline(shape):
 def paste(mask, shape, path):
     """In place: a PNG in base64 whose upper left corner is at the first point"""
     try:
-        part = numbers(base64.b64decode(shape.mask or "", validate=True), path) > 0
+        part = numbers(base64.b64decode(shape.mask or "", validate=True), path)
     except (binascii.Error, ValueError):
         part = None
     if part is None or part.ndim != 2 or not shape.points:
         raise ValueError("its mask is no PNG in base64 at a point")
+    part = is_object(part, path)
     left, top = np.min(shape.points, axis=0).round().clip(-MAX_PIXELS, MAX_PIXELS).astype(int).tolist()
     rows, cols = (slice(max(at, 0), max(at + n, 0)) for at, n in zip((top, left), part.shape, strict=True))
     target, part = mask[rows, cols], part[max(-top, 0):, max(-left, 0):]
@@ -155,16 +174,14 @@ def read_coco(path, category):
     every brushed mask as one.
     """
     content = read_typed(path, Coco, bad_file)
-    images = {image.id: image for image in content.images}
+    images = by_id(content.images, "image", path)
     records = [decoded(raw, Annotation, number, path) for number, raw in enumerate(content.annotations)]
     chosen, regions, boxes = category_ids(content.categories, records, category, path), {}, []
     for number, record in enumerate(records):
         if record.category_id not in chosen:
             continue
         if record.image_id not in images:
-            text = any(isinstance(one, str) for one in [record.image_id, *images])
-            raise bad_file(path, f"annotation {number}: no image has the id {shown(record.image_id)}"
-                           + " (some ids here are text, others numbers)" * text)
+            raise bad_file(path, f"annotation {number}: no image has the id {record.image_id[:80]}")
         if bytes(record.segmentation).translate(None, b" \n\r\t") not in (b"null", b"[]", b"[[]]"):
             regions.setdefault(record.image_id, []).append((number, record.segmentation))
         else:
@@ -174,8 +191,18 @@ def read_coco(path, category):
     if boxes:
         log.warning("%s: %d objects are boxes without a mask (annotation %d and so on) and left out: they count as "
                     "background", path, len(boxes), boxes[0])
-    return sorted(((image_path(images[key], path), partial(coco_mask, images[key], parts, path))
+    lying = files_by_last_name(content.images, path)
+    return sorted(((image_path(images[key], path, lying), partial(coco_mask, images[key], parts, path))
                    for key, parts in regions.items()), key=lambda found: str(found[0]))
+
+
+def by_id(records, name, path):
+    """Records  ->  {id: record}; ValueError where two share one, since nobody knows which of them is meant"""
+    found = {}
+    for record in records:
+        if found.setdefault(same(record.id), record) != record:
+            raise bad_file(path, f"two entries of the {name} list have the id {shown(record.id)}")
+    return found
 
 
 def decoded(raw, kind, number, path):
@@ -188,24 +215,40 @@ def decoded(raw, kind, number, path):
 def category_ids(categories, records, category, path):
     """Name of the category, or None where only one is used  ->  its ids: exports that were merged give it several"""
     used, there = {record.category_id for record in records}, {}
-    for one in categories:
-        if one.id in used:
-            there.setdefault(one.name, set()).add(one.id)
+    for number, one in by_id(categories, "category", path).items():
+        if number in used:
+            there.setdefault(one.name, set()).add(number)
     if not there:
         raise bad_file(path, "no annotation of a named category")
     return there[chosen_label(list(there), category, path)]
 
 
-def image_path(image, path):
-    """The image of a COCO record: below the folder of the file, or below images/ there"""
+def image_path(image, path, lying):
+    """The image of a COCO record: below the folder of the file, or below images/ there, or what `lying` knows"""
     root = real_path(path.parent)
-    for place in (root / image.file_name, root / "images" / image.file_name):
-        if place.is_file():
+    for place in (root / image.file_name, root / "images" / image.file_name, lying.get(last_name(image.file_name))):
+        if place and place.is_file():
             if not real_path(place).is_relative_to(root):
                 raise bad_file(path, f"{image.file_name} leads out of the folder")
             return place
     raise FileNotFoundError(f"{path.parent / image.file_name}: no such image, but {path.name} names it.\n"
                             "  Put the images beside the COCO file, or into images/ there")
+
+
+def files_by_last_name(images, path):
+    """COCO records of images, their file  ->  {last name: the only file that has it}, without names that two share
+
+    Folders that stay behind when files are moved, and letters that another system writes otherwise, do not count.
+    """
+    found, named = {}, Counter(last_name(image.file_name) for image in images)
+    for folder in (real_path(path.parent), real_path(path.parent) / "images"):
+        for file in folder.iterdir() if folder.is_dir() else ():
+            found.setdefault(last_name(file.name), []).append(file)
+    return {name: files[0] for name, files in found.items() if len(files) == named[name] == 1}
+
+
+def last_name(name):
+    return unicodedata.normalize("NFC", PurePosixPath(name).name).casefold()
 
 
 def coco_mask(image, parts, path):

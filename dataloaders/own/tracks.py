@@ -1,6 +1,7 @@
 """Objects of a segmented video as JSON that other tools read, in the formats of YouTube-VIS and of COCO.
 
-In: frames with the numbers of their objects, as they come. Out: tracks.json and tracks_coco.json, at the end.
+In: frames with the numbers of their objects, as they come. Out: tracks.json and tracks_coco.json, at the end; until
+then run lengths are kept, some hundred bytes per object and frame.
 """
 import json
 from pathlib import Path
@@ -31,39 +32,44 @@ class Tracks:
         regions = mask_utils.encode(np.asfortranarray(mask[..., None] == np.array(numbers, np.uint8), np.uint8))
         for number, region in zip(numbers, regions, strict=True):
             self.category[number], certainty = prediction.objects[number]
-            self.seen.setdefault(number, {})[t] = region, certainty
+            self.seen.setdefault(number, {})[t] = region["counts"], round(float(certainty), 4)
 
     def write(self, output, categories):
         """categories: names of 1, 2, ...  ->  {number: name of its category}"""
-        rows, cols = self.size or (0, 0)
-        size = {"width": cols, "height": rows}
+        size = dict(zip(("height", "width"), self.size or (0, 0), strict=True))
         named = [{"id": number, "name": name} for number, name in enumerate(categories, start=1)]
         video = {"id": 1, **size, "length": len(self.names), "file_names": self.names}
         images = [{"id": t + 1, **size, "file_name": name} for t, name in enumerate(self.names)]
-        found = [as_annotation(region, certainty, id=k, image_id=t + 1, track_id=number,
-                               category_id=self.category[number])
-                 for k, (number, t, region, certainty) in enumerate(
-                     ((n, t, *one) for n, own in self.seen.items() for t, one in own.items()), start=1)]
-        tracks = [self.as_track(number) | size for number in self.seen]
-        for name, content in ((TRACKS, {"videos": [video], "categories": named, "annotations": tracks}),
-                              (COCO, {"images": images, "categories": named, "annotations": found})):
-            with atomic_file(Path(output, name), "w") as file:
-                json.dump(content, file)
+        frames = ((number, t) for number, own in self.seen.items() for t in own)
+        write_json(Path(output, TRACKS), {"videos": [video], "categories": named}, map(self.as_track, self.seen))
+        write_json(Path(output, COCO), {"images": images, "categories": named}, (
+            self.as_annotation(*one) | {"id": k, "image_id": one[1] + 1, "track_id": one[0], "iscrowd": 0,
+                                        "category_id": self.category[one[0]]} for k, one in enumerate(frames, start=1)))
         return {number: categories[self.category[number] - 1] for number in self.seen}
+
+    def as_annotation(self, number, t):
+        """An object, the position of a frame  ->  where it is there, {} where it is absent; score: mean probability"""
+        if t not in self.seen[number]:
+            return {}
+        counts, certainty = self.seen[number][t]
+        region = {"size": list(self.size), "counts": counts}
+        return {"segmentation": region | {"counts": counts.decode("ascii")}, "score": certainty,
+                "area": int(mask_utils.area(region)), "bbox": mask_utils.toBbox(region).tolist()}
 
     def as_track(self, number):
         """Number of an object  ->  its annotation of YouTube-VIS, null where absent, with a score, as results have"""
-        own = self.seen[number]
-        each = [as_annotation(*own[t]) if t in own else {} for t in range(len(self.names))]
+        each = [self.as_annotation(number, t) for t in range(len(self.names))]
         columns = {name: [one.get(key) for one in each] for name, key in (
             ("segmentations", "segmentation"), ("bboxes", "bbox"), ("areas", "area"))}
-        score = round(fmean(certainty for _, certainty in own.values()), 4)
-        return {"id": number, "video_id": 1, "category_id": self.category[number], "iscrowd": 0, "score": score,
-                "length": len(self.names)} | columns
+        return {"id": number, "video_id": 1, "category_id": self.category[number], "iscrowd": 0,
+                "length": len(self.names), **dict(zip(("height", "width"), self.size, strict=True)),
+                "score": round(fmean(one["score"] for one in each if one), 4)} | columns
 
 
-def as_annotation(region, certainty, **more):
-    """Run lengths of pycocotools, mean probability within them  ->  what COCO says of them"""
-    return {**more, "segmentation": region | {"counts": region["counts"].decode("ascii")}, "iscrowd": 0,
-            "area": int(mask_utils.area(region)), "bbox": mask_utils.toBbox(region).tolist(),
-            "score": round(float(certainty), 4)}
+def write_json(path, head, annotations):
+    """A file with what `head` has, and annotations, of which one at a time is in memory"""
+    with atomic_file(path, "w") as file:
+        file.write(f'{json.dumps(head)[:-1]}, "annotations": [')
+        for k, one in enumerate(annotations):
+            file.write(", " * (k > 0) + json.dumps(one))
+        file.write("]}")

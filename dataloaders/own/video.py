@@ -24,6 +24,7 @@ from dataloaders.own.film import (
     UNKNOWN_FPS,
     cut_short,
     fps_of,
+    note_shape,
     opened,
     pictures,
     seconds_of,
@@ -33,6 +34,7 @@ from dataloaders.own.folder import OTHER_PICTURES, pictures_in
 
 log = logging.getLogger(__name__)
 
+MOST_SORTS = 50                      # of names in a folder that are compared
 FOLDER_FPS = 6                       # the annotated frames of YouTube-VIS
 
 
@@ -144,6 +146,7 @@ class PictureFolder(Video):
             raise ValueError(f"{path}: no frames in this folder ({' '.join(PICTURES)}).\n  Name the folder that holds "
                              "the pictures themselves; folders within it are not looked at, and pictures of other "
                              f"kinds ({' '.join(OTHER_PICTURES)}) are to be saved as one of these")
+        refuse_two_sorts(self.files, path)
         if masks:
             log.warning("%s: %d masks beside the frames, %s and so on, are no frames", path, len(masks), masks[0].name)
         super().__init__(str(path), limits, fps or FOLDER_FPS, len(self.files))
@@ -160,6 +163,19 @@ class PictureFolder(Video):
             raise ValueError(f"{what.removesuffix('.')} (frame {index}).\n{how}") from None
 
 
+def refuse_two_sorts(files, path):
+    """ValueError where pictures of two sorts of names have the same numbers, as frame_1.jpg and mask_1.png"""
+    sorts = {}
+    for file in files:
+        sorts.setdefault(re.sub("[0-9]+", "0", file.name.lower()), {})[tuple(re.findall("[0-9]+", file.stem))] = file
+    for one, other in itertools.combinations(itertools.islice(sorts.values(), MOST_SORTS), 2):
+        both = [number for number in one if number and number in other]
+        if 2 * len(both) > min(len(one), len(other)):
+            names = one[both[0]].name, other[both[0]].name
+            raise ValueError(f"{path}: are {names[0]} and {names[1]} two frames, or a frame and its mask?\n"
+                             "  Leave only the frames in the folder")
+
+
 class FilmFile(Video):
     """A film as PyAV (FFmpeg) decodes it; total is about right. fps: for a film whose own clock is wrong."""
 
@@ -168,8 +184,9 @@ class FilmFile(Video):
             raise ValueError(f"{path} is a picture; films are {' '.join(FILMS)}, pictures are given as their folder.\n"
                              "  Name the folder that it lies in")
         self.path, self.clock = path, fps
-        with opened(path) as (_, stream):
-            said, self.seconds, total = fps_of(stream), seconds_of(stream), stream.frames
+        with opened(path) as (film, stream):
+            said, self.seconds, total = fps_of(stream), seconds_of(film, stream), stream.frames
+            note_shape(stream, path)
         if self.seconds and not total:
             total = round(self.seconds * said)
         super().__init__(str(path), limits, fps or said, total or None)
@@ -187,8 +204,9 @@ class FilmFile(Video):
 
     def check_end(self, count, last, shown, damaged, codec):
         """After the last picture: its number, its time, when it ends, where pictures were broken"""
-        if not count and damaged:
-            raise ValueError(f"{self.path}: none of its pictures can be decoded (codec {codec}).\n  "
+        if not count:
+            raise ValueError(f"{self.path}: none of its pictures can be decoded (codec {codec})"
+                             + "; its end is missing" * cut_short(self.path) + ".\n  Copy the file again. "
                              + CONVERT.format(self.path))
         wanted = not self.end or not reached(self.end, count, last + 1 / self.fps)      # what would come next
         short = self.seconds and self.seconds - shown > max(3 / self.fps, 0.25)

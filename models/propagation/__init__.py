@@ -17,9 +17,12 @@ object with
                             frame; computed once for all runs over a video. features() are the model's own maps of these
                             images (models.backbone.Features, B = 1), computed when first asked for.
 
+    own_size = True, optional    it gets the frames as large as the video has them, where they are at hand (segment.py);
+                            its masks and margins are as large
+
 factory.check(cfg.propagation), optional, raises ValueError for what cannot work before any video is read.
 
-Images are on the model's device, letterboxed to data.size, RGB in [0, 1].
+Images are on the model's device, otherwise letterboxed to data.size, RGB in [0, 1].
 Calls come in inference mode. Several runs go through a video at a time: state belongs to the object, weights to the
 module.
 

@@ -1,4 +1,4 @@
-"""A plug that follows one object of a film, for models/instances.py: frames at their own size, one at a time."""
+"""A plug that follows the objects of a film, for models/instances.py: frames at their own size, one at a time."""
 from functools import partial
 
 import msgspec
@@ -16,23 +16,32 @@ def follower(named, cfg, model):
     own = msgspec.to_builtins(Propagation(plug=plug, weights=weights or "none"))
     cfg = EasyDict({**cfg, "propagation": own})
     getattr(find_factory(plug), "check", lambda own: None)(cfg.propagation)
-    return partial(Follower, cfg, model)
+    return partial(Follower, cfg, model, Frames(model))
+
+
+class Frames:
+    """What plugs see of a frame, computed once for all objects."""
+
+    def __init__(self, model):
+        self.model, self.image, self.entries = model, None, None
+
+    def __call__(self, image, propagator):
+        """image (H, W, 3) uint8  ->  what Propagator.encode gives of it"""
+        if image is not self.image:
+            pixels = torch.tensor(image, device=self.model.device).permute(2, 0, 1)[None].float() / 255
+            self.image, self.entries = image, propagator.encode(pixels, lambda: self.model.encode(pixels[None]))
+        return self.entries
 
 
 class Follower:
     """image (H, W, 3) uint8, mask (H, W) bool: where the object begins"""
 
     @torch.inference_mode()
-    def __init__(self, cfg, model, image, mask):
-        self.model, self.propagator = model, Propagator(cfg, model)
-        self.propagator.begin(self.seen(image)[0], torch.from_numpy(mask).to(model.device))
+    def __init__(self, cfg, model, frames, image, mask):
+        self.frames, self.propagator = frames, Propagator(cfg, model)
+        self.propagator.begin(frames(image, self.propagator)[0], torch.from_numpy(mask).to(model.device))
 
     @torch.inference_mode()
     def propagate(self, image):
         """The next frame (H, W, 3) uint8  ->  margin (H, W) float32"""
-        return self.propagator.propagate(self.seen(image))[0].float().cpu().numpy()
-
-    def seen(self, image):
-        """->  entries of Propagator.encode of this frame, one"""
-        images = torch.from_numpy(image).to(self.model.device).permute(2, 0, 1)[None].float() / 255
-        return self.propagator.encode(images, lambda: self.model.encode(images[None]))
+        return self.propagator.propagate(self.frames(image, self.propagator))[0].float().cpu().numpy()

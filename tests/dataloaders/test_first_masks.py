@@ -1,4 +1,5 @@
 """Masks and boxes of a person's first frame: what becomes of them, and what is said of what cannot be."""
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -74,6 +75,18 @@ def test_arrays_and_tensors_of_python():
         given_masks({0: labels().astype(int) * 100})
     with pytest.raises(ValueError, match="expected the number of a frame"):
         given_masks({"0": labels()})
+
+
+def test_the_soft_edge_of_a_first_mask_is_no_object(tmp_path, caplog):
+    disc = np.hypot(*(np.mgrid[:40, :50] - np.array([20, 25])[:, None, None])) < 12
+    edge = cv2.blur(disc * np.uint8(255), (3, 3))
+    for mask in (edge, (edge.astype(int) + 42) // 85 * 85, cv2.blur(edge, (5, 5)) // 4):
+        for given in (read_first_masks(png(tmp_path / "first.png", mask.astype(np.uint8))), given_masks({0: mask})):
+            [found] = given.masks.values()
+            assert given.object_ids == [1] and (found.astype(bool) ^ disc).sum() < 0.1 * disc.sum()
+    assert "what is more than half white is taken for one object" in caplog.text
+    with pytest.raises(ValueError, match="first.png: its masks have 255 within 128: a soft edge, or void"):
+        read_first_masks(png(tmp_path / "first.png", np.where(disc, 255, 128).astype(np.uint8)))
 
 
 def test_boxes_are_filled_and_cut_at_the_border(caplog):

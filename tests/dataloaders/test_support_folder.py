@@ -9,9 +9,11 @@ import cv2
 import material
 import numpy as np
 import pytest
+import torch
 from material import rle_of, run_lengths
 from PIL import Image
 
+from dataloaders.mask_values import as_mask
 from dataloaders.own.folder import pictures_in
 from dataloaders.own.supports import read_supports
 from utils.pictures.overlay import palette, save_palette_mask
@@ -91,6 +93,10 @@ BORDER = cv2.dilate(DISC.astype(np.uint8), np.ones((7, 7))).astype(bool) & ~DISC
 NEARLY = {
     "blurred": soft(DISC, 5), "very soft": soft(DISC, 21), "matting": soft(DISC, 9) // 8 * 7, "16 bits": None,
     "few greys": ((cv2.blur(DISC * np.uint8(255), (3, 3)).astype(int) + 42) // 85 * 85).astype(np.uint8),
+    "dark": (soft(DISC, 9).astype(int) * 60 // 255).astype(np.uint8),
+    "dim": (soft(DISC, 9).astype(int) * 100 // 255).astype(np.uint8),
+    "few of 16 bits": soft(DISC, 3).astype(np.uint16) * 257, "few reds": soft(DISC, 3)[..., None] * np.uint8([1, 0, 0]),
+    "VOC in colour": in_colours(DISC * np.uint8(3) + BORDER * np.uint8(255)),
     "one dark grey": DISC * np.uint8(255) + BORDER * np.uint8(90), "VOC": DISC * np.uint8(1) + BORDER * np.uint8(255),
     "VOC of many": (DISC * (1 + np.mgrid[:60, :80][1] // 4) + BORDER * 255).astype(np.uint8),
     "many objects": (DISC * (1 + np.mgrid[:60, :80][1] // 4)).astype(np.uint8),
@@ -121,6 +127,24 @@ def test_what_may_be_object_or_void_is_asked_for(tmp_path):
     Image.fromarray(box(2, 14) * np.uint8(1) + box(16, 28) * np.uint8(255)).save(tmp_path / "a.png")
     assert "is 255 the object, and 1 its soft edge, or is it void" in refused(tmp_path)
     assert np.array_equal(read_supports(tmp_path, object_number=1).masks[0], box(2, 14))
+    core = cv2.erode(DISC.astype(np.uint8), np.ones((9, 9)))
+    for mask, words in ((core * 255 + np.where(core, 0, (DISC | BORDER) * 128), "is 255 the object, and 128"),
+                        (np.where(DISC, 255, 128), "no pixel is 0"), (np.where(DISC, 1, 2), "no pixel is 0")):
+        write_image(tmp_path / "a.jpg", DISC.shape)
+        Image.fromarray(mask.astype(np.uint8)).save(tmp_path / "a.png")
+        assert words in refused(tmp_path)
+
+
+def test_masks_of_python_may_be_soft():
+    picture = np.zeros((*DISC.shape, 3), np.uint8)
+    for mask in (DISC, DISC * 7, soft(DISC, 9), soft(DISC, 9) / 255, torch.from_numpy(soft(DISC, 9) / 255).float()):
+        found = as_mask(mask, picture, "dog")
+        assert (found & DISC).sum() / (found | DISC).sum() > 0.93
+    for mask in (soft(DISC, 9).astype(float), -DISC.astype(int), np.where(DISC, np.nan, 0), DISC.astype(object)):
+        with pytest.raises(ValueError, match="dog: its mask has values from .* expected bool"):
+            as_mask(mask, picture, "dog")
+    with pytest.raises(ValueError, match="its mask is empty"):
+        as_mask(np.full(DISC.shape, 0.4), picture, "dog")
 
 
 KINDS = ("png", "labelme", "coco")
@@ -223,9 +247,13 @@ def test_labelmes_shapes_cover_what_they_enclose(tmp_path):
     triangle = (cols > 3) & (rows < 26) & (rows - 2 > (cols - 3) * 24 / 33)
     cases = [(shape("x", CORNERS), box(), 0), (shape("x", [[30, 20], [8, 5]], "rectangle"), box(), 0),
              (shape("x", CORNERS, "rectangle"), box(), 0), (shape("x", CORNERS, "rotation"), box(), 0),
+             (shape("x", [CORNERS[n] for n in (0, 1, 3, 2)], "rectangle"), box(), 0),
+             (shape("x", CORNERS, "quadrilateral"), box(), 0),
              (shape("x", [[3, 2], [36, 26], [3, 26]]), triangle, 60),
              (shape("x", [[20, 15], [29, 15]], "circle"), np.hypot(rows - 15, cols - 20) < 9, 60),
              (shape("x", [[8, 5], [30, 20]], "mask", mask=png_in_base64(np.ones((15, 22), bool))), box(), 0),
+             (shape("x", [[8, 5], [30, 20]], "mask", mask=png_in_base64(np.pad(np.full((15, 22), 90, np.uint8), 1)
+                                                                         )), np.roll(box(), (1, 1), (0, 1)), 0),
              (shape("x", [[-8, -5], [8, 5], [50, 5]], "mask", mask=png_in_base64(np.ones((45, 60), bool))),
               np.ones(SIZE, bool), 0),
              (shape("x", [[-50, -50], [99, -50], [99, 99], [-50, 99]]), np.ones(SIZE, bool), 0)]
@@ -281,6 +309,41 @@ def test_categories_of_one_name_are_one(tmp_path):
     assert np.array_equal(read_supports(tmp_path).masks[0], box(5, 20, 8, 14) | box(5, 20, 24, 30))
 
 
+@pytest.mark.parametrize("ids", [(1, "1"), ("1", 1), (1.0, 1), ("a", "a")])
+def test_an_id_is_the_same_as_number_and_as_text(tmp_path, ids):
+    record = {"id": ids[0], "file_name": "i1.jpg", "height": SIZE[0], "width": SIZE[1]}
+    polygon = [[8, 5, 30, 5, 30, 20, 8, 20]]
+    coco(tmp_path, [{"image_id": ids[1], "category_id": ids[0], "segmentation": polygon}], [record],
+         categories=((ids[1], "dog"),))
+    assert np.array_equal(read_supports(tmp_path).masks[0], box())
+    coco(tmp_path, [], [record, {**record, "id": ids[1], "file_name": "i2.jpg"}])
+    assert "two entries of the image list have the id" in refused(tmp_path)
+    coco(tmp_path, [], [record], categories=((ids[0], "dog"), (ids[1], "cat")))
+    assert "two entries of the category list have the id" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "lies"), [
+    ("train/i1.jpg", "i1.jpg"), ("C:\\data\\i1.jpg", "i1.jpg"), ("I1.JPG", "images/i1.jpg"),
+    ("caf\u00e9.jpg", "cafe\u0301.jpg"), ("images/i1.jpg", "i1.jpg")])
+def test_an_image_is_found_by_the_last_part_of_its_name(tmp_path, name, lies):
+    polygon = [[8, 5, 30, 5, 30, 20, 8, 20]]
+    record = {"id": 1, "file_name": name, "height": SIZE[0], "width": SIZE[1]}
+    content = {"images": [record], "categories": [{"id": 1, "name": "dog"}],
+               "annotations": [{"image_id": 1, "category_id": 1, "segmentation": polygon}]}
+    (write_image(tmp_path / lies).parent / "other.jpg").write_bytes(b"no image")
+    (tmp_path / "all.json").write_text(json.dumps(content))
+    assert read_supports(tmp_path).names == [str(tmp_path / lies)]
+    content["images"].append({**record, "id": 2, "file_name": f"another/{name}"})
+    (tmp_path / "all.json").write_text(json.dumps(content))              # of two of one name nobody knows which it is
+    assert "no such image" in refused(tmp_path, FileNotFoundError)
+
+
+def test_an_accent_may_be_part_of_its_letter_or_not(tmp_path):
+    write_image(tmp_path / "caf\u00e9.jpg")
+    Image.fromarray(MASKS["binary"]).save(tmp_path / "cafe\u0301.png")
+    assert np.array_equal(read_supports(tmp_path).masks[0], box())
+
+
 def test_boxes_without_a_mask_are_left_out_with_a_word(tmp_path, caplog):
     polygon = [[8, 5, 30, 5, 30, 20, 8, 20]]
     boxes = [{"image_id": n, "category_id": 1, **more} for n, more in (
@@ -302,6 +365,8 @@ def test_files_that_come_from_windows_are_read(tmp_path):
     labelme(tmp_path / "b", "i1", [shape("dog", CORNERS)])
     for name in ("a/labels.json", "b/i1.json"):
         (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + (tmp_path / name).read_bytes())
+        assert np.array_equal(read_supports((tmp_path / name).parent).masks[0], box())
+        (tmp_path / name).write_text((tmp_path / name).read_text(encoding="utf-8-sig"), encoding="utf-16")
         assert np.array_equal(read_supports((tmp_path / name).parent).masks[0], box())
 
 
@@ -331,6 +396,7 @@ def test_absurd_annotations_are_refused(tmp_path):
         (lambda f: coco(f, annotation("text")), "annotation 0: it is text, expected"),
         (lambda f: coco(f, [{"image_id": 9, "category_id": 1}]), "no image has the id 9"),
         (lambda f: coco(f, []), "no annotation"),
+        (lambda f: labelme(f, "a", []), "nothing is annotated"),
         (lambda f: labelme(f, "a", [shape("x", "points")]), "shapes[0].points is text"),
         (lambda f: labelme(f, "a", [shape("x", CORNERS, "mask", mask="????")]), "no PNG in base64"),
         (lambda f: labelme(f, "a", [{"points": CORNERS}]), "shapes[0] has no 'label'"),

@@ -124,6 +124,17 @@ def test_masks_beside_the_frames_are_no_frames(tmp_path, caplog):
     assert "3 masks beside the frames, 0.png" in caplog.text
 
 
+@pytest.mark.parametrize("names", [("frame_{}.jpg", "mask_{}.png"), ("{}.jpg", "{}.jpg.png"), ("{}.png", "{}_seg.png"),
+                                   ("{}.jpg", "{}_MASK.jpg")])
+def test_two_sorts_of_pictures_of_the_same_numbers_are_no_video(tmp_path, names):
+    folder = write_folder(tmp_path / "frames", pictures(4), names[0])
+    assert len(open_video(folder).files) == 4
+    for t in range(4):
+        Image.fromarray(np.eye(*SIZE, dtype=np.uint8)).save(folder / names[1].format(t))
+    with pytest.raises(ValueError, match="two frames, or a frame and its mask.\n  Leave only the frames"):
+        open_video(folder)
+
+
 def test_two_frames_of_one_name_and_other_kinds_of_picture_are_named(tmp_path):
     folder = write_folder(tmp_path / "frames", pictures(2), "{}.jpg")
     Image.fromarray(pictures(1)[0]).save(folder / "1.jpeg")
@@ -207,6 +218,35 @@ def test_interlaced_films_are_shown_in_whole_pictures(tmp_path):
         assert min(np.abs(sides - moment).max() for moment in (0, 6)) <= 1
 
 
+def test_an_interlaced_film_may_change_its_size(tmp_path):
+    """As recordings of television do, from one programme to the next."""
+    for number, size in enumerate((SIZE, (32, 48))):
+        encode(tmp_path / f"{number}.ts", "mpeg2video", pictures(5, size), 25, flags="+ildct+ilme", top="1")
+    (tmp_path / "both.ts").write_bytes(b"".join((tmp_path / f"{number}.ts").read_bytes() for number in (0, 1)))
+    shapes = [frame.image.shape[:2] for frame in open_video(tmp_path / "both.ts")]
+    assert len(shapes) >= 9 and shapes[:4] == [SIZE] * 4 and shapes[-5:] == [(32, 48)] * 5
+
+
+def test_a_film_that_starts_late_does_not_break_off(tmp_path):
+    """Matroska counts the length of a track from the file's beginning, not from its first picture."""
+    with av.open(str(tmp_path / "late.mkv"), "w") as file:
+        film = file.add_stream("mpeg4", rate=FPS)
+        film.height, film.width, film.pix_fmt = *SIZE, "yuv420p"
+        for t, picture in enumerate(pictures()):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = t + 100, Fraction(1, FPS)
+            file.mux(film.encode(frame))
+        file.mux(film.encode())
+    frames = list(open_video(tmp_path / "late.mkv"))
+    assert [round(frame.time, 2) for frame in frames] == [t / FPS for t in range(12)]
+
+
+def test_pixels_that_are_not_square_are_told(tmp_path, caplog):
+    encode(tmp_path / "tv.mp4", "libx264", pictures(2), 25, **{"x264-params": "sar=16/11"})
+    assert next(iter(open_video(tmp_path / "tv.mp4"))).image.shape == (*SIZE, 3)
+    assert "not square (16:11)" in caplog.text
+
+
 @pytest.mark.parametrize("name", [b"caf\xe9.avi", b"run:1.avi", "\u72d7.avi".encode(), b"%03d.avi"])
 def test_any_name_that_a_disk_takes_can_be_read(tmp_path, monkeypatch, name):
     """Not UTF-8, a colon, a pattern: no letter means anything to FFmpeg."""
@@ -283,6 +323,10 @@ def test_a_missing_codec_is_named(tmp_path):
     path = write_film(tmp_path / "film.mp4", "mp4v", pictures(3))
     path.write_bytes(path.read_bytes().replace(b"mp4v", b"zz99").replace(b"esds", b"free"))
     with pytest.raises(ValueError, match="lacks the codec.*\n.*ffmpeg -i .*film.mp4"):
+        open_video(path)
+    path = encode(tmp_path / "film.mkv", "mpeg4", pictures(3))
+    path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/ASP", b"V_UNKNOWN/X/ASP"))
+    with pytest.raises(ValueError, match="codec.*\n.*ffmpeg -i .*film.mkv"):
         open_video(path)
 
 

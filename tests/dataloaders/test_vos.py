@@ -1,4 +1,5 @@
 """The vos task: what indexes find, which samples are drawn, what a test video gives, and what bad data say."""
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -61,6 +62,19 @@ def test_void_beside_objects_is_background_and_more_objects_than_the_palette_has
     Image.fromarray(np.full(SIZE, 300, np.uint16)).save(tmp_path / "many.png")
     with pytest.raises(ValueError, match="many.png has the number 300; a palette has room for the objects 1 to 254"):
         read_labels(tmp_path / "many.png")
+
+
+def test_a_soft_edge_in_a_data_set_is_refused_and_a_small_object_beside_void_is_none(tmp_path):
+    disc = np.hypot(*(np.mgrid[:40, :50] - np.array([20, 25])[:, None, None])) < 12
+    edge = cv2.blur(disc * np.uint8(255), (3, 3))
+    for name, mask in (("many", edge), ("few", (edge.astype(int) + 42) // 85 * 85)):
+        with pytest.raises(ValueError, match=f"{name}.png has .* as the soft edge of one object"):
+            read_labels(save(tmp_path / f"{name}.png", mask))
+    for area in (1, 2, 3):
+        labels = 255 * disc.astype(np.uint8)
+        labels[20:20 + area, 25:25 + area] = 7                    # within void
+        labels[2:2 + area, 2:2 + area] = 1                        # apart
+        assert set(np.unique(read_labels(save(tmp_path / "small.png", labels)))) == {0, 1, 7}
 
 
 # -- indexes --------------------------------------------------------------------------------------------------------

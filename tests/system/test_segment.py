@@ -2,7 +2,9 @@
 import csv
 import io
 import json
+import os
 import shutil
+import subprocess
 import sys
 import weakref
 from functools import partial
@@ -65,6 +67,35 @@ def clip(tmp_path_factory):
         cv2.imwrite(str(root / "frames" / f"{t}.png"), entry[1])
         t += 1
     return root
+
+
+def test_names_that_are_no_utf8_go_through(call, clip, tmp_path):
+    """Of the supports, of their categories, of a file of them, and of the result."""
+    name = os.fsdecode(b"caf\xe9")
+    for folder in (name, "dog"):
+        shutil.copytree(clip / "support", tmp_path / "two" / folder)
+    picture = next((tmp_path / "two" / name).glob("*.jpg"))
+    for path in (picture, picture.with_suffix(".png")):
+        path.rename(path.with_stem(name))
+    output, _ = call("--end", "2f", output=name, support=tmp_path / "two")
+    assert "caf\\udce9 area" in (output / "frames.csv").read_text() and len(list((output / "masks").iterdir())) == 2
+    call("--end", "1f", "--save-support", tmp_path / f"{name}.support", support=tmp_path / "two" / name)
+    assert "caf\\udce9.jpg" in read_supports(tmp_path / f"{name}.support").names
+
+
+def test_one_result_at_a_time_is_written_into_a_folder(call, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "frames.csv").symlink_to(tmp_path / "elsewhere")
+    call("--end", "1f")
+    assert not (tmp_path / "elsewhere").exists()
+    hold = "import sys; from utils.files import owned\nwith owned(sys.argv[1]): print('held', flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", hold, tmp_path / "out"], stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(ValueError, match="belongs to a run that is going on"):
+            call("--end", "1f")
+        other.communicate(b"\n")
+    assert len((tmp_path / "out" / "frames.csv").read_text().splitlines()) == 2
 
 
 @pytest.fixture
@@ -246,6 +277,61 @@ def test_an_absent_object_is_not_marked_and_all_outputs_say_so(call, checkpoint,
     for wrong in ("maybe", "2", "0", "nan"):
         with pytest.raises(ValueError, match="--absent"):
             Segmenter.from_checkpoint(checkpoint, absent=wrong)
+
+
+# -- instances ------------------------------------------------------------------------------------------------------
+
+def test_instances_have_numbers_in_masks_table_tracks_and_python(call, checkpoint, clip):
+    plain = masks_in(call()[0] / "masks")
+    output, said = call("--instances", "--soft")
+    masks, rows = masks_in(output / "masks"), rows_of(output)
+    summary = json.loads((output / "summary.json").read_text())
+    segmenter = segmenter_of(checkpoint, clip, instances=True)
+    assert all(np.array_equal(masks[p.index], p.mask) for p in segmenter.predictions(clip / "frames"))
+    tracks = json.loads((output / "tracks.json").read_text())
+    numbers = {str(a["id"]): "support" for a in tracks["annotations"]}
+    assert numbers and summary["objects"] == numbers and f"; {len(numbers)} support." in said and "tracks.json" in said
+    least = 0.001 * masks[0].size
+    for t, mask in masks.items():
+        assert rows[t]["objects"].split() == [str(n) for n in np.unique(mask[mask > 0])]
+        assert not mask[plain[t] == 0].any()
+        missing = cv2.connectedComponentsWithStats(((plain[t] > 0) & (mask == 0)).astype(np.uint8))[2][1:, 4]
+        assert not len(missing) or missing.max() < least
+        for one in tracks["annotations"]:
+            assert (one["areas"][t] or 0) == (mask == one["id"]).sum()
+    assert tracks["videos"][0]["file_names"][0] == "frames/0.png" and (output / summary["film"]).is_file()
+    output, said = call()                                                      # and nothing of it is left
+    assert not list(output.glob("tracks*")) and json.loads((output / "summary.json").read_text())["objects"] is None
+
+
+def test_instances_of_several_categories_and_with_a_plug(call, clip, tmp_path):
+    root = two_categories(clip, tmp_path / "both")
+    for follow in ([], ["--follow", "first_mask"]):
+        output, said = call("--instances", *follow, support=root, video=next(clip.glob("video.*")))
+        tracks = json.loads((output / "tracks.json").read_text())
+        assert [c["name"] for c in tracks["categories"]] == ["disc", "other"] and "1 disc, 2 other" not in said
+        assert tracks["videos"][0]["file_names"][0] == "video/00000.jpg" and tracks["annotations"]
+    with pytest.raises(ValueError, match="--follow says what follows the objects of --instances"):
+        call("--follow", "first_mask")
+    with pytest.raises(ValueError, match="propagation.plug: cannot read 'nothing'"):
+        call("--instances", "--follow", "nothing=x.pth")
+    with pytest.raises(ValueError, match="lwl needs a checkpoint of its own training"):
+        call("--instances", "--follow", "lwl")
+    with pytest.raises(ValueError, match="--instances is for few-shot methods"):
+        Segmenter(None, load_config([], ["model.method=first_mask"]), instances=True)
+
+
+def test_instances_of_a_broken_video_keep_what_was_computed(call, clip, tmp_path):
+    shutil.copytree(clip / "frames", tmp_path / "frames")
+    (tmp_path / "frames" / "4.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="(frame 4)"):
+        call("--instances", video=tmp_path / "frames")
+    assert list(masks_in(tmp_path / "out" / "masks")) == [0, 1, 2, 3]
+    assert json.loads((tmp_path / "out" / "tracks.json").read_text())["videos"][0]["length"] == 4
+    (tmp_path / "frames" / "4.png").unlink()
+    Image.fromarray(np.zeros((50, 50, 3), np.uint8)).save(tmp_path / "frames" / "4.png")
+    with pytest.raises(ValueError, match="frame 4 has .*\n  Leave --instances out where sizes change"):
+        call("--instances", video=tmp_path / "frames")
 
 
 # -- the Python interface -------------------------------------------------------------------------------------------
@@ -525,7 +611,7 @@ def test_nothing_is_written_before_everything_is_there(call, clip, tmp_path):
 
 def test_films_can_be_left_out(call):
     output, said = call("--no-film", "--end", "3f")
-    assert sorted(path.name for path in output.iterdir()) == ["frames.csv", "masks", "summary.json"]
+    assert sorted(path.name for path in output.glob("[!.]*")) == ["frames.csv", "masks", "summary.json"]
     assert json.loads((output / "summary.json").read_text())["film"] is None and "overlay" not in said
 
 

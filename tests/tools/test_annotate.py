@@ -1,4 +1,5 @@
 """tools/annotate.py: masks from strokes, the folder they are kept in, and the page in a real browser."""
+import http.client
 import importlib.util
 import json
 import re
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -564,3 +566,13 @@ def test_what_other_pages_send_is_refused(address, path, headers, status):
     request = urllib.request.Request(address + path, b"x" if path else None, headers)
     with pytest.raises(urllib.error.HTTPError, match=str(status)):
         urllib.request.urlopen(request)
+
+
+@needs_browser
+@pytest.mark.parametrize("header", [("Content-Length", str(2 ** 30 + 1)), ("Transfer-Encoding", "chunked")])
+def test_an_upload_without_bounds_is_refused_before_it_is_read(address, header):
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(address).netloc, timeout=20)
+    connection.putrequest("POST", "/gradio_api/upload")
+    connection.putheader(*header)
+    connection.endheaders()
+    assert connection.getresponse().status == 429

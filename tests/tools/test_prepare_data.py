@@ -228,6 +228,13 @@ def huge_header(path, files):
     (path / "x.tar").write_bytes(info.tobuf() + bytes(10240))
 
 
+def sparse_header(path, files):
+    with tarfile.open(path / "x.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        info = tarfile.TarInfo("JPEGImages/v/1.jpg")
+        info.size, info.pax_headers = 1, {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "x"}
+        archive.addfile(info, io.BytesIO(b"1"))
+
+
 OUTSIDE = ("../JPEGImages/v/1.jpg", "/JPEGImages/v/1.jpg", "a/../../JPEGImages/v/1.jpg")
 BAD_ARCHIVES = {
     **{f"zip with {name}": (lambda path, files, name=name: zipped(path / "x.zip", {name: b"x"}), "leaves its folder")
@@ -237,6 +244,9 @@ BAD_ARCHIVES = {
     "link in a zip": (linked_zip, "is a link"),
     **{f"{kind} in a tar": (special_tar(kind), "is a link") for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE,
                                                                          tarfile.CHRTYPE, tarfile.FIFOTYPE)},
+    "sparse header": (sparse_header, "x.tar: cannot be read"),
+    "two contents of one name": (lambda path, files: [zipped(path / f"x.{n}.zip", {"JPEGImages/v/1.jpg": b"%d" % n})
+                                                      for n in (1, 2)], "x.2.zip has another content than what came"),
     "damaged zip": (damaged_zip, "x.zip: cannot be read"),
     "no zip": (lambda path, files: (path / "x.zip").write_bytes(b"<html>log in first</html>"), "x.zip: cannot be read"),
     "damaged header": (damaged_header, "x.tar: "),
@@ -251,7 +261,7 @@ def test_bad_archives_are_named_and_write_nowhere_else(case, files, tmp_path, ca
     downloads.mkdir(parents=True)
     write(downloads, files)
     assert words in refused(["arrange", "ytvis", "--archives", downloads, "--output", output], capsys)
-    assert all(files[name] == data for name, data in tree(output).items() if not name.endswith(".part"))
+    assert all(files.get(name, b"1") == data for name, data in tree(output).items() if not name.endswith(".part"))
     assert all(path.is_relative_to(tmp_path / "a") and path.name.startswith("x.") or path.is_relative_to(output)
                for path in tmp_path.rglob("*") if not path.is_dir())
 
@@ -494,7 +504,7 @@ def soft(levels=255, top=255, width=3):
 SOFT = {
     "four values": soft(3), "three values": soft(2), "many values": soft(), "wider": soft(8, width=7),
     "not quite white": soft(3, top=250), "in colour": np.dstack([soft(3)] * 3),
-    "16 bits": soft(3).astype(np.uint16) * 257,
+    "16 bits": soft(3).astype(np.uint16) * 257, "dark": soft(width=9) // 4,
     "a stray pixel": np.where(disc(1), 128, 255 * disc()).astype(np.uint8),
     "jpeg": cv2.imdecode(cv2.imencode(".jpg", disc() * np.uint8(255))[1], cv2.IMREAD_GRAYSCALE)}
 
@@ -526,6 +536,14 @@ def turned(root):
     Image.new("RGB", (COLS, ROWS)).save(root / "v" / "0.jpg", exif=tags)
 
 
+def test_an_orientation_tag_that_says_nothing_asks_for_no_turn(tmp_path):
+    video(tmp_path, [square(1)])
+    tags = Image.Exif()
+    tags[0x0112] = 0
+    Image.new("RGB", (COLS, ROWS)).save(tmp_path / "v" / "0.jpg", exif=tags)
+    assert list(objects_of(tmp_path).tracks) == [1]
+
+
 def deep_colours(root):
     video(root, [square(1)])
     assert cv2.imwrite(str(root / "v" / "0.png"), np.zeros((ROWS, COLS, 3), np.uint16))
@@ -552,6 +570,30 @@ def test_masks_that_could_mean_anything_are_refused(case, tmp_path):
         video(tmp_path, masks)
     with pytest.raises(ValueError, match=words):
         objects_of(tmp_path)
+
+
+def test_other_kinds_of_picture_and_what_has_no_partner_are_named(tmp_path, capsys):
+    for name, kind in (("webp", "images/0.webp"), ("jpeg", "masks/0.jpg"), ("array", "masks/0.npy")):
+        root = video(tmp_path / name, [square(1)], name="other")
+        (root / "other/0.png").unlink()
+        (root / "v" / kind).parent.mkdir(parents=True)
+        Image.fromarray(square(1)).save(root / "v" / kind, "WEBP" if name == "webp" else "JPEG")
+        said = refused(["from-frames", root, "--category", "dog", "--output", tmp_path / "out"], capsys)
+        assert {"webp": ".webp", "jpeg": "masks as JPEG", "array": ".npy"}[name] in said
+    video(tmp_path / "some", [square(1), None])
+    run("from-frames", tmp_path / "some", "--category", "dog", "--output", tmp_path / "some_out")
+    assert "1 frames have no mask of their name and are left out" in capsys.readouterr().out
+    video(tmp_path / "back\\slash", [square(1)], "a\\b")
+    assert "is no file name for annotations" in refused(
+        ["from-frames", tmp_path / "back\\slash", "--category", "dog", "--output", tmp_path / "back"], capsys)
+    Image.fromarray(square(1)).save(tmp_path / "some/v/0.jpeg")
+    (tmp_path / "some/v").rename(tmp_path / "some/images")
+    (tmp_path / "some/v").mkdir()
+    (tmp_path / "some/images").rename(tmp_path / "some/v/images")
+    (tmp_path / "some/v/masks").mkdir()
+    (tmp_path / "some/v/images/0.png").rename(tmp_path / "some/v/masks/0.png")
+    assert "has the same name" in refused(
+        ["from-frames", tmp_path / "some", "--category", "dog", "--output", tmp_path / "twice"], capsys)
 
 
 def test_raised_digits_in_names_are_no_numbers(tmp_path):

@@ -183,13 +183,27 @@ def test_failed_loading_changes_no_weight():
 
 @pytest.mark.parametrize("state, hint", [
     ({"backbone.body.conv1.weight": torch.zeros(1)}, "tools/convert_released.py"),
-    ({f"module.{k}": v for k, v in small_model().state_dict().items()}, "wrapped module"),
+    ({f"module.{k}": v for k, v in small_model().state_dict().items()}, "wrapped module (model.module)"),
+    ({f"_orig_mod.module.{k}": v for k, v in small_model().state_dict().items()}, "begin with '_orig_mod.module.'"),
+    ({f"net.{k}": v for k, v in small_model().state_dict().items()}, "begin with 'net.'"),
+    ({k.replace(".", "._orig_mod.", 1): v for k, v in small_model().state_dict().items()}, "names hold '_orig_mod.'"),
     ({"model": {}, "config": {}, "fold": 1}, "entry 'model'"),
     ({"other": torch.zeros(1)}, "--config"),
     (small_model(6).state_dict(), "model.dim"),
 ])
 def test_unfitting_weights_name_the_likely_reason(state, hint):
     assert hint in reason(load_weights, small_model(4), state, "x.pth")
+
+
+@pytest.mark.parametrize("wrong", [
+    lambda x: x * np.nan, lambda x: x / 0, lambda x: x.double() * 1e300, lambda x: x.to(torch.complex64),
+    lambda x: x.to(torch.int64), lambda x: x > 0], ids=["nan", "inf", "overflow", "complex", "integers", "bool"])
+def test_weights_that_are_no_finite_real_numbers_are_refused(wrong):
+    state = small_model().state_dict()
+    state["0.weight"] = wrong(state["0.weight"])
+    text = reason(load_weights, small_model(), state, "x.pth")
+    assert "hold NaN, infinity or no real numbers, first 0.weight" in text
+    load_weights(small_model(), {k: v.double() for k, v in small_model().state_dict().items()}, "x.pth")
 
 
 def test_random_streams_continue_after_a_restart(tmp_path):

@@ -239,9 +239,12 @@ class OwnPageOnly:
         origin, host, site = (headers.get(name, b"").decode("latin-1") for name in names)
         if origin and urlsplit(origin).netloc != host or site in ("cross-site", "same-site"):
             return await PlainTextResponse("This page takes nothing from other pages.", 403)(scope, receive, send)
-        kept = [file.stat().st_size for file in self.uploads.rglob("*") if file.is_file()] if scope.get(
-            "path", "").endswith("/upload") else ()
-        if len(kept) > MOST_UPLOADS or sum(kept) > MOST_BYTES:
+        if scope.get("path", "").endswith("/upload"):
+            kept = [file.stat().st_size for file in self.uploads.rglob("*") if file.is_file()]
+            length = headers.get(b"content-length", b"").decode("latin-1")                # of all files of a request
+        else:
+            kept, length = (), "0"
+        if len(kept) > MOST_UPLOADS or not length.isdecimal() or sum(kept) + int(length) > MOST_BYTES:
             return await PlainTextResponse(f"Too many uploads; wait {FORGET} seconds.", 429)(scope, receive, send)
 
         async def send_with_policy(message):

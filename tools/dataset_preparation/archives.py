@@ -43,11 +43,15 @@ class Member(NamedTuple):
 
 @dataclass
 class Arranged:
-    """What became of the members: written, there already, wanted by no rule; examples: {file: one of the latter}"""
+    """What became of the members: written, there already, wanted by no rule; examples: {file: one of the latter}
+
+    places: those that a member has come to in this run
+    """
     written: int = 0
     kept: int = 0
     unused: int = 0
     examples: dict = field(default_factory=dict)
+    places: set = field(default_factory=set)
 
     def leave(self, file, name):
         self.unused += 1
@@ -141,8 +145,13 @@ def place(member, output, target, source, result):
                          "--output.")
     if member.size > LARGEST_FILE:
         raise bad_archive(source, f"{shown(member.name)} has {member.size} bytes, more than {LARGEST_FILE}")
+    again = target in result.places
+    result.places.add(target)
     if path.exists():
-        if path.stat().st_size != member.size:
+        if again and path.is_file() and path.stat().st_size == member.size and not same_content(member, path):
+            raise ValueError(f"{path}: {shown(member.name)} of {source} has another content than what came before it.\n"
+                             "  Nothing was replaced. Take one of the two away, and repeat.")
+        if not path.is_file() or path.stat().st_size != member.size:
             raise ValueError(f"{path}: has {path.stat().st_size} bytes, but {shown(member.name)} of {source} has "
                              f"{member.size}.\n  Nothing was replaced. Remove the wrong one of the two, and repeat.")
         result.kept += 1
@@ -162,12 +171,19 @@ def place(member, output, target, source, result):
     result.written += 1
 
 
+def same_content(member, path):
+    with member.open() as one, open(path, "rb") as other:
+        return all(part == other.read(len(part)) for part in iter(lambda: one.read(2 ** 20), b""))
+
+
 @contextmanager
 def reading(file):
     """Whatever the archive modules raise at broken files  ->  the ValueError that names the file"""
     try:
         yield
-    except BROKEN as error:
+    except (ValueError, *BROKEN) as error:               # ValueError: also of tarfile, about a header
+        if isinstance(error, ValueError) and "\n  " in str(error):                         # our own
+            raise
         raise bad_archive(file, f"cannot be read ({type(error).__name__}: {str(error)[:200]})") from None
     except OSError as error:
         if error.errno not in (None, errno.EINVAL):      # of the disk; None: of gzip and bz2, EINVAL: before the file

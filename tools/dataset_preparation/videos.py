@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from pycocotools import mask as rle
 
-from dataloaders.images import bad_image, image_size, natural, orientation, read_bytes, read_mask
+from dataloaders.images import TURNS, bad_image, image_size, natural, orientation, read_bytes, read_mask
 from dataloaders.json_values import is_file_name, shown
+from dataloaders.mask_values import MaskValues
+from dataloaders.own.folder import OTHER_PICTURES, plain_stem
 from tools.dataset_preparation.categories import category_of
-from tools.dataset_preparation.mask_values import MaskValues
 
 IMAGES, MASKS = (".jpg", ".jpeg", ".png"), ".png"
 IMAGE_FOLDERS = ("images", "frames", "JPEGImages", "origin", "rgb")
@@ -85,18 +86,30 @@ def frames_and_masks(folder):
         pair = by_stem(images[0] if images else folder, IMAGES), by_stem(masks[0], MASKS)
     else:
         files = [path for path in in_order(folder) if path.is_file() and not path.name.startswith(".")]
-        marked = {p.stem.removesuffix(MASK_MARK): p for p in files if p.suffix.lower() == MASKS
+        marked = {plain_stem(p).removesuffix(MASK_MARK): p for p in files if p.suffix.lower() == MASKS
                   and p.stem.endswith(MASK_MARK)}
-        masks = marked or {p.stem: p for p in files if p.suffix.lower() == MASKS}
-        frames = {p.stem: p for p in files if p.suffix.lower() in IMAGES and p not in masks.values()}
-        pair = frames, {stem: path for stem, path in masks.items() if stem in frames}
+        masks = marked or {plain_stem(p): p for p in files if p.suffix.lower() == MASKS}
+        frames = {plain_stem(p): p for p in files if p.suffix.lower() in IMAGES and p not in masks.values()}
+        pair = frames, {name: path for name, path in masks.items() if name in frames}
     return pair if pair[0] and pair[1] else None
 
 
 def by_stem(folder, suffixes):
     """{stem: path} of the files with such an ending, in order of their names; hidden ones are left out"""
-    return {path.stem: path for path in in_order(folder)
-            if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()}
+    found = {}
+    for path in in_order(folder):
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file():
+            if found.setdefault(plain_stem(path), path) != path:
+                raise ValueError(f"{path}: {found[plain_stem(path)].name} has the same name.\n  Rename one of them, or "
+                                 "take it away.")
+    return found
+
+
+def other_kinds(folder):
+    """Files below a folder of a video that are pictures or arrays, but none that is read  ->  '' or their endings"""
+    kinds = {path.suffix.lower() for path in folder.rglob("*")} & {*OTHER_PICTURES, ".npy"}
+    jpegs = any(path.parent.name in MASK_FOLDERS for path in folder.rglob("*.jp*g"))
+    return ", ".join(sorted(kinds) + ["masks as JPEG"] * jpegs)
 
 
 def in_order(folder):
@@ -125,11 +138,11 @@ def read_objects(path):
 
 def scan(video):
     """Read the masks of a video, one at a time: fills size, stems, tracks and note."""
-    video.stems = [stem for stem in video.frames if stem in video.masks]
+    video.stems = [name for name in video.frames if name in video.masks]
     if not video.stems:
         raise ValueError(f"video {video.name}: no frame has a mask of its name.\n  Name masks like frames: "
                          f"00000.jpg and 00000.png.")
-    tracks, values = defaultdict(dict), MaskValues(video.name)
+    tracks, values = defaultdict(dict), MaskValues(f"video {video.name}")
     for position, stem in enumerate(video.stems):
         numbers = read_objects(video.masks[stem])
         check_size(video, stem, numbers.shape)
@@ -147,7 +160,7 @@ def check_size(video, stem, size):
     """Frame and mask, and all frames of a video, have one size, and nothing asks for a turn."""
     path = video.frames[stem]
     found = image_size(path)
-    if orientation(read_bytes(path)) != 1:
+    if orientation(read_bytes(path)) in TURNS:
         raise bad_image(path, "asks to be turned (EXIF), and masks would not be", "Save it as it is to be seen.")
     video.size = video.size or found
     for what, other in ((path, found), (video.masks[stem], size)):
@@ -160,7 +173,7 @@ def copy_frames(video, output):
     """Frames byte by byte to output/JPEGImages/<video>/  ->  their names; those that are there whole are kept"""
     names = [f"{video.name}/{video.frames[stem].name}" for stem in video.stems]
     for stem, name in zip(video.stems, names, strict=True):
-        if not is_file_name(name, 1):
+        if not is_file_name(name, 1) or "\\" in name:            # which annotations take for a folder of Windows
             raise ValueError(f"{video.frames[stem]}: {shown(name)} is no file name for annotations.\n  Rename it.")
         target, source = output / "JPEGImages" / name, video.frames[stem]
         if target.exists() and target.stat().st_size == source.stat().st_size:

@@ -30,7 +30,8 @@ class ResultFolder:
         for name in ("masks", "soft") if soft else ("masks",):
             (self.output / name).mkdir(parents=True, exist_ok=True)
         self.film, self.film_size, self.begin = Film(self.output / "overlay", fps) if with_film else None, None, None
-        self.table = open(self.output / "frames.csv", "w", newline="", encoding="utf-8")
+        (self.output / "frames.csv").unlink(missing_ok=True)               # a link is not written through
+        self.table = open(self.output / "frames.csv", "x", newline="", encoding="utf-8", errors="backslashreplace")
         self.rows = csv.writer(self.table, lineterminator="\n")
         self.more, self.absent = tuple(more), 0
         self.rows.writerow(COLUMNS + self.more)

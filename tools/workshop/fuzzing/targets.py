@@ -77,22 +77,24 @@ def mutants(kind, sandbox):
 def use_index(sandbox, mutant):
     dataset = mutant.file.split("/")[0]
     index = build_index(data_config(sandbox, dataset))
+    whole = KINDS[mutant.kind].files not in (JPEGS, MASKS)
     if dataset != "minivspw":
-        look_at(index, index.class_ids)
+        look_at(index, index.class_ids, "" if whole else mutant.file)
     for fold, side in product((1, 2), ("test", "train")) if dataset == "minivspw" else ():
         try:
-            look_at(*index.side(fold, side))
+            look_at(*index.side(fold, side), "" if whole else mutant.file)
         except ValueError as error:
             if "show no" not in str(error):              # the small data set has no class of some sides
                 raise
 
 
-def look_at(index, class_ids):
-    """All that the samplers ask an index, and every frame and mask of it."""
+def look_at(index, class_ids, file=""):
+    """All that the samplers ask an index, and every frame and mask of it, or of the video that a file belongs to."""
     for class_id in class_ids:
         index.class_name(class_id)
         for video in index.videos(class_id):
-            index.video_name(video)
+            if file and index.video_name(video) not in file:
+                continue
             for frame in index.scored_frames(video, class_id)[:8].tolist():
                 index.file_name(video, frame)
                 assert index.read_mask(video, frame, class_id).shape == index.size(video)
@@ -157,13 +159,14 @@ class Kind(NamedTuple):
 
 
 LISTS, COCO = "minivspw/minivspw_lists/*_[01].txt", f"coco/{ANNOTATIONS['coco']}"
+MASKS = "minivspw/data/*/mask/*.png"
 JPEGS = "ytvis/JPEGImages/*_*/*.jpg coco/train2017/*.jpg minivspw/data/*/origin/*.jpg"
 KINDS = {
     "train.json": Kind("ytvis/train.json", make.changed_json, use_index),
     "rle": Kind("ytvis/train.json", make.changed_masks, use_index),
     "coco": Kind(COCO, make.changed_annotations, use_index),
     "jpeg": Kind(JPEGS, make.changed_image, use_index),
-    "mask": Kind("minivspw/data/*/mask/*.png", make.changed_image, use_index),
+    "mask": Kind(MASKS, make.changed_image, use_index),
     "list": Kind(LISTS, make.changed_list, use_index),
     "config": Kind("config/fuzz.yaml", make.changed_yaml, use_config, "config: ", reads_anywhere=True),
     "override": Kind("override.txt", make.override, use_override, "command line"),
