@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from dataloaders import images
-from dataloaders.images import as_mask, as_picture, image_size, natural, numbers, pixels, read_image, read_mask
+from dataloaders.images import as_picture, image_size, natural, numbers, pixels, read_image, read_mask
+from dataloaders.mask_values import as_mask
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 RNG = np.random.default_rng(0)
@@ -34,6 +35,17 @@ def png(rows, cols, colour_type=0, content=b"", depth=8):
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", cols, rows, depth, colour_type, 0, 0, 0))
     palette = chunk(b"PLTE", bytes(768)) if colour_type == 3 else b""
     return images.PNG_START + header + palette + chunk(b"IDAT", zlib.compress(content, 9)) + chunk(b"IEND", b"")
+
+
+def test_a_png_whose_first_chunk_is_not_its_header_is_refused(tmp_path):
+    """Its size and depth would be read from somewhere else."""
+    whole, path = png(8, 8, content=bytes(72)), tmp_path / "a.png"
+    body = b"tEXt" + b"Comment\0" + bytes(9)
+    first = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    path.write_bytes(whole[:8] + first + whole[8:])
+    for read in (read_image, read_mask, image_size):
+        with pytest.raises(ValueError, match="a.png is damaged .its first chunk is no IHDR"):
+            read(path)
 
 
 def opencv(data):
