@@ -247,14 +247,17 @@ def test_names_are_sorted_by_their_numbers():
 
 
 @pytest.mark.parametrize("data", [
-    images.PNG_START + 70_000 * (b"\0\0\0\0tIMx" + struct.pack(">I", zlib.crc32(b"tIMx"))),
+    png(8, 8)[:33] + 70_000 * (b"\0\0\0\0tIMx" + struct.pack(">I", zlib.crc32(b"tIMx"))),
     b"\xff\xd8" + 70_000 * b"\xff\xe0\x00\x02" + b"\xff\xd9"], ids=["chunks", "segments"])
 def test_endlessly_many_parts_are_not_gone_through(tmp_path, data):
     (tmp_path / "a").write_bytes(data)
     with pytest.raises(ValueError, match="has more than 65536 (chunks|segments)"):
         read_image(tmp_path / "a")
-    with pytest.raises(ValueError, match="no JPEG or PNG that can be read|pixels"):
-        image_size(tmp_path / "a")
+    if data.startswith(images.PNG_START):                         # whose header comes first
+        assert image_size(tmp_path / "a") == (8, 8)
+    else:
+        with pytest.raises(ValueError, match="no JPEG or PNG that can be read"):
+            image_size(tmp_path / "a")
 
 
 def test_padding_between_segments_costs_no_time_when_the_orientation_is_looked_for(tmp_path):
