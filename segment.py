@@ -2,8 +2,10 @@
 
     python segment.py --support dog/ --video park.mp4 --checkpoint fold1.pth --output output/park
     python segment.py ... --support dog/ --support cat/       several categories in one pass; or a folder of folders
+    python segment.py ... --support car/ --instances          every car with a number of its own, tracks.json
     python segment.py ... --save-support dog.support          the supports as one file, for --support the next time
     python segment.py ... --every 5 --start 10 --end 20       every fifth frame of ten seconds
+    python segment.py ... --continue output/park              masks drawn into output/park/corrected/ count: from there
     python segment.py ... --video frames/ --fps 24            a folder of pictures
     python segment.py ... --video 0 --end 30                  a camera, for thirty seconds (Ctrl-C ends it earlier)
     python segment.py --method lwl --init-mask first.png --video park.mp4 --checkpoint lwl.pth --output output/park
@@ -26,6 +28,7 @@ In Python: class Segmenter, docs/segment_your_video.ipynb.
 import math
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from dataloaders.own.arguments import checked, segment_parser
@@ -47,14 +50,15 @@ if __name__ == "__main__":
 import torch
 from tqdm import tqdm
 
+from dataloaders.own.corrections import continued, read_corrected, read_result
 from dataloaders.own.doubts import agreement, doubts
-from dataloaders.own.first_masks import given_boxes, read_first_masks
-from dataloaders.own.frame_prediction import columns, frame_prediction
+from dataloaders.own.frame_prediction import columns, frame_prediction, split
 from dataloaders.own.support_file import write_support_file
-from dataloaders.own.supports import read_categories
+from dataloaders.own.tracks import Tracks
 from dataloaders.own.video import as_frames, open_video
-from dataloaders.own.wanted import Wanted
+from dataloaders.own.wanted import Wanted, set_reference
 from models import get_method
+from models.instances import Instances
 from models.trained import read_config, trained_model, weights_id
 from utils.evaluation.presence import judged, limit_of
 from utils.files import owned
@@ -71,30 +75,35 @@ class Segmenter(Wanted):
     model: of cfg.model.method, with its weights, on its device, in eval mode; threshold: of the object's probability,
     for the masks that are given out. What enters memory is not changed by it: it is cut at 0.5, as in every test.
     absent: never | auto | the presence below which an object counts as absent (utils/evaluation/presence.py)
+    instances: masks have the numbers of objects (models/instances.py); follow: what follows them, PLUG or PLUG=WEIGHTS,
+    of propagation.plug; None: their motion
     What it shall segment is set by the methods of Wanted: set_support, set_supports, set_masks, set_boxes, set_texts.
     """
 
-    def __init__(self, model, cfg, threshold=0.5, amp=None, absent="never"):
+    def __init__(self, model, cfg, threshold=0.5, amp=None, absent="never", instances=False, follow=None):
         if not 0 < threshold < 1:
             raise ValueError(f"--threshold {threshold}: expected a probability between 0 and 1, both excluded")
         check_config(cfg, truth=False)
         super().__init__(cfg, get_method(cfg.model.method).TASK)
         self.model, self.amp, self.absent = model, amp, limit_of(absent)
-        if self.absent is not None and (self.follows or self.reads):
-            raise ValueError("--absent is for few-shot methods, which look for what supports show; leave it out")
+        self.instances, self.follower = instances, follow and get_method("propagation").follower(follow, cfg, model)
+        for flag in ["--absent"] * (self.absent is not None) + ["--instances"] * instances:
+            if self.follows or self.reads:
+                raise ValueError(f"{flag} is for few-shot methods, which look for what supports show; leave it out")
         self.least_margin = math.log(threshold / (1 - threshold))            # 0 for 0.5: a tie is background
 
     @classmethod
-    def from_checkpoint(cls, path, device="cpu", *, config=(), overrides=(), threshold=0.5, absent="never"):
+    def from_checkpoint(cls, path, device="cpu", *, config=(), overrides=(), **settings):
         """A file of train.py or tools/convert_released.py  ->  Segmenter
 
         device: cpu | cuda; config: YAML files instead of the config in the checkpoint; overrides: "key.sub=value", ...
+        settings: threshold, absent, instances, follow
         """
         cfg, device = read_config(path, config, overrides), torch.device(choose_device(device))
         model, _ = trained_model(cfg, path)                # what it was trained on does not matter here
         if cfg.speed.compile:
             get_method(cfg.model.method).compile_parts(model)
-        segmenter = cls(model.to(device), cfg, threshold, prepare_runtime(cfg.speed, device), absent)
+        segmenter = cls(model.to(device), cfg, amp=prepare_runtime(cfg.speed, device), **settings)
         segmenter.made_by = path and weights_id(path, cfg)
         return segmenter
 
@@ -129,17 +138,23 @@ class Segmenter(Wanted):
         """Any video, as `predictions` takes it  ->  one mask (H, W) bool after the other, at the frame's own size"""
         return (prediction.mask for prediction in self.predictions(video))
 
-    def predictions(self, video, rng=None):
+    def predictions(self, video, rng=None, known=None):
         """A video  ->  FramePredictions, one after the other; no more than two clips of frames exist at a time
 
         video: what open_video takes or gives, or frames one after the other: (H, W, 3) uint8 arrays, tensors (3, H, W),
         float in [0, 1], or all of them in one array or tensor
         rng: NumPy generator of the memory draws; None: that of the config's seed, the same for every video
+        known: dataloaders.own.corrections.Known, of frames before these, or None
         """
-        rngs = [rng_for(self.cfg.seed, "memory", "segment", o) if o else rng for o in range(max(1, len(self.supports)))]
-        segmenters = [judged(self._segmenter, *pair, self.absent, min(self.least_margin, 0))
-                      for pair in zip(self.references(), rngs, strict=True)]
-        return self._stream(segmenters, self.clips(as_frames(video)))
+        segmenters = []
+        for o, reference in enumerate(self.references()):
+            start = partial(judged, self._segmenter, limit=self.absent, most=min(self.least_margin, 0),
+                            rng=rng_for(self.cfg.seed, "memory", "segment", o) if o else rng)
+            number = self.numbers[o] if self.numbers else 0
+            segmenters.append(known.told(start, reference, self.transform, number) if known else start(reference))
+        found = self._stream(segmenters, self.clips(as_frames(video)))
+        least = self.cfg.get("memory", {}).get("min_iou", 0)
+        return split(found, Instances(self.follower), least) if self.instances else found
 
     def _stream(self, segmenters, clips):
         """Pairs (Frames, Clip)  ->  FramePredictions; each frame is encoded once for all categories"""
@@ -156,20 +171,27 @@ class Segmenter(Wanted):
 def run(args):
     """All of it  ->  what is said at the end; an error goes up once what was computed is kept"""
     segmenter = Segmenter.from_checkpoint(args.checkpoint, args.device, config=args.config, overrides=args.overrides,
-                                          threshold=args.threshold, absent=args.absent)
+                                          threshold=args.threshold, absent=args.absent, instances=args.instances,
+                                          follow=args.follow)
     names = set_reference(segmenter, args)
     if not args.video:
         return f"{args.save_support}: {len(names)} supports; --support {args.save_support} takes them"
     video = open_video(args.video, args.every, args.start, args.end, args.fps)
     failure, started, film_fps = None, time.perf_counter(), max(video.fps / args.every, 0.01)
-    with owned(args.output), ResultFolder(args.output, film_fps, args.soft, args.max_side, not args.no_film,
-                                          columns(segmenter.categories, segmenter.absent is not None)) as results:
+    memory = segmenter.cfg.get("memory", {})
+    trust = memory.min_iou if memory.get("select") == "predicted" else None
+    tracks = Tracks(video) if args.instances else None
+    written = columns(segmenter.categories, segmenter.absent is not None, args.instances, args.go_on)
+    with owned(args.output), ResultFolder(args.output, film_fps, args.soft, args.max_side, not args.no_film, written,
+                                          trust) as results:
         try:
-            bar = tqdm(segmenter.predictions(video), Path(video.name).name, video.expected, unit="frame",
+            bar = tqdm(segmented(segmenter, video, args.go_on), Path(video.name).name, video.expected, unit="frame",
                        disable=bar_hidden())
             minute = EveryMinute(bar.disable)
             for prediction in bar:
                 results.add(prediction.frame, prediction)
+                if tracks:
+                    tracks.add(prediction)
                 if minute.over():
                     get_logger().info("%d of %s frames", results.frames, video.expected or "unknown")
         except KeyboardInterrupt as error:
@@ -177,32 +199,22 @@ def run(args):
         except (ValueError, OSError) as error:
             failure = error
     seconds = time.perf_counter() - started
-    summary = summarise(results, args, names, segmenter.categories, video, seconds, failure)
+    objects = tracks and tracks.write(args.output, [*segmenter.supports])
+    summary = summarise(results, args, names, segmenter.categories, video, seconds, failure, objects)
     if failure:
         raise failure
-    doubtful, memory = segmenter.doubts(names), segmenter.cfg.get("memory", {})
-    if summary["mean_predicted_iou"] is not None and not summary["remembered"] and memory.get("select") == "predicted":
-        doubtful.append(f"No frame is trusted: the model expects an IoU below {memory.min_iou} (memory.min_iou) of all "
+    doubtful = segmenter.doubts(names)
+    if summary["mean_predicted_iou"] is not None and not summary["remembered"] and trust is not None:
+        doubtful.append(f"No frame is trusted: the model expects an IoU below {trust} (memory.min_iou) of all "
                         "its masks, so look at them")
     return "\n".join([sentence(summary, args.output), *doubtful])
 
 
-def set_reference(segmenter, args):
-    """What the command line gives to look for or to follow  ->  its names, for the summary"""
-    if args.support:
-        categories = read_categories(args.support, args.shots, args.object, args.category)
-        first = next(iter(categories.values()))
-        segmenter.set_supports(categories)
-        if segmenter.reads or args.text or args.support_text:
-            segmenter.set_texts(args.text, args.support_text or first.text)
-        if args.save_support:
-            if len(categories) > 1:
-                raise ValueError("--save-support: one file holds one category; save each with a command of its own")
-            segmenter.save_support(args.save_support, first)
-        return [name for supports in categories.values() for name in supports.names]
-    given = read_first_masks(args.init_mask) if args.init_mask else given_boxes(args.init_box)
-    segmenter.follow(given)
-    return args.init_box or [str(name) for name in given.names.values()]
+def segmented(segmenter, video, earlier):
+    """-> FramePredictions; earlier: folder of a result whose corrected masks count, or None"""
+    if not earlier:
+        return segmenter.predictions(video)
+    return continued(segmenter, video, read_result(earlier), read_corrected(earlier))
 
 
 def main(args=None):

@@ -27,6 +27,8 @@ class Clip(Pinned):
     frames in which the mask of object o is given, most often only where it first appears
     scored (O, T) bool: which frames of which object are measured, None: all
     original_size: rows, columns of the frames before the letterbox, None where nobody says
+    original_images (T, H0, W0, 3) uint8, an array: the frames before it, None where nobody keeps them; with it comes
+    restore(maps (T, H, W), original_size)  ->  (T, H0, W0), which undoes the letterbox
     """
     images: torch.Tensor
     masks: torch.Tensor | None = None
@@ -34,6 +36,8 @@ class Clip(Pinned):
     given: torch.Tensor | None = None
     scored: torch.Tensor | None = None
     original_size: tuple | None = None
+    original_images: object = None
+    restore: object = None
 
 
 @dataclass

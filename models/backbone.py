@@ -1,7 +1,8 @@
 """Backbone (left of Figure 2): frames in, the feature maps X_1..X_4 (c2..c5) out.
 
 A dilated ResNet after Section 5.1: c2 at 1/4 of the input, c3, c4 and c5 at 1/8. It is frozen, so each frame
-needs encoding only once. `tiny` is a small encoder of ours that is trained with the rest (config/demo/ytvis.yaml).
+needs encoding only once. `tiny` is a small encoder of ours that is trained with the rest (config/demo/ytvis.yaml);
+`timm/NAME` puts a network of timm in the ResNet's place (models.timm_body).
 """
 import copy
 from collections import OrderedDict
@@ -14,6 +15,8 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d
+
+from models.timm_body import PREFIX, TimmBody
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)       # of ImageNet, for RGB in [0, 1]
 STAGES = ("layer1", "layer2", "layer3", "layer4")
@@ -51,25 +54,31 @@ class Backbone(nn.Module):
 
     A frozen ResNet computes with a copy whose normalisations are folded into its convolutions, channels last; what is
     stored in a checkpoint is the original. high_level c4 leaves stage 4 out. cache_frames > 0 keeps that many encoded
-    frames, found by their content, so that a support that comes back is not encoded again.
+    frames, found by their content, so that a support that comes back is not encoded again. weights, size: of a network
+    of timm, see TimmBody; the others are loaded by models.backbone_weights.
     """
 
     def __init__(self, *, name="resnet50", stem="deep", stride_in_1x1=False, high_level="c5", trained=False,
-                 width=64, cache_frames=0):
+                 width=64, cache_frames=0, weights="none", size=(240, 424)):
         super().__init__()
-        if name == "tiny":
+        mean, std = MEAN, STD
+        if name.startswith(PREFIX):
+            self.body = TimmBody(name.removeprefix(PREFIX), levels=3 if high_level == "c4" else 4, weights=weights,
+                                 size=size)
+            self.channels, mean, std = self.body.channels, self.body.mean, self.body.std
+        elif name == "tiny":
             self.body = TinyBody(width)
             self.channels = (width, 2 * width, 4 * width, 8 * width)
         else:
             self.body = dilated_resnet(BLOCKS[name], stem, stride_in_1x1)
             self.channels = (256, 512, 1024, 2048)
-        if high_level == "c4":
+        if high_level == "c4" and len(self.channels) == 4:
             del self.body.layer4
             self.channels = self.channels[:3]
-        for part, values in (("mean", MEAN), ("std", STD)):
+        for part, values in (("mean", mean), ("std", std)):
             self.register_buffer(part, torch.tensor(values).view(3, 1, 1), persistent=False)
         self.trained = trained
-        self.run = run_stages
+        self.run = run_stages if hasattr(self.body, "layer1") else run_whole
         self.fast_body = FoldedBody(self.body) if isinstance(self.body, DilatedResNet) and not trained else None
         self.cache = FrameCache(cache_frames) if cache_frames and not trained else None
         if not trained:
@@ -101,6 +110,10 @@ def run_stages(body, frames, stages):
         x = getattr(body, stage)(x)
         levels.append(x)
     return levels
+
+
+def run_whole(body, frames, stages):
+    return body(frames)
 
 
 class DilatedResNet(ResNet):

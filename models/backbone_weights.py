@@ -1,6 +1,7 @@
 """Pretrained weights of the encoder: a file or torchvision's, checked name by name before they are loaded."""
 from pathlib import Path
 
+from models.timm_body import PREFIX
 from utils.checkpoint import load_checkpoint
 
 GET_WEIGHTS = """The paper's encoder, a ResNet-50 with a deep stem trained on ImageNet, is linked from the released
@@ -9,7 +10,12 @@ GET_WEIGHTS = """The paper's encoder, a ResNet-50 with a deep stem trained on Im
 
 
 def load_backbone(backbone, cfg):
-    """Pretrained weights into the encoder: a classifier and stages that we lack are left out, the rest is strict."""
+    """Pretrained weights into the encoder: a classifier and stages that we lack are left out, the rest is strict.
+
+    A network of timm has them since it was built, in tests as well.
+    """
+    if cfg.name.startswith(PREFIX):
+        return
     if cfg.weights == "torchvision":
         state, source = torchvision_weights(cfg), "torchvision"
     else:

@@ -65,6 +65,9 @@ class Segmenter(Protocol):
     draws; amp: dtype of autocast, None computes as it is
     encoded(), optional  ->  {name: tensor}, what it has computed of its supports: where SupportSet.encoded brings it to
     another Segmenter of the same model, that one does not compute it again
+    recall(clip, fixed), optional, before the first clip: enters the frames of this Clip into memory with the masks that
+    they have (Clip.given (1, T, H, W), none empty); those of fixed (T,) bool, which a person has corrected, at least
+    one, stay  ->  whether there is a memory. Without one, corrected frames become supports
     """
 
     def __init__(self, model, reference, cfg, *, rng, amp=None):

@@ -1,4 +1,4 @@
-"""Mark supports in the browser: a brush on a few frames, saved as a support folder for segment.py.
+"""Mark supports in the browser, with a brush or a polygon, segment a film with them, correct it and go on.
 
     python -m tools.annotate photos/ --output output/annotate/birds
     python -m tools.annotate clip.mp4 --checkpoint output/demo/fold1/last.pth
@@ -7,9 +7,10 @@
 IMAGES is a folder of JPEG or PNG images, or a video whose frames a slider picks. The page is on this machine's own
 address only (127.0.0.1) and loads nothing from the internet. OUTPUT/support gets name.jpg and name.png (the mask, at
 the image's own size) for every frame saved; a frame that was saved before shows its mask again. With a checkpoint the
-page runs segment.py on the video and shows its film, kept in OUTPUT/result, OUTPUT/result_2, ... With one of CMA it
-asks for sentences, and keeps that about the supports in OUTPUT/support/sentence.txt. What follows `--`
-goes to segment.py as it stands. The page needs Gradio: pip install -r requirements-annotate.txt
+page runs segment.py on the video and shows its film, kept in OUTPUT/result, OUTPUT/result_2, ... Frames that look worst
+can be mended, and segment.py --continue goes on from there. With a checkpoint of CMA the page asks for sentences, and
+keeps that about the supports in OUTPUT/support/sentence.txt. What follows `--` goes to segment.py as it stands. The
+page needs Gradio: pip install -r requirements-annotate.txt
 """
 import importlib.util
 import os
@@ -19,9 +20,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+from utils.command_line import Parser, say
+
+if __name__ == "__main__":
+    say("loading the page, which takes some seconds")
+
 from tools.annotation.frames import open_source, stem_of
 from tools.annotation.run import Job, reads_sentences
-from utils.command_line import Parser
 from utils.config import user_errors
 
 # Read by Gradio and what it brings as they are imported: no reports, no look for newer versions, no files elsewhere.
@@ -69,9 +74,10 @@ def main(arguments):
               bool(args.checkpoint) and reads_sentences(args.checkpoint))
     temporary = prepare_gradio()
     try:
-        from tools.annotation.page import Page, serve  # here, since it needs Gradio and takes seconds to import
+        from tools.annotation.page import serve  # here, since it needs Gradio and takes seconds to import
+        from tools.annotation.work import Work
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        serve(Page(source, folder.resolve(), job), temporary, args.port)
+        serve(Work(source, folder.resolve(), job), temporary, args.port)
     except KeyboardInterrupt:
         print("The page is closed; what was saved stays.")
     finally:

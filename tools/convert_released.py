@@ -3,6 +3,7 @@
     python -m tools.convert_released model_best.pth output/converted.pth
     python -m tools.convert_released --back output/vipmt_ytvis/fold1/last.pth released_names.pth
     python -m tools.convert_released --method lwl lwl_stage2.pth output/lwl.pth
+    python -m tools.convert_released --method cma --fold 1 checkpoint.pth output/cma.pth
 """
 import re
 
@@ -14,7 +15,7 @@ def parse_arguments():
     parser = Parser(__doc__)
     parser.add_argument("source")
     parser.add_argument("target")
-    parser.add_argument("--method", choices=("vipmt", "lwl", "llb"), default="vipmt")
+    parser.add_argument("--method", choices=("vipmt", "lwl", "llb", "cma"), default="vipmt")
     parser.add_argument("--back", action="store_true", help="ours -> released names, of VIPMT")
     parser.add_argument("--fold", type=int, default=0, help="fold the checkpoint was trained on; test.py asks for it")
     return parser.parse_args()
@@ -27,7 +28,7 @@ if __name__ == "__main__":
 # Only now, since it takes seconds: help and mistakes on the command line answer at once.
 import torch
 
-from tools.conversion import lwl
+from tools.conversion import cma, lwl
 from utils.checkpoint import load_checkpoint, save_checkpoint
 
 ATTENTION = {"q_fc": "to_q", "k_fc": "to_k", "v_fc": "to_v", "proj": "proj"}
@@ -127,8 +128,9 @@ def main(args=None):
     if args.method != "vipmt":
         if args.back:
             raise ValueError("--back: of VIPMT alone")
-        state, cfg = lwl.convert(args.source, args.method)
-        save_checkpoint(args.target, {"model": state, "config": to_dict(cfg), "fold": None, "epoch": -1})
+        state, cfg = cma.convert(args.source) if args.method == "cma" else lwl.convert(args.source, args.method)
+        fold = args.fold if args.method == "cma" else None
+        save_checkpoint(args.target, {"model": state, "config": to_dict(cfg), "fold": fold, "epoch": -1})
         return
     checkpoint = load_checkpoint(args.source)
     if args.back:

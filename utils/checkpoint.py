@@ -238,6 +238,7 @@ def load_weights(module, state_dict, source):
         lines = [_listing("missing", missing), _listing("unexpected", unexpected), _listing("of another shape", shapes)]
         raise ValueError(f"{source}: these weights do not fit the model.\n" + "".join(lines)
                          + "  " + _likely_reason(missing, unexpected))
+    _require_same_hashes(own, state_dict, source)
     try:
         broken = [name for name, value in state_dict.items() if own[name].is_floating_point() and not (
             value.is_floating_point() and value.to(own[name].dtype).isfinite().all())]
@@ -252,6 +253,18 @@ def load_weights(module, state_dict, source):
     except UNREADABLE as error:          # sparse or quantised tensors, odd metadata
         raise ValueError(f"{source}: these weights cannot be loaded ({_in_short(error)}).\n"
                          "  Take a file of train.py or tools/convert_released.py") from error
+
+
+def _require_same_hashes(own, state_dict, source):
+    """A tensor NAME.sha256 stands for frozen public weights that no checkpoint holds: they have to be the same."""
+    for name in own:
+        there = state_dict[name]
+        if name.endswith(".sha256") and not (there.dtype is torch.uint8 and there.layout is torch.strided
+                                             and torch.equal(own[name].cpu(), there)):
+            here = bytes(own[name].tolist()).hex()[:12]
+            raise ValueError(f"{source}: its {name} is another one than that of backbone.name and backbone.weights "
+                             f"here ({here}...): it was trained on other frozen weights, which checkpoints leave out.\n"
+                             "  Name the network and the weights of its training (config.yaml beside it)")
 
 
 def _require_plain(value, where):
@@ -304,6 +317,11 @@ def _listing(kind, names, most=5):
 
 
 def _likely_reason(missing, unexpected):
+    if any(str(name).endswith(".sha256") for name in unexpected):
+        return ("The checkpoint leaves out a frozen backbone with public weights: give its backbone.name, and "
+                "backbone.weights=timm or its file")
+    if any(str(name).endswith(".sha256") for name in missing):
+        return "The checkpoint holds its backbone itself: give its backbone.name, and backbone.weights=none"
     if any(str(name).startswith(RELEASED_NAMES) for name in unexpected):
         return "The names are those of the released code: convert the file with tools/convert_released.py"
     found, first = list(map(str, unexpected)), str(next(iter(missing), ""))

@@ -249,9 +249,11 @@ def _explain(message, changes, kind):
     unknown = re.search(r"unknown field `(.*)`", what, re.S)
     if unknown:
         return f"{key}unknown key '{unknown[1][:200]}'{_meant(unknown[1], names, kind)}"
-    if what.startswith("Invalid enum"):
+    pattern = re.search(r"matching regex '\^\((.*)\)\$'", what)          # names, and beginnings of names
+    if pattern or what.startswith("Invalid enum"):
         listed = keys_of(kind)[".".join(names)][0]
-        listed = typing.get_args(listed.__origin__ if hasattr(listed, "__metadata__") else listed)
+        listed = (pattern[1].replace(r"[\\w.-]+", "NAME").split("|") if pattern else
+                  typing.get_args(listed.__origin__ if hasattr(listed, "__metadata__") else listed))
         near = difflib.get_close_matches(str(value)[:200], listed, n=1)
         return (f"{key}expected one of {', '.join(listed)}, got {shown(value)}"
                 + (f"; did you mean '{near[0]}'?" if near else ""))

@@ -73,11 +73,16 @@ class Composition:
 
     def __call__(self, image, mask, frame):
         """The target's image (H, W, 3) uint8, mask (H, W) bool and position  ->  composed image and target's mask"""
+        return self.both(image, mask, frame)[:2]
+
+    def both(self, image, mask, frame):
+        """The same  ->  composed image, target's mask, partner's mask"""
         there = self.partner_frame(frame)
         read = self.index.read_image(self.video, there), self.index.read_mask(self.video, there, self.class_id)
         if self.layout.target_laid:
-            return lay((image, mask), fit(*read, mask.shape), self.layout, frame - self.first)[::2]
-        return lay(read, (image, mask), self.layout, frame - self.first)[:2]
+            image, partner, target = lay((image, mask), fit(*read, mask.shape), self.layout, frame - self.first)
+            return image, target, partner
+        return lay(read, (image, mask), self.layout, frame - self.first)
 
 
 def composed(images, masks, frames, compositions):
@@ -146,6 +151,8 @@ class Composer:
         index, other, videos = choices[rng.integers(len(choices))]
         partner = videos[rng.integers(len(videos))]
         frames = index.frames(partner, other)
+        if not len(frames):
+            return None
         start = int(rng.integers(len(frames)))
         there = index.read_mask(partner, frames[start], other)
         layout = draw_layout(mask, there, len(frames) == 1, index is self.index and bool(rng.random() < 0.5), rng)

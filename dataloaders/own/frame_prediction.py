@@ -1,10 +1,12 @@
 """What is known of one frame of a user's video: its mask, with the numbers of several objects or categories."""
 import statistics
-from dataclasses import dataclass, field
+from collections import deque
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from dataloaders.own.video import Frame
+from utils.pictures.result_folder import CORRECTED
 
 
 @dataclass(eq=False)
@@ -15,6 +17,8 @@ class FramePrediction:
     frame's own size; of several objects or categories their numbers, uint8, and the margin of the best one; values:
     what else the method says of it, {name: number}, of several categories the means; frame:
     dataloaders.own.video.Frame, with its time and image; more: {"NAME area": ..., "NAME predicted_iou": ...} of these
+    ious: {number of a category: predicted IoU}, where the method predicts it; objects: {number in the mask: (number of
+    its category, mean probability within it)}, where categories were split
     """
     index: int
     mask: np.ndarray
@@ -22,6 +26,8 @@ class FramePrediction:
     values: dict
     frame: Frame
     more: dict = field(default_factory=dict)
+    ious: dict = field(default_factory=dict)
+    objects: dict = field(default_factory=dict)
 
     @property
     def iou(self):
@@ -55,10 +61,45 @@ def frame_prediction(frame, margins, values, least_margin, numbers, names):
             known |= {"predicted_iou": round(own["pred_iou"], 4)} if "pred_iou" in own else {}
         more |= {f"{name} {what}".strip(): value for what, value in known.items()}
     means = {key: statistics.fmean(one[key] for one in values) for key in values[0]} if len(values) > 1 else values[0]
-    return FramePrediction(frame.index, labels, margin, means, frame, more)
+    ious = {number: own["pred_iou"] for number, own in enumerate(values, start=1) if "pred_iou" in own}
+    return FramePrediction(frame.index, labels, margin, means, frame, more, ious)
 
 
-def columns(names, judged):
-    """Names of what FramePrediction.more has: names of several categories, whether their presence is judged"""
+def split(predictions, instances, least_iou):
+    """FramePredictions of categories  ->  of their objects, a few frames later, when it is known which will be some
+
+    instances: models.instances.Instances; least_iou: predicted IoU from which a frame is trusted, so that objects may
+    begin in it; without an IoU all are
+    """
+    waiting, failure = deque(), None
+    try:
+        for one in predictions:
+            if waiting and one.mask.shape != waiting[-1][0].mask.shape:
+                raise ValueError(f"frame {one.index} has {one.mask.shape} rows and columns, those before it "
+                                 f"{waiting[-1][0].mask.shape}.\n  Leave --instances out where sizes change")
+            trusted = {number for number in range(1, 256) if one.ious.get(number, 1) >= least_iou}
+            waiting.append((one, instances.step(one.frame.image, one.mask, trusted)))
+            if len(waiting) == instances.patience:
+                yield _with_objects(*waiting.popleft(), instances)
+    except (ValueError, OSError, KeyboardInterrupt) as error:
+        failure = error
+    for pair in waiting:
+        yield _with_objects(*pair, instances)
+    if failure:
+        raise failure
+
+
+def _with_objects(one, ids, instances):
+    """FramePrediction of categories, what instances.step gave  ->  FramePrediction of objects"""
+    mask = instances.numbered(ids)
+    areas, sums = np.bincount(mask.ravel()), np.bincount(mask.ravel(), weights=one.probability.ravel())
+    objects = {n: (instances.categories[n], sums[n] / areas[n]) for n in (np.flatnonzero(areas[1:]) + 1).tolist()}
+    return replace(one, mask=mask, objects=objects, more=one.more | {"objects": " ".join(map(str, objects))})
+
+
+def columns(names, judged, instances, corrected):
+    """Names of what FramePrediction.more has: names of several categories, whether their presence is judged, whether
+    they are split, and whether masks were drawn by hand"""
     present = ["present"] * judged
-    return [f"{name} {what}" for name in names for what in ("area", "predicted_iou", *present)] or present
+    return ([f"{name} {what}" for name in names for what in ("area", "predicted_iou", *present)] or present) + [
+        "objects"] * instances + [CORRECTED] * bool(corrected)

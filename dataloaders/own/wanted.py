@@ -7,8 +7,8 @@ import torch
 
 from dataloaders.datasets.refytvos import normalised
 from dataloaders.episode import Clip, FirstMasks, ReferringSupport, SupportSet
-from dataloaders.own.first_masks import HOW, given_boxes, given_masks
-from dataloaders.own.supports import Supports, as_seen
+from dataloaders.own.first_masks import HOW, given_boxes, given_masks, read_first_masks
+from dataloaders.own.supports import Supports, as_seen, read_categories
 from dataloaders.own.video import clips_of
 from dataloaders.referring.transforms import ClipTransform
 from dataloaders.transforms import TestTransform, undo_letterbox
@@ -121,10 +121,30 @@ class Wanted:
 
     def _as_clip(self, frames):
         images, _ = self.transform([f.image for f in frames], [np.zeros(f.image.shape[:2], bool) for f in frames])
-        return Clip(images, original_size=frames[0].image.shape[:2])
+        sizes = {f.image.shape for f in frames}
+        own = np.stack([f.image for f in frames]) if len(sizes) == 1 else None
+        return Clip(images, original_size=frames[0].image.shape[:2], original_images=own, restore=undo_letterbox)
 
     def restore(self, margins, size):
-        """Margins (O, H, W) of one frame  ->  at its own size"""
-        if self.follows:
+        """Margins (O, H, W) of one frame  ->  at its own size, which some have already"""
+        if not self.reads and tuple(margins.shape[-2:]) == tuple(size):
             return margins
         return (self.transform.restore if self.reads else undo_letterbox)(margins, size)
+
+
+def set_reference(segmenter, args):
+    """A segmenter is told what the command line gives to look for or to follow  ->  its names, for the summary"""
+    if args.support:
+        categories = read_categories(args.support, args.shots, args.object, args.category)
+        first = next(iter(categories.values()))
+        segmenter.set_supports(categories)
+        if segmenter.reads or args.text or args.support_text:
+            segmenter.set_texts(args.text, args.support_text or first.text)
+        if args.save_support:
+            if len(categories) > 1:
+                raise ValueError("--save-support: one file holds one category; save each with a command of its own")
+            segmenter.save_support(args.save_support, first)
+        return [name for supports in categories.values() for name in supports.names]
+    given = read_first_masks(args.init_mask) if args.init_mask else given_boxes(args.init_box)
+    segmenter.follow(given)
+    return args.init_box or [str(name) for name in given.names.values()]

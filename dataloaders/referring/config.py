@@ -30,6 +30,9 @@ class Data(Section):
     crop_sides: tuple[Side, Side] = (384, 600)       # of the crop, each of its own, where the frame is larger
     photometric: Literal["clip", "released", "none"] = "clip"    # released: values beyond 0 to 255 wrap
     boxes: Literal["right", "released"] = "right"    # released: cut at the wrong side, and mirrored a pixel too far
+    # Ours: in this share of the training clips a second object, that other sentences are about, lies in the frames
+    compose: Share = 0.0
+    compose_with: Annotated[Literal["other", "same", "any"], BOTH] = "other"     # category of the second object
 
 
 class Validate(Section):
@@ -39,6 +42,7 @@ class Validate(Section):
 
 class Test(Section):
     window: Annotated[Whole, TEST] = 10              # frames of a clip; 0: the whole video, as the paper says
+    compose: Annotated[Share, TEST] = 0.0            # share of the test clips with a second object in them
     swap_sentences: Annotated[bool, TEST] = False    # also measures whether the sentence decides, see docs/data.md
 
 

@@ -10,6 +10,8 @@ from torch.utils.data import Dataset, Sampler
 
 from dataloaders.datasets.refytvos import Sentence
 from dataloaders.episode import ReferringSample
+from dataloaders.fewshot.composition import composed
+from dataloaders.referring.composition import SentenceComposer
 from dataloaders.referring.transforms import TrainTransform, as_floats
 from utils.seeds import rng_for
 
@@ -80,20 +82,30 @@ class TrainSamples(Dataset):
         self.lengths = cfg.data.frames, cfg.data.support_frames
         self.videos = {c: [v for v in index.videos(c) if v not in exclude] for c in class_ids}
         check_classes(index, class_ids, self.videos)
+        data = cfg.data
+        self.composer = SentenceComposer(data.compose, index, self.videos, data.compose_with) if data.compose else None
 
     def __getitem__(self, key):
         rng, class_id = rng_for(self.seed, "train", *key), key[2]
         clips = draw_episode(self.index, class_id, self.videos[class_id], self.lengths, picker(rng))
-        query, support = (self._transformed(clip, rng) for clip in clips)
+        query = self._transformed(clips[0], rng, self.composer and rng_for(self.seed, "compose", *key))
+        support = self._transformed(clips[1], rng)
         return ReferringSample(
             query_images=as_floats(query.images), query_masks=query.masks, query_boxes=query.boxes,
             query_valid=query.valid, query_text=query.text, support_images=as_floats(support.images),
             support_masks=support.masks, support_text=support.text, key=("train", *key),
             id=f"{self.index.class_name(class_id)}: {query.text!r} in {clips[0].video} from {clips[1].video}")
 
-    def _transformed(self, clip, rng):
+    def _transformed(self, clip, rng, compose=None):
+        """compose: the generator that a composition is drawn from, None: the clip as it is"""
         frames, labels = read_clip(self.index, clip.video, clip.frames)
-        return self.transform(frames, labels == clip.sentence.object, clip.sentence.text, rng)
+        masks, one = labels == clip.sentence.object, clip.sentence
+        if compose:
+            names = self.index.frames(clip.video)
+            shown = [((clip.video, one.object), names.index(frame)) for frame in clip.frames]
+            composition = self.composer.draw(one.class_id, *shown[0], compose)
+            frames, masks = map(np.stack, composed(frames, masks, shown, [composition] * len(shown)))
+        return self.transform(frames, masks, one.text, rng)
 
 
 class Batches(Sampler):

@@ -49,26 +49,32 @@ class Affinity(nn.Module):
             return (marked,)
         return tokens(self.support_key(marked)), tokens(self.support_value(marked))
 
-    def forward(self, query, support):
-        """Fused query features (T, C, h, w), what read_support gave  ->  (T, C, h, w)"""
-        if self.variant != "cross":       # query frame t beside support frame t; in longer clips these come in turn
-            (marked,) = support
-            marked = marked[torch.arange(len(query), device=query.device) % len(marked)]
+    def read_itself(self, query):
+        """Fused query features (T, C, h, w)  ->  those after the self-affinity (T, d, h, w), and what stands beside the
+        cross-affinity or None. No support changes them."""
         if self.variant == "base":
-            return query + marked
+            return query, None
         middle = slice(len(query) // 2, len(query) // 2 + 1) if self.query_frames == "middle" else slice(None)
         agent = query[middle]
         keys, values = tokens(self.query_key(agent)), tokens(self.query_value(agent))
-        a = self.attend(tokens(self.query_query(query)), keys, values)
-        if self.variant == "cross":
-            a = self.attend(a, *support)
-        a = a.unflatten(1, (len(query), -1))[0].mT.unflatten(2, query.shape[-2:])
-        return torch.cat([a, self.reduce(query if self.variant == "cross" else marked)], dim=1)
+        beside = self.reduce(query) if self.variant == "cross" else None
+        return self.attend(self.query_query(query), keys, values), beside
 
-    def attend(self, q, k, v):
-        """LN(q + softmax(q k^T / sqrt(d)) v): one head, one LayerNorm for both affinities"""
+    def forward(self, query, support):
+        """What read_itself gave of the query and read_support of the support  ->  (T, C, h, w)"""
+        features, beside = query
+        if self.variant == "cross":
+            return torch.cat([self.attend(features, *support), beside], dim=1)
+        (marked,) = support               # query frame t beside support frame t; in longer clips these come in turn
+        marked = marked[torch.arange(len(features), device=features.device) % len(marked)]
+        return features + marked if self.variant == "base" else torch.cat([features, self.reduce(marked)], dim=1)
+
+    def attend(self, x, k, v):
+        """LN(q + softmax(q k^T / sqrt(d)) v), x (T, d, h, w): one head, one LayerNorm for both affinities"""
+        q = tokens(x)
         found = self.dropout(F.scaled_dot_product_attention(q, k, v))
-        return self.norm(q + found) if self.residual else found
+        found = self.norm(q + found) if self.residual else found
+        return found.unflatten(1, (len(x), -1))[0].mT.unflatten(2, x.shape[-2:])
 
 
 def tokens(x):

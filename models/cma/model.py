@@ -22,12 +22,13 @@ class Frames:
     """Encoded frames of a clip, without any sentence.
 
     c2 (N, C2, H/4, W/4); levels: four of (N, C, h, w), projected; valid: rows and columns (H, W) that are image;
-    padded: with padding
+    padded: with padding; fine (N, C, H/4, W/4): of c2, what the pixel decoder has read, or None
     """
     c2: torch.Tensor
     levels: list
     valid: tuple
     padded: tuple
+    fine: torch.Tensor | None = None
 
     def mask(self, size):
         """->  (h, w) bool, True = padding"""
@@ -103,10 +104,18 @@ class CMA(nn.Module):
         """Fused levels of the support, masks (S, H, W), sizes (h, w) of the query's levels  ->  what Affinity reads"""
         return [self.affinity.read_support(level, masks, size) for level, size in zip(levels, sizes, strict=True)]
 
-    def decode(self, query, support, words):
-        """Frames, what Affinity reads of the support, Words  ->  Decoded, inputs of the pixel decoder"""
-        levels = [self.affinity(level, one)
-                  for level, one in zip(self.fuse(query.levels, words), support, strict=True)]
+    def read_fine(self, query):
+        """Frames  ->  their `fine`: for all sentences and supports"""
+        code = pixel_code(query.mask(query.c2.shape[-2:]), self.dim)
+        return self.pixel_decoder.stages[-1].read(query.c2, code)
+
+    def ask(self, query, words):
+        """Frames, Words  ->  what Affinity reads of them, level by level: for all supports"""
+        return [self.affinity.read_itself(level) for level in self.fuse(query.levels, words)]
+
+    def decode(self, query, support, words, asked=None):
+        """Frames, what Affinity reads of the support, Words, what `ask` gave  ->  Decoded, pixel decoder's inputs"""
+        levels = [self.affinity(*one) for one in zip(asked or self.ask(query, words), support, strict=True)]
         sizes = [tuple(level.shape[-2:]) for level in levels]
         masks = [query.mask(size) for size in sizes]
         codes = [pixel_code(mask, self.dim) for mask in masks]
@@ -130,12 +139,12 @@ class CMA(nn.Module):
                  for states, boxes in zip(decoded.states, decoded.boxes, strict=True)]
         return Output(decoded.logits, decoded.boxes, torch.stack(masks))
 
-    def best(self, query, support, words):
+    def best(self, query, support, words, asked=None):
         """As `decode`  ->  the query with the largest mean score, its logits (T, H/4, W/4), all scores (T, Q)"""
-        decoded, inputs = self.decode(query, support, words)
+        decoded, inputs = self.decode(query, support, words, asked)
         scores = decoded.logits[-1].sigmoid()
         chosen = scores.mean(0).argmax(0, keepdim=True)      # (1,): as a number it would wait for the GPU
         states, boxes = decoded.states[-1][:, chosen, :][:, 0], decoded.boxes[-1][:, chosen, :][:, 0]
-        masks = self.mask_head.one_per_frame(self.pixel_decoder.decode(*inputs), self.pixel_decoder.output, states,
-                                             self.centres(boxes, query))
+        masks = self.mask_head.one_per_frame(self.pixel_decoder.decode(*inputs, query.fine), self.pixel_decoder.output,
+                                             states, self.centres(boxes, query))
         return chosen[0], masks, scores

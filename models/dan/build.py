@@ -14,7 +14,8 @@ def build(cfg, pretrained=False, split=None):
     """
     backbone = cfg.backbone
     encoder = Encoder(released_bn=backbone.released_bn, name=backbone.name, stem=backbone.stem, width=backbone.width,
-                      stride_in_1x1=backbone.stride_in_1x1, cache_frames=backbone.cache_frames)
+                      stride_in_1x1=backbone.stride_in_1x1, cache_frames=backbone.cache_frames,
+                      weights=backbone.weights, size=cfg.data.size)
     if pretrained and backbone.weights != "none":
         load_backbone(encoder, backbone)
     return DAN(encoder, key_dim=cfg.model.key_dim, value_dim=cfg.model.value_dim, dim=cfg.model.dim)

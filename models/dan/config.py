@@ -2,14 +2,18 @@
 from typing import Annotated, Literal
 
 from easydict import EasyDict
+from msgspec import Meta
 
 from utils.config import NOTHING, TEST, WEIGHTS, Count, Positive, Section, Share, Whole
 
+BACKBONES = r"^(resnet50|resnet101|tiny|timm/[\w.-]+)$"
+
 
 class Backbone(Section):
-    name: Annotated[Literal["resnet50", "resnet101", "tiny"], WEIGHTS] = "resnet50"    # tiny: ours, for demos
+    # tiny: ours, for demos | timm/NAME: ours, docs/backbones.md
+    name: Annotated[str, Meta(pattern=BACKBONES), WEIGHTS] = "resnet50"
     stem: Annotated[Literal["deep", "plain"], WEIGHTS] = "deep"      # deep: three 3x3 (the paper's) | plain: one 7x7
-    weights: str = "pretrain_model/resnet50_v2.pth"      # file | torchvision: its ImageNet weights | none
+    weights: str = "pretrain_model/resnet50_v2.pth"      # file | torchvision: ImageNet's | timm: its own | none
     stride_in_1x1: Annotated[bool, WEIGHTS] = False      # true: original ResNet, stride on the first 1x1 of a stage
     released_bn: Annotated[bool, WEIGHTS] = False        # true: normalised by the batch in training, statistics drift
     width: Annotated[Count, WEIGHTS] = 64    # channels of the first stage of tiny; ResNets ignore it
@@ -56,6 +60,9 @@ class Config:
         if backbone.released_bn and backbone.cache_frames:
             raise ValueError("config: backbone.released_bn makes a frame's features depend on its batch, so that none "
                              "can be kept: set backbone.cache_frames to 0")
-        if backbone.released_bn and backbone.name == "tiny":
-            raise ValueError("config: backbone.released_bn: tiny has no batch normalisation; "
+        if backbone.released_bn and not backbone.name.startswith("resnet"):
+            raise ValueError(f"config: backbone.released_bn: {backbone.name} has no such batch normalisation; "
                              "set it to false or take a ResNet")
+        if cfg.online.learning and backbone.name.startswith("timm/"):
+            raise ValueError(f"config: online.learning changes stage 3 of a ResNet, and {backbone.name} stays frozen; "
+                             "set it to false")

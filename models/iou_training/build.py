@@ -28,7 +28,7 @@ def build(cfg, pretrained=False, split=None):
         raise ValueError(SEGMENTS_NOTHING)
     source, cfg = cfg.backbone.weights, EasyDict(to_dict(cfg))
     cfg.model.layers = 0
-    state = trained_encoder(Path(source)) if pretrained else None
+    state = trained_encoder(Path(source)) if pretrained and not cfg.backbone.name.startswith("timm/") else None
     if state is not None:
         cfg.backbone.weights = "none"
     model = vipmt.build(cfg, pretrained, split)

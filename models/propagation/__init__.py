@@ -17,9 +17,12 @@ object with
                             frame; computed once for all runs over a video. features() are the model's own maps of these
                             images (models.backbone.Features, B = 1), computed when first asked for.
 
+    own_size = True, optional    it gets the frames as large as the video has them, where they are at hand (segment.py);
+                            its masks and margins are as large
+
 factory.check(cfg.propagation), optional, raises ValueError for what cannot work before any video is read.
 
-Images are on the model's device, letterboxed to data.size, RGB in [0, 1].
+Images are on the model's device, otherwise letterboxed to data.size, RGB in [0, 1].
 Calls come in inference mode. Several runs go through a video at a time: state belongs to the object, weights to the
 module.
 
@@ -27,9 +30,11 @@ xmem.py is an adapter of a method that is driven one frame at a time.
 """
 from models.propagation.build import TrainStep, build
 from models.propagation.config import Config
+from models.propagation.follower import follower
 from models.propagation.inference import Segmenter
 from models.vipmt import compile_parts, load, parameter_groups
 
 TASK = "fewshot"
 
-__all__ = ["TASK", "Config", "Segmenter", "TrainStep", "build", "compile_parts", "load", "parameter_groups"]
+__all__ = ["TASK", "Config", "Segmenter", "TrainStep", "build", "compile_parts", "follower", "load",
+           "parameter_groups"]

@@ -28,7 +28,7 @@ class Config:
 def build(cfg, pretrained=False, split=None):
     keys = cfg.backbone
     backbone = Backbone(name=keys.name, stem=keys.stem, stride_in_1x1=keys.stride_in_1x1, high_level="c4",
-                        width=keys.width)
+                        width=keys.width, weights=keys.weights, size=cfg.data.size)
     if pretrained and keys.weights != "none":
         load_backbone(backbone, keys)
     return backbone

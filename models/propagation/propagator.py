@@ -63,6 +63,7 @@ class Propagator:
         for method in ("begin", "propagate"):
             if not callable(getattr(self.plugged, method, None)):
                 self.refuse(f"the factory returned a {type(self.plugged).__name__} without the method '{method}'")
+        self.own_size = getattr(self.plugged, "own_size", False)
 
     def encode(self, images, features):
         """images (T, 3, H, W), features: a function  ->  one entry per frame, the images themselves by default"""

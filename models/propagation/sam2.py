@@ -21,6 +21,7 @@ def network(weights, device):
 
 class Sam2:
     """The factory of `propagation.plug: sam2`; one object per video."""
+    own_size = True
 
     def __init__(self, cfg, model, device):
         self.processor, self.network = network(cfg.propagation.weights, device)

@@ -13,6 +13,7 @@ from utils.seeds import rng_for
 
 class VosMethod:
     """The factory of `propagation.plug: NAME`; one object per video."""
+    own_size = True
 
     def __init__(self, cfg, model, device):
         own = cfg.propagation

@@ -24,6 +24,7 @@ def network(weights, device):
 
 class XMem:
     """The factory of `propagation.plug: xmem`; one object per video."""
+    own_size = True
 
     def __init__(self, cfg, model, device):
         self.core = InferenceCore(*network(cfg.propagation.weights, device))

@@ -22,7 +22,7 @@ def build(cfg, pretrained=False, split=None):
     backbone = Backbone(
         name=cfg.backbone.name, stem=cfg.backbone.stem, stride_in_1x1=cfg.backbone.stride_in_1x1,
         high_level=cfg.model.high_level, trained=cfg.backbone.trained, width=cfg.backbone.width,
-        cache_frames=cfg.backbone.cache_frames)
+        cache_frames=cfg.backbone.cache_frames, weights=cfg.backbone.weights, size=cfg.data.size)
     iou_net = build_iou_net(cfg, backbone.channels) if cfg.model.memory_prototype else None
     model = VIPMT(
         backbone, iou_net, dim=cfg.model.dim, num_layers=cfg.model.layers, heads=cfg.model.heads,

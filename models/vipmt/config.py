@@ -6,13 +6,15 @@ from msgspec import Meta
 
 from utils.config import BOTH, NOTHING, TEST, WEIGHTS, Count, Positive, Section, Share, Whole
 
+BACKBONES = r"^(resnet50|resnet101|tiny|timm/[\w.-]+)$"
 NEEDS_TRUTH = ("oracle", "ground_truth")      # values of memory.select; with the others the truth is not looked at
 
 
 class Backbone(Section):
-    name: Annotated[Literal["resnet50", "resnet101", "tiny"], WEIGHTS] = "resnet50"    # tiny: ours, for demos
+    # tiny: ours, for demos | timm/NAME: ours, docs/backbones.md
+    name: Annotated[str, Meta(pattern=BACKBONES), WEIGHTS] = "resnet50"
     stem: Annotated[Literal["deep", "plain"], WEIGHTS] = "deep"      # deep: three 3x3 (the paper's) | plain: one 7x7
-    weights: str = "pretrain_model/resnet50_v2.pth"      # file | torchvision: its ImageNet weights | none
+    weights: str = "pretrain_model/resnet50_v2.pth"      # file | torchvision: ImageNet's | timm: its own | none
     stride_in_1x1: Annotated[bool, WEIGHTS] = False      # true: original ResNet, stride on the first 1x1 of a stage
     trained: bool = False                    # true: learned with the rest (tiny); the paper freezes it
     width: Annotated[Count, WEIGHTS] = 64    # channels of the first stage of tiny; ResNets ignore it
@@ -116,5 +118,7 @@ class Config:
         if backbone.trained and backbone.cache_frames:
             raise ValueError("config: backbone.cache_frames needs a frozen backbone: "
                              "set it to 0 or backbone.trained to false")
+        if backbone.trained and backbone.name.startswith("timm/"):
+            raise ValueError(f"config: backbone.trained: {backbone.name} stays frozen; set it to false")
         if backbone.trained and cfg.train.backward == "per_clip":
             raise ValueError("config: backbone.trained needs one graph over all clips: set train.backward to once")

@@ -69,10 +69,27 @@ class Segmenter:
         """The frames that memory.select chooses enter memory  ->  which they are, (T,) bool"""
         truth = None if truth is None else truth.to(masks.device, non_blocking=True)
         chosen, known = select_frames(self.select, masks, iou, self.min_iou, truth)
-        kept = self.model.memory_features(features.levels)
-        self.bank.remember(chosen, lambda t: self.model.encode_memory(
-            kept.frames(t), known[None, t], features.pooled[:, t]))
+        self.bank.remember(chosen, self.encode_memory(features, known))
         return chosen
+
+    def encode_memory(self, features, masks):
+        """ClipFeatures of T frames, masks (T, H, W)  ->  function of positions in it: their ReferenceFrames"""
+        kept = self.model.memory_features(features.levels)
+        return lambda t: self.model.encode_memory(kept.frames(t), masks[None, t], features.pooled[:, t])
+
+    @torch.inference_mode()
+    def recall(self, clip, fixed):
+        """Frames seen before the next clip enter memory with the masks that they have (Clip.given)
+
+        fixed (T,) bool: those that stay, since a person has corrected them  ->  whether there is a memory at all
+        """
+        if not self.bank.length or self.model.iou_net is None or self.select == "none":
+            return False
+        with self.arithmetic():
+            encode = self.encode_memory(self.prepare(clip), clip.given[0].to(self.model.device))
+            self.bank.remember(~fixed, encode)
+            self.bank.fixed += encode(fixed.nonzero().flatten().tolist()).split() if fixed.any() else []
+        return True
 
 
 def from_encoded(known, masks):

@@ -20,13 +20,13 @@ GRID = (8, 14)      # what conv4 makes of 240 x 424; other inputs are pooled to 
 def structural_similarity_maps(high, mask, to_support, cosine):
     """S^bs, S^fs, S^fb, S^bf (Eqs. 15-16), after the mask itself: the five maps that IoUNet reads.
 
-    high (B, T, C, h, w), not negative (after a relu), mask (B, T, h, w) bool,
+    high (B, T, C, h, w), mask (B, T, h, w) bool,
     to_support (B, T, h w): every position's largest similarity to the support's foreground
     ->  (B, T, 5, h, w): mask, background -> support, foreground -> support, foreground -> background,
     background -> foreground.
 
-    A position outside its region is a zero vector in Eqs. 15-16; as features are not negative, its
-    similarity 0 never beats another one, so that masking after the maximum is the same.
+    A position outside its region is a zero vector in Eqs. 15-16, so that no maximum is below its similarity, 0; with
+    that, masking after the maximum is the same.
     """
     foreground = mask.flatten(2)
     to_background, to_foreground = mutual_similarity(high, mask, cosine)
@@ -40,7 +40,7 @@ def structural_similarity_maps(high, mask, to_support, cosine):
 def mutual_similarity(high, mask, cosine):
     """Foreground to background and back from one product, (h w) x foreground, frame by frame of the batch.
 
-    high (B, T, C, h, w), not negative, mask (B, T, h, w)
+    high (B, T, C, h, w), mask (B, T, h, w)
     ->  to_background, to_foreground (B, T, h w): the largest similarity of every position to that region
         of its own frame, where the position lies in the other one; 0 elsewhere
     """
@@ -58,7 +58,7 @@ def mutual_similarity(high, mask, cosine):
                 if cosine:
                     similarity /= part.norm(dim=-1)[:, :, None] * keys[:, t].norm(dim=-1)[:, None] + EPS
                 similarity.masked_fill_(part_inside, 0.0)                             # rows: background only
-                parts.append(similarity.amax(-1))
+                parts.append(similarity.amax(-1).clamp_(min=0))
                 best = torch.maximum(best, similarity.amax(1))
             to_foreground[:, t] = torch.cat(parts, dim=1)
             to_background[:, t].scatter_add_(1, index[:, t], best)

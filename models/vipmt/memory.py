@@ -86,12 +86,14 @@ class MemoryBank:
 
     A bank of at most `keep` frames: those of a longer video are a uniform sample of all reliable ones (reservoir
     sampling), so that every draw is T_m random reliable frames, as Section 4.3 has it, in constant memory. Up to `keep`
-    reliable frames nothing is left out.
+    reliable frames nothing is left out. Frames whose masks a person has corrected (`fixed`) stay, and every draw has
+    them, the last T_m of them.
     """
 
     def __init__(self, length, keep, rng):
         self.length, self.keep, self.rng = length, max(keep, length), rng      # T_m, frames, numpy Generator
         self.frames = []           # ReferenceFrames of one frame each, in their order
+        self.fixed = []            # the same, of corrected frames
         self.seen = 0              # reliable frames so far
         self.count = 0             # frames of the video so far
         self.numbers, self.drawn = [], []      # of the frames in the bank, and of those drawn last, in the video
@@ -119,11 +121,11 @@ class MemoryBank:
 
     def draw(self):
         """T_m random frames in their order, all if there are no more  ->  ReferenceFrames, None if there are none"""
-        self.drawn = []
-        if not self.frames or not self.length:
+        self.drawn, fixed = [], self.fixed[-self.length:]
+        if not (self.frames or fixed) or not self.length:
             return None
-        chosen = range(len(self.frames))
-        if len(self.frames) > self.length:
-            chosen = sorted(self.rng.choice(len(self.frames), self.length, replace=False).tolist())
+        chosen, room = range(len(self.frames)), self.length - len(fixed)
+        if len(self.frames) > room:
+            chosen = sorted(self.rng.choice(len(self.frames), room, replace=False).tolist())
         self.drawn = [self.numbers[i] for i in chosen]
-        return join([self.frames[i] for i in chosen], dim=1)
+        return join(fixed + [self.frames[i] for i in chosen], dim=1)

@@ -38,7 +38,8 @@ def gather_foreground(features, masks):
 def max_similarity(query, keys, cosine):
     """For every query position the largest similarity to a frame's foreground.
 
-    query (B, T, C, h, w), keys (B, S, F, C)  ->  (B, T, S, h w), float32 or wider; dot products or cosines
+    query (B, T, C, h, w), keys (B, S, F, C)  ->  (B, T, S, h w), float32 or wider; dot products or cosines, at least 0,
+    the similarity of a position outside the mask, which Eqs. 15-16 make a zero vector
     """
     with torch.autocast(query.device.type, enabled=False):
         rows = query.flatten(3).transpose(2, 3).flatten(1, 2)                         # (B, T h w, C)
@@ -49,7 +50,7 @@ def max_similarity(query, keys, cosine):
             similarity = part @ flat.transpose(1, 2)
             if cosine:
                 similarity /= part.norm(dim=-1)[:, :, None] * flat.norm(dim=-1)[:, None] + EPS
-            parts.append(similarity.unflatten(2, keys.shape[1:3]).amax(-1))           # (B, rows, S)
+            parts.append(similarity.unflatten(2, keys.shape[1:3]).amax(-1).clamp_(min=0))    # (B, rows, S)
     return torch.cat(parts, dim=1).unflatten(1, (query.shape[1], -1)).transpose(2, 3)
 
 

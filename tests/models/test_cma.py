@@ -174,7 +174,7 @@ def test_affinity_equals_a_loop_over_positions(support_frames, query_frames, exa
     affinity = Affinity(16, 4, support_frames=support_frames, query_frames=query_frames)
     query, features, masks = torch.randn(3, 16, 2, 3), torch.randn(5, 16, 4, 4), torch.rand(5, 9, 7) > 0.5
     used = affinity.chosen(5)
-    out = affinity(query, affinity.read_support(features[used], masks[used], (2, 3)))
+    out = affinity(affinity.read_itself(query), affinity.read_support(features[used], masks[used], (2, 3)))
     marked = affinity.mark(features, masks, (2, 3))
     assert torch.equal(marked[:, :, 0, 0], features[:, :, 0, 0] * masks[:, None, 0, 0])       # corners stay corners
 
@@ -204,15 +204,15 @@ def test_equal_support_frames_say_the_same_all_or_the_middle_one(exact):
         torch.manual_seed(1)
         affinity, query = Affinity(16, 4, support_frames=which), torch.randn(2, 16, 3, 3)
         used = affinity.chosen(4)
-        found.append(affinity(query, affinity.read_support(features[used], masks[used], (3, 3))))
+        found.append(affinity(affinity.read_itself(query), affinity.read_support(features[used], masks[used], (3, 3))))
     torch.testing.assert_close(*found)
 
 
 def test_ablations_pair_frames_and_longer_clips_take_the_support_in_turn(exact):
     query, marked = torch.randn(5, 16, 2, 2), torch.randn(2, 16, 2, 2)
     base, own = Affinity(16, 4, variant="base"), Affinity(16, 4, variant="self")
-    torch.testing.assert_close(base(query, (marked,)), query + marked[[0, 1, 0, 1, 0]])
-    torch.testing.assert_close(own(query, (marked,))[:, 4:], own.reduce(marked)[[0, 1, 0, 1, 0]])
+    torch.testing.assert_close(base(base.read_itself(query), (marked,)), query + marked[[0, 1, 0, 1, 0]])
+    torch.testing.assert_close(own(own.read_itself(query), (marked,))[:, 4:], own.reduce(marked)[[0, 1, 0, 1, 0]])
     assert not list(base.parameters()) and not hasattr(own, "support_key")
     assert (base.chosen(5), Affinity(16, 4).chosen(5)) == (slice(None), slice(2, 3))
 
@@ -323,6 +323,22 @@ def test_support_and_sentences_are_read_once_for_all_windows(monkeypatch):
     assert first.per_frame["query_index"].unique().numel() == 1
 
 
+def test_what_no_support_changes_is_computed_once_for_a_sentence(monkeypatch):
+    model, cfg = model_of()
+    one, clip, asked = sample(), Clip(sample().query_images), []
+    other = replace(support_of(one), images=one.support_images.flip(-1))
+    references = [support_of(one), other, replace(other, query_text="a dog"), other]
+    alone = [margins(model, cfg, one, reference) for reference in references]
+    read = model.read_fine
+    monkeypatch.setattr(model, "ask", lambda *given, ask=model.ask: asked.append("words") or ask(*given))
+    monkeypatch.setattr(model, "read_fine", lambda *given: asked.append("fine") or read(*given))
+    segmenters = [Segmenter(model, reference, cfg) for reference in references]
+    prepared = segmenters[0].prepare(clip)
+    for segment, expected in zip(segmenters, alone, strict=True):
+        assert torch.equal(segment(prepared, clip).margins, expected)
+    assert asked == ["fine", "words", "words"] and not torch.equal(alone[0], alone[1])
+
+
 def test_the_sentence_decides_and_its_case_does_not(exact):
     model, cfg = model_of()
     one = sample()
@@ -335,7 +351,7 @@ def test_the_best_query_is_the_one_of_the_whole_output(exact):
     model, cfg = model_of("model.sentence=true", "affinity.residual=false")
     one = sample()
     segmenter = Segmenter(model, support_of(one), cfg)
-    frames = segmenter.prepare(Clip(one.query_images))
+    frames = segmenter.prepare(Clip(one.query_images)).frames
     read = segmenter.support_at(tuple(tuple(level.shape[-2:]) for level in frames.levels))
     whole = model(frames, read, segmenter.words)
     chosen, masks, _ = model.best(frames, read, segmenter.words)

@@ -150,6 +150,14 @@ def test_few_frames_are_all_drawn_without_a_random_number(count):
     assert drawn(bank_of(count, length=5, rng=None)) == list(range(count))
 
 
+def test_corrected_frames_are_in_every_draw():
+    bank = bank_of(14, length=3, rng=np.random.default_rng(1), keep=5)
+    bank.fixed += guidance_of([101, 102]).split()
+    assert all(drawn(bank)[:2] == [101, 102] and len(drawn(bank)) == 3 for _ in range(20))
+    bank.fixed += guidance_of([103, 104]).split()
+    assert drawn(bank) == [102, 103, 104] and len(bank) == 5          # the last T_m; what else is kept is still there
+
+
 @pytest.mark.parametrize("length", [1, 3, 5])
 def test_many_frames_give_exactly_length_in_order(length):
     bank = bank_of(14, length, np.random.default_rng(1))

@@ -5,12 +5,14 @@ import sys
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from material import DEMO, MODEL, TINY, command, segmented
 
 import test as test_script
 from dataloaders.episode import Clip, FirstMasks, SupportSet
+from dataloaders.transforms import undo_letterbox
 from models import get_method, propagation, vipmt
 from models.propagation import matching
 from models.propagation.matching import FeatureMatching, follow, to_labels, to_pixels
@@ -350,6 +352,42 @@ class Sam2VideoModel:
         self.sessions.append(session)
         return SimpleNamespace(pred_masks=20 * session.mask - 10)
 """}
+
+
+SHIFTS = """
+import torch
+
+class Shifts:
+    own_size, seen = OWN, []
+    def __init__(self, *_):
+        self.seen.clear()
+    def begin(self, image, mask):
+        self.mask = mask
+        self.seen.append(image)
+    def propagate(self, images):
+        self.seen.extend(images)
+        return torch.stack([torch.where(self.mask, 1.0, -1.0)] * len(images))
+"""
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_plug_gets_frames_at_the_videos_own_size_where_it_asks_and_they_are_there(plug, own):
+    plug("shifts", SHIFTS.replace("OWN", str(own)))
+    model, (supports, images) = built("propagation.plug=shifts:Shifts", "propagation.min_pixels=1"), inputs(3)
+    half_is_object(model, supports, images)
+    whole = np.random.default_rng(0).integers(0, 256, (3, 2 * SIZE[0], 2 * SIZE[1], 3), np.uint8)
+    clip = Clip(images, original_size=whole.shape[1:3], original_images=whole, restore=undo_letterbox)
+    one = segmenter(model, supports)
+    margins = one(one.prepare(clip), clip).margins[0]
+    seen, size = torch.stack(sys.modules["shifts"].Shifts.seen), whole.shape[1:3] if own else SIZE
+    assert margins.shape == (3, *size) and 0 < (margins[0] > 0).float().mean() < 1
+    torch.testing.assert_close(seen, torch.tensor(whole).permute(0, 3, 1, 2) / 255 if own else images)
+    first = segment(model, supports, images[:1])
+    torch.testing.assert_close(margins[:1], undo_letterbox(first, size) if own else first)
+    assert torch.equal(margins[1] > 0, margins[0] > 0)
+    plain = Clip(images)                                                       # as test.py gives them
+    one = segmenter(model, supports)
+    assert one(one.prepare(plain), plain).margins.shape[-2:] == SIZE
 
 
 def grey(frames=7):

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from referring_material import SIZE, squares, write_ref
+from referring_material import SIZE, change, squares, write_ref
 
 import segment
 import test as test_script
@@ -79,6 +79,18 @@ def test_every_sentence_is_a_sample_and_swapped_ones_are_counted(call, root, tra
     name = lines[0]["video"]
     mask = Image.open(tmp_path / "m/run0/cat" / name / "00000.png")
     assert mask.size == SIZE[::-1] and (tmp_path / "films/run0/cat" / f"{name}.mp4").is_file()
+
+
+def test_two_objects_with_sentences_of_their_own_are_laid_into_every_clip(call, trained, tmp_path):
+    root = write_ref(tmp_path / "own")
+    change(root, lambda videos: [one.update(exp=f"{one['exp']} {name}") for name, video in videos.items()
+                                 for one in video["expressions"].values()])
+    call(test_script, "--fold", 1, "--checkpoint", trained / "last.pth", "--output", tmp_path / "t",
+         f"data.root={root}", "test.compose=1.0", "test.swap_sentences=true", "test.runs=1", "test.window=0")
+    lines = read_json_lines(tmp_path / "t" / "results.jsonl")
+    assert {tuple(line["of_class"]) for line in lines} == {(True, False), (False, True)}
+    assert all("+" in line["video"] and len(line["pixels"]) == 2 for line in lines)
+    assert "right category" in (tmp_path / "t" / "table.md").read_text()
 
 
 def test_sail_vos_is_tested_by_each_model_and_the_leak_is_stated(call, trained, tmp_path):

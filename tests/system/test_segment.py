@@ -31,6 +31,7 @@ from tools.demo_data.clip import CATEGORY, write_demo_clip
 from tools.demo_data.scene import CATEGORIES
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.config import load_config, to_dict, user_errors
+from utils.pictures.caption import caption
 from utils.pictures.film import Film
 from utils.records import read_json_lines
 from utils.seeds import rng_for
@@ -278,6 +279,61 @@ def test_an_absent_object_is_not_marked_and_all_outputs_say_so(call, checkpoint,
             Segmenter.from_checkpoint(checkpoint, absent=wrong)
 
 
+# -- instances ------------------------------------------------------------------------------------------------------
+
+def test_instances_have_numbers_in_masks_table_tracks_and_python(call, checkpoint, clip):
+    plain = masks_in(call()[0] / "masks")
+    output, said = call("--instances", "--soft")
+    masks, rows = masks_in(output / "masks"), rows_of(output)
+    summary = json.loads((output / "summary.json").read_text())
+    segmenter = segmenter_of(checkpoint, clip, instances=True)
+    assert all(np.array_equal(masks[p.index], p.mask) for p in segmenter.predictions(clip / "frames"))
+    tracks = json.loads((output / "tracks.json").read_text())
+    numbers = {str(a["id"]): "support" for a in tracks["annotations"]}
+    assert numbers and summary["objects"] == numbers and f"; {len(numbers)} support." in said and "tracks.json" in said
+    least = 0.001 * masks[0].size
+    for t, mask in masks.items():
+        assert rows[t]["objects"].split() == [str(n) for n in np.unique(mask[mask > 0])]
+        assert not mask[plain[t] == 0].any()
+        missing = cv2.connectedComponentsWithStats(((plain[t] > 0) & (mask == 0)).astype(np.uint8))[2][1:, 4]
+        assert not len(missing) or missing.max() < least
+        for one in tracks["annotations"]:
+            assert (one["areas"][t] or 0) == (mask == one["id"]).sum()
+    assert tracks["videos"][0]["file_names"][0] == "frames/0.png" and (output / summary["film"]).is_file()
+    output, said = call()                                                      # and nothing of it is left
+    assert not list(output.glob("tracks*")) and json.loads((output / "summary.json").read_text())["objects"] is None
+
+
+def test_instances_of_several_categories_and_with_a_plug(call, clip, tmp_path):
+    root = two_categories(clip, tmp_path / "both")
+    for follow in ([], ["--follow", "first_mask"]):
+        output, said = call("--instances", *follow, support=root, video=next(clip.glob("video.*")))
+        tracks = json.loads((output / "tracks.json").read_text())
+        assert [c["name"] for c in tracks["categories"]] == ["disc", "other"] and "1 disc, 2 other" not in said
+        assert tracks["videos"][0]["file_names"][0] == "video/00000.jpg" and tracks["annotations"]
+    with pytest.raises(ValueError, match="--follow says what follows the objects of --instances"):
+        call("--follow", "first_mask")
+    with pytest.raises(ValueError, match="propagation.plug: cannot read 'nothing'"):
+        call("--instances", "--follow", "nothing=x.pth")
+    with pytest.raises(ValueError, match="lwl needs a checkpoint of its own training"):
+        call("--instances", "--follow", "lwl")
+    with pytest.raises(ValueError, match="--instances is for few-shot methods"):
+        Segmenter(None, load_config([], ["model.method=first_mask"]), instances=True)
+
+
+def test_instances_of_a_broken_video_keep_what_was_computed(call, clip, tmp_path):
+    shutil.copytree(clip / "frames", tmp_path / "frames")
+    (tmp_path / "frames" / "4.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="(frame 4)"):
+        call("--instances", video=tmp_path / "frames")
+    assert list(masks_in(tmp_path / "out" / "masks")) == [0, 1, 2, 3]
+    assert json.loads((tmp_path / "out" / "tracks.json").read_text())["videos"][0]["length"] == 4
+    (tmp_path / "frames" / "4.png").unlink()
+    Image.fromarray(np.zeros((50, 50, 3), np.uint8)).save(tmp_path / "frames" / "4.png")
+    with pytest.raises(ValueError, match="frame 4 has .*\n  Leave --instances out where sizes change"):
+        call("--instances", video=tmp_path / "frames")
+
+
 # -- the Python interface -------------------------------------------------------------------------------------------
 
 def test_three_lines_of_python_give_masks_at_the_videos_size(checkpoint, clip):
@@ -498,8 +554,9 @@ def test_the_film_may_be_smaller_than_the_masks(call, clip, tmp_path):
     Image.fromarray(np.full((160, 96, 3), 255, np.uint8)).save(tmp_path / "frames" / "8.png")
     output, _ = call("--max-side", 80, video=tmp_path / "frames")
     film = cv2.VideoCapture(str(output / json.loads((output / "summary.json").read_text())["film"]))
-    assert (film.get(cv2.CAP_PROP_FRAME_WIDTH), film.get(cv2.CAP_PROP_FRAME_HEIGHT)) == (80, 48)
-    pictures = [film.read()[1] for _ in range(9)]
+    rows = 48 + caption(80, "").shape[0]
+    assert (film.get(cv2.CAP_PROP_FRAME_WIDTH), film.get(cv2.CAP_PROP_FRAME_HEIGHT)) == (80, rows + rows % 2)
+    pictures = [film.read()[1][:48] for _ in range(9)]
     assert pictures[8][:, :20].mean() < 8 and pictures[8][24, 40].max() > 150
     masks = masks_in(output / "masks")
     assert masks[0].shape == (96, 160) and masks[8].shape == (160, 96)

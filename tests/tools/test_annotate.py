@@ -22,21 +22,28 @@ from dataloaders.own.supports import read_supports
 from models import get_method
 from tools import annotate
 from tools.annotation.frames import ImageFolder, VideoFrames, open_source, stem_of
-from tools.annotation.run import Job, Run, film_of, next_folder, reads_sentences, shown_command
+from tools.annotation.results import Result
+from tools.annotation.run import Job, Run, next_folder, reads_sentences, shown_command
 from tools.annotation.supports import (
+    LEAST_SIDE,
     VIEW_SIDE,
+    as_shown,
     editor_value,
     load_mask,
+    outlined,
     painted,
+    polygon,
     remove_support,
     save_sentence,
     save_support,
     saved_names,
-    shrink,
 )
+from tools.annotation.work import FILM, Session, Work
 from utils.checkpoint import save_checkpoint
 from utils.config import load_config, to_dict
+from utils.pictures.caption import caption
 from utils.pictures.film import Film
+from utils.pictures.overlay import save_palette_mask
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,7 +77,8 @@ def layer_of(alpha):
 def test_strokes_count_without_their_soft_rim_and_layers_are_joined():
     alpha = np.array([[0, 20, 63, 64, 127, 255]])
     empty = np.zeros((1, 6), bool)
-    assert painted(empty, [layer_of(alpha)]).tolist() == [[False, False, False, True, True, True]]
+    alpha, empty = np.tile(alpha, (640, 1)), np.tile(empty, (640, 1))
+    assert painted(empty, [layer_of(alpha)])[:1].tolist() == [[False, False, False, True, True, True]]
     assert painted(empty, [layer_of(alpha), None, layer_of(alpha[:, ::-1])]).all(axis=0).tolist() == [
         True, True, True, True, True, True]
     assert not painted(~empty, []).any()                                 # erased
@@ -80,8 +88,9 @@ def test_editor_gives_back_the_mask_it_was_given():
     for size in ((37, 53), (1001, 3003)):
         mask = box_mask(size, (3, 20), (5, 31))
         value = editor_value(image_of(size), mask)
-        assert value["background"].shape[:2] == value["layers"][0].shape[:2] == shrink(mask).shape
-        assert max(shrink(mask).shape) <= VIEW_SIDE and np.array_equal(painted(mask, value["layers"]), mask)
+        shown = as_shown(mask).shape
+        assert value["background"].shape[:2] == value["layers"][0].shape[:2] == shown
+        assert LEAST_SIDE <= max(shown) <= VIEW_SIDE and np.array_equal(painted(mask, value["layers"]), mask)
 
 
 def test_brush_changes_a_large_mask_only_where_it_painted():
@@ -242,7 +251,102 @@ def test_run_is_watched_and_stopped(tmp_path):
         assert run.running and run.last_lines().splitlines() == ["two", "ready"] and run.frames() == 2
     finally:
         run.stop()
-    assert not run.running and not run.succeeded and film_of(tmp_path / "out") is None
+    assert not run.running and not run.succeeded
+
+
+# -- the result, and its correction ---------------------------------------------------------------------------------
+
+SIZE = (48, 80)
+
+
+class Done(Work):
+    """segment.py has run: a result as it leaves it, without its seconds"""
+
+    def finish(self, output, rows, more=()):
+        names = ["frame", "time", "predicted_iou", "remembered", "area", *more]
+        for row in rows:
+            save_palette_mask(output / "masks" / f"{row[0]:05d}.png", box_mask(SIZE, (0, 20), (0, row[4])))
+        lines = [",".join(map(str, row)) for row in [names, *rows]]
+        (output / "frames.csv").write_text("\n".join(lines) + "\n")
+        self.before, self.result = self.result, Result(output)
+
+
+@pytest.fixture
+def work(tmp_path):
+    with Film(tmp_path / "clip", 10) as film:
+        film.add(np.stack([image_of(SIZE, seed) for seed in range(6)]))
+    work = Done(open_source(film.path), tmp_path / "out", Job(film.path, tmp_path / "a.pth"))
+    work.finish(tmp_path / "out" / "result", [(0, 0.0, 0.9, 1, 30), (2, 0.2, 0.4, 0, 30), (4, 0.4, 0.7, 0, 10)])
+    return work
+
+
+def test_frames_that_look_worst_come_first(work, tmp_path):
+    assert work.result.worst() == [("frame 2: IoU 0.40", 2), ("frame 4: IoU 0.70", 4), ("frame 0: IoU 0.90", 0)]
+    work.finish(tmp_path / "b", [(0, 0.0, "", 0, 30, ""), (1, 0.1, "", 0, 33, ""), (2, 0.2, "", 0, 11, ""),
+                                 (3, 0.3, "", 0, 44, 1)], ["corrected"])
+    assert [number for _, number in work.result.worst()] == [2, 1, 0, 3]       # where the area jumps; by hand: last
+    assert work.result.worst()[0][0] == "frame 2: area -67%" and work.result.worst()[3][0] == "frame 3: by hand"
+    assert work.result.changed(work.before, 5) == [2]                          # and frame 0 is the same
+
+
+def test_a_corrected_frame_is_kept_beside_the_result_and_gone_on_from(work):
+    session = Session()
+    with pytest.raises(ValueError, match="choose one in step 3"):
+        work.correct(session, None)
+    _, editor, _, status, *_ = work.go(session, None, 4, FILM)
+    assert "frame 4 of the film" in status and "8.7% marked" not in status and "5.2% marked" in status
+    assert np.array_equal(editor["background"], as_shown(work.source.read(4)))
+    for corner in ((80, 80), (560, 80), (560, 320), (80, 320), (1, 1)):       # 80 pixels are shown as 640
+        work.corner(session, *corner)
+    work.corner(session, None, None)
+    work.close(session, True)
+    work.correct(session, None)
+    mask = work.result.mask(4)
+    assert work.result.corrected == [4] and mask[10:40, 10:70].all() and mask[:20, :10].all()
+    assert not work.result.found(4)[30:].any()
+    command = work.job.command(work.support, "out", earlier=work.result.folder)
+    assert command[-2:] == ["--continue", str(work.result.folder)]
+    work.save(session, None)                                                   # and it may be a support as well
+    assert saved_names(work.support) == ["clip_00004"] and work.progress() == "**1 of 5** supports saved."
+
+
+def test_what_was_not_kept_is_there_again_but_not_in_another_result(work, tmp_path):
+    session = Session()
+    work.go(session, None, 2, FILM)
+    work.close(clicked(work, session), True)
+    drawn = work.frame(session)[1].copy()
+    work.go(session, None, 0)
+    work.go(session, None, 2, FILM)
+    assert np.array_equal(work.frame(session)[1], drawn)
+    work.finish(tmp_path / "b", [(2, 0.2, 0.4, 0, 5)])
+    assert work.frame(session)[1].sum() == 100
+
+
+def test_going_on_needs_supports_and_a_correction(work):
+    with pytest.raises(ValueError, match="no support is saved"):
+        next(work.segment(go_on=True))
+    save_support(work.support, "a", image_of(SIZE), np.ones(SIZE, bool))
+    with pytest.raises(ValueError, match="nothing is corrected"):
+        next(work.segment(go_on=True))
+
+
+def clicked(work, session):
+    for corner in ((40, 200), (600, 200), (600, 360), (40, 360)):
+        work.corner(session, *corner)
+    return session
+
+
+def test_a_polygon_is_drawn_at_the_size_of_its_picture():
+    inside = polygon([(16, 16), (9 * 32 + 16, 16), (9 * 32 + 16, 4 * 32 + 16), (16, 4 * 32 + 16)], (10, 20))
+    assert np.array_equal(inside, box_mask((10, 20), (0, 5), (0, 10)))
+    right = VIEW_SIDE / 2 - 0.5
+    large = polygon([(-0.5, -0.5), (right, -0.5), (right, 9.5), (-0.5, 9.5)], (40, 2 * VIEW_SIDE))
+    assert abs(large.sum() / (VIEW_SIDE * 20) - 1) < 0.08 and large[5, 5] and not large[30, 5]
+    with pytest.raises(ValueError, match="three corners"):
+        polygon([(0, 0), (9, 0)], (10, 20))
+    picture = np.full((40, 60, 3), 90, np.uint8)
+    assert np.array_equal(outlined(picture.copy(), []), picture)
+    assert (outlined(picture.copy(), [(9, 9), (40, 30)]) == 255).any()
 
 
 # -- the command ----------------------------------------------------------------------------------------------------
@@ -355,7 +459,14 @@ class PageInBrowser:
         return self.until(lambda: text in self.find("#status").text, text)
 
     def press(self, name):
-        self.find(f"#{name}").click()
+        element = self.find(f"#{name}")
+        self.browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
+        time.sleep(0.3)
+        element.click()
+
+    def step(self, number):
+        tabs = self.browser.find_elements("css selector", "button[role=tab]")
+        next(tab for tab in tabs if tab.is_displayed() and tab.text.startswith(str(number))).click()
 
     def go(self, number, then):
         box = self.find("#frame input[type=number]")
@@ -407,12 +518,31 @@ def test_marks_are_there_again_after_a_look_at_another_frame(page):
 
 @needs_browser
 def test_saved_supports_are_segmented_and_the_film_is_seen(page, photos):
+    page.step(2)
     page.press("segment")
     film = page.find("#film video")
     page.until(lambda: page.browser.execute_script("return arguments[0].readyState", film) >= 2, "a frame of the film")
-    assert page.browser.execute_script("return [arguments[0].videoWidth, arguments[0].videoHeight]", film) == [80, 48]
+    rows = 48 + len(caption(80, ""))
+    assert page.browser.execute_script("return [arguments[0].videoWidth, arguments[0].videoHeight]", film) == [
+        80, rows + rows % 2]
     assert "4 frames" in page.find("#log textarea").get_attribute("value")
     assert len(list((photos.parent / "out" / "result" / "masks").glob("*.png"))) == 4
+
+
+@needs_browser
+def test_a_bad_frame_is_mended_and_the_film_goes_on_from_it(page, photos):
+    page.step(3)
+    page.until(lambda: len(page.browser.find_elements("css selector", "#worst img")) == 4, "four frames")
+    page.press("worst button")
+    page.wait("of the film, to be corrected")
+    time.sleep(3)
+    page.stroke(60)
+    page.until(lambda: "Kept" in page.find("#status").text or page.press("keep"), "the mask is kept")
+    page.press("continue")
+    page.find("#before video")
+    numbers = [int(p.stem) for p in (photos.parent / "out" / "result_2" / "corrected").glob("*.png")]
+    drawn, found = (Result(photos.parent / "out" / name) for name in ("result", "result_2"))
+    assert len(numbers) == 1 and np.array_equal(drawn.mask(numbers[0]), found.found(numbers[0]))
 
 
 @needs_browser

@@ -43,6 +43,19 @@ def test_pairs_are_counted_as_a_loop_does():
     assert sentence_scores([{"j": [1]}], 0, 0) == {}
 
 
+def test_the_support_decides_where_masks_lie_on_its_category_whatever_is_asked():
+    def asked(own, other, of_class):
+        return line("a", 1, [[own, 100], [other, 100]], [2]) | {"of_class": of_class}
+
+    deaf = [asked(60, 10, [True, False]), asked(10, 60, [False, True])]      # one mask, either sentence
+    found = sentence_scores(deaf, 0, 0)
+    assert (found["right_category"], found["right_object"]) == (1.0, 0.5)
+    heard = [asked(60, 10, [True, False]), asked(60, 10, [False, True])]
+    found = sentence_scores(heard, 0, 0)
+    assert (found["right_category"], found["right_object"]) == (0.5, 1.0)
+    assert "right_category" not in sentence_scores([asked(60, 10, [True, True])], 0, 0)
+
+
 def test_runs_do_not_mix_and_every_frame_counts_alike():
     again = [{**one, "run": 1, "pixels": [[x, 200] for x, _ in one["pixels"]]} for one in LINES]
     table = class_table([*LINES, *again])

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 
+from dataloaders.own.film import picture_at
+from dataloaders.own.video import open_video
+from tools.annotation.frames import stem_of
+
 ROOT = Path(__file__).resolve().parents[2]
-FILMS = ("overlay.mp4", "overlay.webm")
 PATIENCE = 10                # seconds that a stopped run has to finish writing
 LOG_LINES = 12               # of its log, in the page
 
@@ -32,14 +35,27 @@ class Job:
         options = f", options: `{shlex.join(self.options)}`" if self.options else ""
         return f"Video: `{video}`, checkpoint: `{checkpoint}`{options}"
 
-    def command(self, support, output, text=""):
-        """Arguments of the process; text: what to segment, in a sentence. ValueError with what is missing"""
+    def read(self, number, result):
+        """A frame of the film, by its number in frames.csv of a Result  ->  (H, W, 3) uint8 RGB"""
+        if self.video.is_file() and "--fps" not in self.options:
+            return picture_at(self.video, float(result.rows[number]["time"]))
+        return next(iter(open_video(self.video, start=f"{number}f"))).image
+
+    def name(self, number):
+        """Of a frame of the film as a support"""
+        return stem_of(f"{self.video.stem}_{number:05d}")
+
+    def command(self, support, output, text="", earlier=None):
+        """Arguments of the process; text: what to segment, in a sentence; earlier: result to go on from, or None
+
+        ValueError with what is missing
+        """
         if self.sentences and not text.strip():
             raise ValueError("write what to segment in the video: one sentence")
         for flag, value in (("--video FILE", self.video), ("--checkpoint FILE", self.checkpoint)):
             if value is None:
                 raise ValueError(f"{flag} was not given: end this page in its terminal and start it again with it")
-        said = [f"--text={text}"] if self.sentences else []
+        said = [f"--text={text}"] * self.sentences + (["--continue", str(earlier)] if earlier else [])
         return [sys.executable, str(ROOT / "segment.py"), "--support", str(support), "--video", str(self.video),
                 "--checkpoint", str(self.checkpoint), "--output", str(output), *said, *self.options]
 
@@ -103,8 +119,3 @@ class Run:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-
-
-def film_of(output):
-    """The film that segment.py left in a folder, or None"""
-    return next((f for f in (Path(output, name) for name in FILMS) if f.is_file()), None)

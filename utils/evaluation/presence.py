@@ -47,6 +47,9 @@ class Presence:
     def prepare(self, clip):
         return self.whole.prepare(clip)
 
+    def recall(self, clip, fixed):
+        return all([hasattr(one, "recall") and one.recall(clip, fixed) for one in (self.whole, *self.halves)])
+
     @torch.inference_mode()
     def __call__(self, prepared, clip):
         prediction = self.whole(prepared, clip)

@@ -6,10 +6,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from utils.pictures.caption import caption
 from utils.pictures.film import Film
-from utils.pictures.overlay import overlay, overlay_objects, save_palette_mask
+from utils.pictures.overlay import overlay, overlay_objects, palette, save_palette_mask
 
 COLUMNS = ("frame", "time", "predicted_iou", "remembered", "area")
+CORRECTED = "corrected"      # a further column, and the folder of masks that a person has drawn
 
 
 class ResultFolder:
@@ -17,12 +19,13 @@ class ResultFolder:
 
     The film shows each frame at its time, the last one for 1 / fps seconds. soft: also probabilities as grey PNGs;
     max_side: longest side of the film, None or 0: the frames'; with_film: False leaves the film out. An earlier result
-    in the same folder is removed first. more: further columns of the table, which predictions bring by name; what is
-    not "present" stands in the film's corner
+    in the same folder is removed first. more: further columns of the table, which predictions bring by name; trust:
+    the predicted IoU below which the film marks a frame as not trusted, None: none. Below each frame of the film stands
+    what is known of it (caption.py).
     """
 
-    def __init__(self, output, fps, soft=False, max_side=None, with_film=True, more=()):
-        self.output, self.soft, self.max_side = Path(output), soft, max_side
+    def __init__(self, output, fps, soft=False, max_side=None, with_film=True, more=(), trust=None):
+        self.output, self.soft, self.max_side, self.trust = Path(output), soft, max_side, trust
         remove_earlier(self.output)
         for name in ("masks", "soft") if soft else ("masks",):
             (self.output / name).mkdir(parents=True, exist_ok=True)
@@ -41,7 +44,8 @@ class ResultFolder:
         name, mask = f"{frame.index:05d}.png", prediction.mask
         absent = [f"not here {key.removesuffix('present')}".strip() for key, value in prediction.more.items()
                   if key.endswith("present") and not value]
-        save_palette_mask(self.output / "masks" / name, mask)
+        for folder in ("masks", CORRECTED) if prediction.more.get(CORRECTED) else ("masks",):
+            save_palette_mask(self.output / folder / name, mask)
         if self.soft:
             grey = (prediction.probability * 255).round().astype(np.uint8)
             Image.fromarray(grey).save(self.output / "soft" / name)
@@ -49,9 +53,8 @@ class ResultFolder:
             self.film_size = self.film_size or scaled(mask.shape, self.max_side)
             self.begin = frame.time if self.begin is None else self.begin
             draw = overlay if mask.dtype == bool else overlay_objects
-            picture = draw(*fit(frame.image, mask, self.film_size))
-            if absent:
-                write_on(picture, ", ".join(absent))
+            image, small = fit(frame.image, mask, self.film_size)
+            picture = np.concatenate([draw(image, small), self.caption(frame, prediction, small, absent)])
             self.film.add(picture[None], [frame.time - self.begin])
         iou = "" if prediction.iou is None else f"{prediction.iou:.4f}"
         self.rows.writerow([frame.index, f"{frame.time:.3f}", iou, int(prediction.remembered), int((mask > 0).sum()),
@@ -59,6 +62,18 @@ class ResultFolder:
         self.table.flush()
         self._count(prediction, mask.shape)
         self.absent += bool(absent)
+
+    def caption(self, frame, prediction, mask, absent):
+        """mask: as large as the film; absent: sentences  ->  (rows, columns, 3) uint8, what stands below the picture"""
+        doubted = self.trust is not None and prediction.iou is not None and prediction.iou < self.trust
+        said = [f"frame {frame.index}", f"{frame.time:.2f} s"]
+        said += [] if prediction.iou is None else [f"predicted IoU {prediction.iou:.2f}"]
+        said += ["not trusted"] * doubted + ["by hand"] * bool(prediction.more.get(CORRECTED)) + absent
+        names = [name.removesuffix(" area") for name in self.more if name.endswith(" area")]
+        there = np.bincount(mask.ravel(), minlength=256)[1:].nonzero()[0] + 1 if mask.dtype != bool else []
+        legend = enumerate(names, start=1) if names and "objects" not in self.more else ((n, str(n)) for n in there)
+        legend = [(name, palette()[number]) for number, name in legend]
+        return caption(mask.shape[1], "   ".join(said), None if mask.dtype == bool else legend, doubted)
 
     def _count(self, prediction, size):
         self.size, self.frames = self.size or size, self.frames + 1
@@ -92,17 +107,11 @@ def remove_earlier(output):
         if tuple(next(rows, ()))[:len(COLUMNS)] != COLUMNS:
             raise ValueError(f"{table} was not written by segment.py.\n  Name another --output, or move it away")
         numbers = [int(row[0]) for row in rows if row and row[0].isdecimal()]
-    stale = [output / folder / f"{number:05d}.png" for number in numbers for folder in ("masks", "soft")]
+    stale = [output / folder / f"{number:05d}.png" for number in numbers for folder in ("masks", "soft", CORRECTED)]
     films = [output / f"overlay{suffix}" for suffix in (".mp4", ".webm", ".gif")]
-    for file in [*stale, *films, output / "summary.json", table]:
+    named = [output / name for name in ("summary.json", "tracks.json", "tracks_coco.json")]
+    for file in [*stale, *films, *named, table]:
         file.unlink(missing_ok=True)
-
-
-def write_on(picture, text):
-    """White words with a dark rim into the upper left corner of a picture (H, W, 3) uint8"""
-    size = max(0.4, len(picture) / 600)
-    for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(picture, text, (8, int(8 + 24 * size)), cv2.FONT_HERSHEY_SIMPLEX, size, colour, width, cv2.LINE_AA)
 
 
 def scaled(size, max_side):

@@ -5,8 +5,8 @@ What the network computes only where it reaches an output, such as the features 
 for all of them. Golden numbers of the data (episodes, transforms, metrics) are compared by the tests of these.
 """
 import json
-import re
 import typing
+from dataclasses import replace
 from types import SimpleNamespace
 
 import msgspec
@@ -19,6 +19,7 @@ from models.cma import Segmenter, TrainStep, build
 from models.cma.config import Config
 from models.cma.fusion import amplify
 from models.cma.losses import target_of
+from tools.conversion.cma import our_name
 from tools.workshop.parity import Found, Limit, take_inputs_as_they_are
 from utils.evaluation.metrics import boundary_f, jaccard
 
@@ -32,51 +33,18 @@ LIMITS = {      # padded clips: codes of rows that are padding alone turn roundi
     "float64 padded": {"array": Limit(rms=1e-7), "loss": Limit(value=1e-8), "cost": Limit(rms=1e-8, value=1e-8),
                        "norm": Limit(value=1e-7, rms=1e-12), "grad": Limit(rms=1e-6)},
     "float32": {"array": Limit(rms=1e-3), "loss": Limit(value=1e-5), "cost": Limit(rms=1.5e-5, value=1.5e-5),
-                "norm": Limit(value=5e-4, rms=1e-6), "grad": Limit(rms=1.5e-3), "score": Limit(value=1e-2)},
+                "norm": Limit(value=1e-4, rms=1e-6), "steep": Limit(value=5e-4, rms=1e-6),
+                "grad": Limit(rms=1.5e-3), "score": Limit(value=1e-2)},
 }
-# A value of the support within 1e-5 of 0, where `amplify` is steep, can be most of a gradient: there rounding is 5 %.
+# steep: the projections before `amplify`, in float32. In train_a one support value is 1.6e-8, where the slope is 472
+# and falls to half within 1e-5: rounding of the backbone alone (5e-7 of rms), put into a computation in float64, moves
+# these norms by 3 to 5 %, those of train_u by 3e-5 to 7e-5. norm: a place that crosses a pixel is 3.6e-5 in train_u.
 LIMITS["float32 padded"] = LIMITS["float32"] | {
-    "loss": Limit(value=1e-4), "norm": Limit(value=1e-1), "grad": Limit(rms=5e-2)}
+    "loss": Limit(value=1e-4), "norm": Limit(value=4e-2, rms=1e-6), "steep": Limit(value=1e-1), "grad": Limit(rms=5e-2)}
+STEEP = "input_proj."
 NO_EFFECT = ("support_qkv.Key.bias", "query_qkv.Key.bias")       # a softmax ignores them: gradients of rounding alone
-ATTENTION = r"(sampling_offsets|attention_weights|value_proj|output_proj)"
-PARTS = {"sampling_offsets": "offsets", "attention_weights": "weights", "value_proj": "values", "output_proj": "output",
-         "self_attn": "self_attention", "multihead_attn": "word_attention", "linear1": "ffn.0", "linear2": "ffn.3"}
-NAMES = (       # released name -> ours
-    (r"backbone\.0\.(body\..*)", r"backbone.\1"),
-    (r"input_proj\.(.*)", r"project.\1"),
-    (r"resizer\.fc\.(.*)", r"resizer.linear.\1"), (r"resizer\.layer_norm\.(.*)", r"resizer.norm.\1"),
-    (r"fusion_module\.multihead_attn\.(.*)", r"fusion.attention.\1"),
-    (r"(support|query)_qkv\.(\w+)\.(.*)", lambda m: f"affinity.{m[1]}_{m[2].lower()}.{m[3]}"),
-    (r"conv_q\.(.*)", r"affinity.reduce.\1"), (r"layer_norm\.(.*)", r"affinity.norm.\1"),
-    (r"transformer\.level_embed", "encoder.level_embed"),
-    (rf"transformer\.(..coder)\.layers\.(\d)\.(?:self|cross)_attn\.{ATTENTION}\.(.*)",
-     lambda m: f"{m[1]}.layers.{m[2]}.attention.{PARTS[m[3]]}.{m[4]}"),
-    (r"transformer\.(..coder\.layers\.\d)\.(linear\d|self_attn)\.(.*)", lambda m: f"{m[1]}.{PARTS[m[2]]}.{m[3]}"),
-    (r"transformer\.(..coder\.layers\.\d\.norm.*)", r"\1"),
-    (r"transformer\.decoder\.ref_point_head\.layers\.(\d)\.(.*)", lambda m: f"decoder.position.{2 * int(m[1])}.{m[2]}"),
-    (r"transformer\.decoder\.query_scale\.layers\.(\d)\.(.*)", lambda m: f"decoder.scale.{2 * int(m[1])}.{m[2]}"),
-    (r"(?:transformer\.decoder\.)?bbox_embed\.(\d)\.layers\.(\d)\.(.*)",
-     lambda m: f"decoder.boxes.{m[1]}.{2 * int(m[2])}.{m[3]}"),
-    (r"class_embed\.(.*)", r"decoder.classes.\1"),
-    (r"tgt_embed\.weight", "decoder.content_embed"), (r"refpoint_embed\.weight", "decoder.anchor_embed"),
-    (r"controller\.layers\.(\d)\.(.*)", lambda m: f"mask_head.controller.{2 * int(m[1])}.{m[2]}"),
-    (r"pixel_decoder\.mask_features\.(.*)", r"pixel_decoder.output.\1"),
-    (r"pixel_decoder\.(adapter|layer)_(\d)\.(norm\.)?(.*)", lambda m: (
-        f"pixel_decoder.stages.{4 - int(m[2])}.{'out' if m[1] == 'layer' else 'reduce'}.{1 if m[3] else 0}.{m[4]}")),
-    (r"pixel_decoder\.cross_attn_(\d)\.(norm\d|\w+)\.(.*)",
-     lambda m: f"pixel_decoder.stages.{4 - int(m[1])}.block.{PARTS.get(m[2], m[2])}.{m[3]}"),
-)
-
 
 # -- the released network ---------------------------------------------------------------------------------------------
-
-def our_name(name):
-    """A released name  ->  ours"""
-    for pattern, ours in NAMES:
-        if re.fullmatch(pattern, name):
-            return re.sub(f"^{pattern}$", ours, name)
-    raise ValueError(f"{name}: no such parameter in the released network")
-
 
 def settings(version, variant="cross"):
     """The method's own defaults, or the release's, without a task  ->  EasyDict"""
@@ -208,9 +176,9 @@ def watched(model, seen):
                   f"dec_weights{i}": weights}
     steps = [name for name in ("self", "cross") if name in ("self", model.affinity.variant)]
     for i, value in enumerate(out.get("norm", ())):
-        level = found[f"cma{i // len(steps)}"]
+        level = found[f"cma{i % 4}"]
         value = value[0].unflatten(0, (len(level), -1)).mT.unflatten(2, level.shape[-2:])
-        found[f"{steps[i % len(steps)]}_affinity{i // len(steps)}"] = value
+        found[f"{steps[i // 4]}_affinity{i % 4}"] = value
     return found
 
 
@@ -271,8 +239,10 @@ def gradients(case, model, variant, version, limit):
         assert norms[name] < (1e-9 if case.dtype == "float64" else 1e-4) * max(norms.values()), name
         at = asked.index(name)
         norms[name] = float(case.arrays[f"{prefix}grad_norms"][at])        # rounding against rounding says nothing
-    found["grad_norms"] = Found([norms[name] for name in asked], limit["norm"])
-    found["grad_total_norm"] = Found(float(np.linalg.norm(list(norms.values()))), limit["norm"])
+    steep = limit.get("steep", limit["norm"])
+    each = np.array([(steep if name.startswith(STEEP) else limit["norm"]).value for name in asked])
+    found["grad_norms"] = Found([norms[name] for name in asked], replace(limit["norm"], value=each))
+    found["grad_total_norm"] = Found(float(np.linalg.norm(list(norms.values()))), steep)
     return found | {f"grad/{name}": Found(gradient[name], limit["grad"], sampled=True) for name in have}
 
 
@@ -316,13 +286,14 @@ def tested(segmenter, windows):
     found = []
     for images in windows:
         clip = SimpleNamespace(images=images)
-        frames = segmenter.prepare(clip)
+        prepared = segmenter.prepare(clip)
+        frames = prepared.frames
         support = segmenter.support_at(tuple(tuple(level.shape[-2:]) for level in frames.levels))
         decoded, _ = segmenter.model.decode(frames, support, segmenter.words)
         chosen, masks, scores = segmenter.model.best(frames, support, segmenter.words)
         found.append({"window0_pred_logits": decoded.logits[-1][None, ..., None], "chosen": chosen, "masks": masks,
                       "window0_pred_boxes": decoded.boxes[-1][None], "scores": scores.mean(0),
-                      "margins": segmenter(frames, clip).margins[0]})
+                      "margins": segmenter(prepared, clip).margins[0]})
     return found
 
 
