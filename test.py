@@ -66,6 +66,7 @@ from utils.evaluation.results import collect_results, describe_test, key_of, ope
 from utils.evaluation.tables import class_table, note_of, paper_table, summary
 from utils.files import owned
 from utils.logger import get_logger, setup_logger
+from utils.pictures.images import keep_supports
 from utils.pictures.overlay import recording
 from utils.records import describe_run, require_agreement
 from utils.report.write import refresh_report
@@ -126,13 +127,16 @@ def test_split(args, test, method, index, videos, device, stop):
     writer, results = open_results(test.output, header, whole.keys())
     if is_main():
         describe_run(cfg, test.output, data, test.split)
-    record = partial(recording, masks_folder=args.save_masks, films_folder=args.save_overlays, restore=undo_letterbox,
-                     submission=submission)
+    kept_as = {"masks_folder": args.save_masks, "films_folder": args.save_overlays, "submission": submission}
     done = frozenset(map(key_of, results))
 
     def write(line):
         if key_of(line) not in done:         # of a video whose objects were not all written
             writer.append(line)
+
+    def record(video, reference):
+        keep_supports(test.output / "supports", video, reference)
+        return recording(video, reference, restore=undo_letterbox, **kept_as)
 
     def start(reference):
         rng = rng_for(cfg.seed, "memory", *reference.key)

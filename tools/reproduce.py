@@ -3,7 +3,7 @@
     python -m tools.reproduce --table 4 --preset demo --output output/tables     # writes output/tables/Makefile
     make -j2 -C output/tables                                # trains and tests what is missing, then fills the tables
     python -m tools.reproduce --table 4 --fold 1                                 # YouTube-VIS, at the paper's sizes
-    python -m tools.reproduce --table 1 2 --dry-run                              # what is missing, hours, disk
+    python -m tools.reproduce --dry-run                                          # what is missing, hours, disk
     python -m tools.reproduce --table 1 2 --seeds 42 7 1 ytvis:data.root=FOLDER minivspw:data.root=FOLDER
 
 Trainings that several tables need are run once. In DIR (--output, default: output/reproduce/PRESET): the Makefile,
@@ -117,7 +117,7 @@ def write_table(folder, number, text, table):
 
 def parse_arguments():
     parser = Parser(__doc__)
-    parser.add_argument("--table", nargs="+", required=True, metavar="N", help="one of the paper's, several, or all")
+    parser.add_argument("--table", nargs="+", default=["all"], metavar="N", help="one of the paper's or several (all)")
     parser.add_argument("--method", choices=METHODS, default="vipmt", help="whose paper (vipmt)")
     parser.add_argument("--preset", default="paper", help="data and sizes: paper, mini or demo (paper)")
     parser.add_argument("--variant", help="of vipmt: which IoUNet Tables 1 to 4 have, joint, video or image (joint; "

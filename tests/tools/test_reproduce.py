@@ -424,7 +424,7 @@ def test_a_dry_run_says_what_is_missing_and_writes_nothing(monkeypatch, capsys, 
          "backbone.weights=" + str(weights), f"ytvis:data.root={tmp_path}", f"ytvos:sources.davis={tmp_path}")
     text = capsys.readouterr().out
     assert text.startswith("Missing:") and f"{weights} (backbone.weights), for 12 of 16 steps" in text
-    assert "data/VSPW_480p (data.root), for 6 of 16" in text
+    assert "data/VSPW_480p (data.root), for 6 of 16 steps.\n    python -m tools.prepare_data explain vspw;" in text
     assert f"{tmp_path} (" not in text and "lwl_stage1/seed42" not in text.partition("| runs")[0]
     assert "| train ytvis/vipmt | 1 | 0 | 300,000 | 8.3 |" in text          # 100 epochs of 30 classes x 100; / 36000
     assert "| test ytvis | 4 | 0 |  | ? |  |" in text and "python train.py" not in text

@@ -6,9 +6,11 @@ import re
 import sys
 from pathlib import Path
 from statistics import mean, stdev
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from material import TINY, Parsed, command
 from PIL import Image
 from test_results import result
@@ -20,9 +22,10 @@ from tools import report as report_command
 from utils.config import load_config
 from utils.evaluation.tables import class_table, paper_tables
 from utils.pictures.film import Film
+from utils.pictures.images import keep_supports
 from utils.records import describe_run, read_json_lines
 from utils.report import charts
-from utils.report.films import chosen, film_folders, film_of
+from utils.report.films import chosen, film_folders, film_of, supports_of
 from utils.report.read import read_parts
 from utils.report.write import refresh_report, write_report
 
@@ -145,6 +148,38 @@ def test_training_its_test_and_other_folds_share_a_page(tmp_path):
     assert [part.fold for part in read_parts(other)] == [1, 2]
 
 
+def test_scores_stand_beside_what_needs_no_training(tmp_path):
+    """Of the same videos, with the test or beside it; of others it says nothing"""
+    write_test(tmp_path / "test", [result("a", j=(0.5,)), result("b", j=(0.7,))])
+    near = tmp_path / "references"
+    near.mkdir()
+    for name, videos in (("untrained", "ab"), ("support_prototype", "ac")):
+        (near / f"{name}.jsonl").write_text("".join(json.dumps(result(one, j=(0.1,))) + "\n" for one in videos))
+    text = plain(page_of(tmp_path / "test"))
+    assert "untrained 10.0 40.0 90.0 this test, fold 1 60.0 40.0 90.0" in text and "support prototype" not in text
+
+
+def test_right_and_wrong_supports_stand_side_by_side(tmp_path):
+    more = {"j_swapped": [0.25], "overlap": [0.5], "shows_both": [True]}
+    text = plain(page_of(write_test(tmp_path, [result(j=(0.75,), **more)])))
+    assert "Right and wrong supports" in text and "cat, both shown 75.0 25.0 50.0 0.50" in text
+
+
+def test_supports_of_the_first_run_stand_below_its_videos(tmp_path):
+    """As test.py keeps them, a row of pictures per video; no name leads out of the folder"""
+    first, second = (SimpleNamespace(images=torch.rand(2, 3, 20, 30), masks=torch.ones(2, 40, 60, dtype=torch.bool),
+                                     facts=[{"run": run}], folder=(f"run{run}", "cat", "a")) for run in (0, 1))
+    followed = SimpleNamespace(facts=[{"run": 0}], folder=("a",))
+    video = SimpleNamespace(references=[first, second])
+    for reference in (first, second, followed):
+        keep_supports(tmp_path / "supports", video, reference)
+    kept = tmp_path / "supports" / "run0" / "cat" / "a.jpg"
+    assert [path for path in tmp_path.rglob("*.jpg")] == [kept] and Image.open(kept).size == (240, 80)
+    assert supports_of(result("a"), tmp_path).startswith("data:image/jpeg;base64,")
+    assert supports_of(result("../a"), tmp_path) is None and supports_of(result("b"), tmp_path) is None
+    assert '<img class="supports"' in page_of(write_test(tmp_path, [result("a")]))
+
+
 # -- beside the paper -----------------------------------------------------------------------------------------------
 
 def fold_results(videos, runs=1):
@@ -265,8 +300,15 @@ def test_marks_stand_where_the_ticks_say():
         r'<text x="([\d.]+)" y="[\d.]+" text-anchor="middle">([\d.]+)</text>',
         r'<text x="[\d.]+" y="([\d.]+)" text-anchor="end">([\d.]+)</text>'))
     dots = [tuple(map(float, dot)) for dot in re.findall(r"M([\d.]+) ([\d.]+)h0", svg)]
-    expected = [(column[f"{a:g}"], row[f"{b:g}"] - 3) for a, b in zip(x, y, strict=True)]       # words hang 3 lower
+    expected = [(column[f"{a:g}"], row[f"{b:g}"] - 4) for a, b in zip(x, y, strict=True)]       # words hang 4 lower
     assert np.allclose(dots, expected, atol=0.11)
+
+
+def test_what_is_counted_has_whole_numbers_on_its_axis():
+    counted = charts.curves({"overflows": [(1, 0), (3, 1)]}, "")
+    numbers = {float(text) for text in re.findall(r">([\d.]+)</text>", counted)}
+    assert numbers == {1, 2, 3, 0} and "0.5" in charts.curves({"loss": [(1, 0.0), (3, 1.1)]}, "")
+    assert re.findall(r'"middle">([\d.]+)<', charts.strips([("a", [0.1, 0.2, 0.3])], "")) == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.3, 1.02), (3, 3.0001), (-1e30, 1e30), (0, 7e-12), (0, 60)])

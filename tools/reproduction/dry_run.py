@@ -10,13 +10,13 @@ from pathlib import Path
 from statistics import mean
 
 from dataloaders import build_index
+from tools.dataset_preparation.sources import SOURCES
 from tools.reproduction.makefile import is_done
 from utils.config import flatten, load_config, to_dict
 from utils.evaluation.tables import Table, paper_tables
 
 ROOTS = ("data.root", "sources.ytvos", "sources.davis", "sources.coco")      # folders of data
-HOW = {"root": "python -m tools.prepare_data explain ytvis, coco2014, vspw; docs/data.md",
-       "weights": "python -m tools.prepare_data explain weights; docs/data.md"}
+EXPLAINED = {"minivspw": "vspw", "coco20i": "coco2014", "coco20i_minivspw": "coco2014", "coco": "coco2017"}
 
 
 def settings(step):
@@ -43,6 +43,14 @@ def missing(plan, configs):
                 of_keys.add(key)
                 of_steps.add(name)
     return found
+
+
+def how_to_get(keys, datasets):
+    """The keys that name something missing, data sets of the steps that need it  ->  a command, or the page"""
+    names = {key.partition(".")[2] for key in keys if key.startswith("sources.")} or datasets
+    names = {"weights"} if any(key.endswith("weights") for key in keys) else {EXPLAINED.get(x, x) for x in names}
+    return "; ".join([*(f"python -m tools.prepare_data explain {name}" for name in sorted(names & SOURCES.keys())),
+                      "docs/data.md"])
 
 
 def samples(cfg, compare):
@@ -136,7 +144,7 @@ def dry_run(plan, rate=None, commands=False):
     lacking = missing(plan, configs)
     texts = ["Missing:" if lacking else "Nothing is missing: data and weights are where the configs say."]
     for path, (keys, names) in lacking.items():
-        how = HOW["weights" if any(key.endswith("weights") for key in keys) else "root"]
+        how = how_to_get(keys, {configs[name].data.dataset for name in names})
         texts.append(f"  {path} ({', '.join(sorted(keys))}), for {len(names)} of {len(plan.steps)} steps.\n    {how}")
     table, disk = runs_table(plan, configs, rate)
     here = next(folder for folder in [plan.output.absolute(), *plan.output.absolute().parents] if folder.is_dir())

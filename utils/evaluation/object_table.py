@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.evaluation.tables import PAPERS, Table, paper_tables
-from utils.yaml_file import read_yaml
+from utils.evaluation.tables import Table, known_papers, paper_tables
 
 THRESHOLD, BINS = 0.5, 4     # of the recall, of the decay
 OBJECTS = {"davis": 61}      # of the validation sets that papers score by objects
@@ -67,5 +66,5 @@ def cell(number):
 def papers_of(dataset, objects):
     """Data set, objects of a test  ->  tables of all papers that follow objects and test all of it, [] for a part"""
     whole = objects == OBJECTS.get(dataset)
-    return [table for method in read_yaml(PAPERS) for table in paper_tables(method).values()
+    return [table for method in known_papers() for table in paper_tables(method).values()
             if whole and table.dataset == dataset]

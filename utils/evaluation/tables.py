@@ -38,9 +38,15 @@ class PaperTable:
 
 
 @cache
+def known_papers():
+    """paper_tables.yaml as it is, read once: it takes longer than the page of a run"""
+    return read_yaml(PAPERS)
+
+
+@cache
 def paper_tables(method="vipmt"):
     """{number: PaperTable} of the paper of a method"""
-    tables = read_yaml(PAPERS)[method]["tables"]
+    tables = known_papers()[method]["tables"]
     return {number: PaperTable(**table | {"rows": {
         label: dict(zip(table["columns"], numbers, strict=True)) for label, numbers in table["rows"].items()}})
         for number, table in tables.items()}
@@ -48,7 +54,7 @@ def paper_tables(method="vipmt"):
 
 def paper_settings(method):
     """{key of a config: value} with which the paper of a method tests"""
-    return read_yaml(PAPERS)[method].get("settings", {})
+    return known_papers()[method].get("settings", {})
 
 
 @dataclass
@@ -132,7 +138,7 @@ def fold_table(results_by_fold, classes_by_fold=None):
 
 def table_of(dataset):
     """data.dataset  ->  (method, number, PaperTable) of the table that gives it by folds; None where there is none"""
-    return next(((method, number, table) for method in read_yaml(PAPERS)
+    return next(((method, number, table) for method in known_papers()
                  for number, table in paper_tables(method).items() if table.dataset == dataset and table.folds), None)
 
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from utils.pictures.overlay import overlay
+from utils.files import safe_name
+from utils.pictures.overlay import as_pixels, overlay
 
 WIDTH = 240                  # of an image on a page, in pixels
+SUPPORT_WIDTH = 120          # of one of several supports in a row
 QUALITY = 82                 # JPEG
 
 
@@ -34,6 +36,23 @@ def fit(frame, width=WIDTH):
 def segmentation(frame, mask, truth=None, width=WIDTH):
     """A mask in red over the frame, the outline of the truth in green  ->  (rows, width, 3) uint8"""
     return overlay(fit(frame, width), fit(mask, width), None if truth is None else fit(truth, width))
+
+
+def keep_supports(folder, video, reference):
+    """The supports of a video's first run in a row, masks in red: FOLDER/run0/CLASS/VIDEO.jpg, for the report.
+
+    Of a reference that has no pictures, and of later runs, nothing is kept.
+    """
+    first = video.references[0].facts[0].get("run") == reference.facts[0].get("run")
+    if not first or not len(getattr(reference, "images", ())):
+        return
+    frames, row = as_pixels(reference.images), []
+    for frame, mask in zip(frames, np.asarray(reference.masks, np.uint8), strict=True):
+        mask = cv2.resize(mask, frame.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
+        row.append(segmentation(frame, mask, width=SUPPORT_WIDTH))
+    below = Path(folder, *map(safe_name, reference.folder))
+    below.parent.mkdir(parents=True, exist_ok=True)
+    below.with_name(f"{below.name}.jpg").write_bytes(encode_jpeg(np.concatenate(row, axis=1)))
 
 
 def encode_jpeg(image):

@@ -17,7 +17,7 @@ from utils.pictures.images import data_uri
 COLOURS = ("#2a78b8", "#c4631f", "#2f9150", "#9a62bf")
 MOST_POINTS = 300        # of a curve: longer ones are shown as means of neighbours
 MOST_SPOTS = 2500        # of a cloud
-SMALL, WIDE, LABELS, LEGEND = (360, 200), (900, 260), 190, 24        # LABELS, LEGEND: margins that hold them
+SMALL, WIDE, LABELS, LEGEND = (360, 210), (900, 260), 220, 26        # LABELS, LEGEND: margins that hold them
 RULE = 'stroke="currentColor" stroke-opacity=".2" stroke-width=".8"'
 BORDER = 'stroke="currentColor" stroke-opacity=".6" stroke-width=".8"'
 VIRIDIS = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_VIRIDIS)[:, 0, ::-1]   # (256, 3) RGB
@@ -61,15 +61,15 @@ class Axes:
         (x0, x1), (y0, y1) = x, y
         self.line([x0, x1, x1, x0], [y0, y0, y1, y1], style, close=True)
 
-    def grid(self, x_label="", y_label="", rows=True):
-        """Lines and numbers of the x axis; rows: also of the y axis"""
+    def grid(self, x_label="", y_label="", rows=True, whole=(False, False)):
+        """Lines and numbers of the x axis; rows: also of the y axis; whole: whether x and y count, in whole numbers"""
         self.line([self.x[0], *self.x], [self.y[1], self.y[0], self.y[0]], RULE)
-        for value in ticks(*self.x):
+        for value in ticks(*self.x, whole[0]):
             self.line([value] * 2, self.y, RULE)
-            self.text(self.place(value, 0)[0], self.bottom + 13, f"{value:g}")
-        for value in ticks(*self.y) if rows else ():
+            self.text(self.place(value, 0)[0], self.bottom + 14, f"{value:g}")
+        for value in ticks(*self.y, whole[1]) if rows else ():
             self.line(self.x, [value] * 2, RULE)
-            self.text(self.left - 5, self.place(0, value)[1] + 3, f"{value:g}", "end")
+            self.text(self.left - 5, self.place(0, value)[1] + 4, f"{value:g}", "end")
         self.text((self.left + self.right) / 2, self.size[1] - 8, x_label)
         self.text(self.left, self.top - 9, y_label, "start")
         return self
@@ -80,12 +80,12 @@ class Axes:
         for name, style in names:
             self.add('<path d="M{} {}h14" {}/>', x, self.top - 11, Markup(style))
             self.text(x + 18, self.top - 8, name, "start")
-            x += 34 + 5 * len(name)
+            x += 36 + 6.2 * len(name)
 
     def svg(self, what):
         """what: is shown, in words"""
         head = Markup('<svg viewBox="0 0 {} {}" style="max-width:{}px" role="img" aria-label="{}">')
-        return head.format(*self.size, round(1.2 * self.size[0]), what) + Markup().join(self.marks) + Markup("</svg>")
+        return head.format(*self.size, round(1.5 * self.size[0]), what) + Markup().join(self.marks) + Markup("</svg>")
 
 
 def widened(low, high):
@@ -93,9 +93,10 @@ def widened(low, high):
     return (low, high) if low < high else (low - (abs(low) / 2 or 0.5), low + (abs(low) / 2 or 0.5))
 
 
-def ticks(low, high, most=6):
-    """Two ends  ->  round numbers between them, `most` steps or fewer"""
+def ticks(low, high, whole=False, most=6):
+    """Two ends  ->  round numbers between them, `most` steps or fewer; whole: no fractions"""
     power = 10.0 ** math.floor(math.log10((high - low) / most))
+    power = max(power, 1.0) if whole else power
     step = next(step for step in (power, 2 * power, 5 * power, 10 * power) if high - low <= step * most)
     return [n * step for n in range(math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6) + 1)]
 
@@ -106,7 +107,8 @@ def curves(series, what, low=None, high=None, x_label="step"):
     x, y = np.concatenate([*thinned.values()], axis=1)
     edge = 0.05 * np.ptp(y)
     axes = Axes((x.min(), x.max()), (y.min() - edge if low is None else low, y.max() + edge if high is None else high),
-                top=LEGEND if len(series) > 1 else 8).grid(x_label)
+                top=LEGEND if len(series) > 1 else 8)
+    axes.grid(x_label, whole=[bool((values == values.round()).all()) for values in (x, y)])
     styles = [f'stroke="{COLOURS[i % len(COLOURS)]}"' for i in range(len(series))]
     for number, (points, style) in enumerate(zip(thinned.values(), styles, strict=True)):
         axes.line(*points, style)
@@ -128,7 +130,8 @@ def histogram(series, what):
     joint = np.concatenate([*series.values()])
     edges = np.histogram_bin_edges(joint, 20, None if np.ptp(joint) else (joint[0] - 0.5, joint[0] + 0.5))
     shares = {name: np.histogram(values, edges)[0] / len(values) for name, values in series.items()}
-    axes = Axes((edges[0], edges[-1]), (0, 1.05 * max(map(max, shares.values()))), top=LEGEND).grid()
+    highest = 1.05 * max(map(max, shares.values()))
+    axes = Axes((edges[0], edges[-1]), (0, highest), top=LEGEND if len(series) > 1 else 8).grid()
     styles = [f'stroke="{colour}"' for colour, _ in zip(COLOURS, series, strict=False)]
     for share, style in zip(shares.values(), styles, strict=True):
         fill = f' fill="{COLOURS[0]}" fill-opacity=".8"' if len(series) == 1 else ""
@@ -143,7 +146,7 @@ def cloud(x, y, labels, what):
     axes = Axes((-0.02, 1.02), (-0.02, 1.02), (320, 320), top=LEGEND).grid(*labels)
     some = np.unique(np.linspace(0, len(x) - 1, min(MOST_SPOTS, len(x))).round().astype(int))
     axes.line([0, 1], [0, 1], BORDER)
-    axes.dots(x[some], y[some], COLOURS[0], size=2.5, opacity=0.6)
+    axes.dots(x[some], y[some], COLOURS[0], size=2.5, opacity=0.8)
     return axes.svg(what)
 
 
@@ -158,7 +161,7 @@ def strips(rows, what, low=None, high=None):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
     axes = Axes((-0.5, table.shape[1] - 0.5), (-len(rows), 0), (WIDE[0], 44 + 12 * len(rows)), LABELS)
-    axes.grid("frame", rows=False)
+    axes.grid("frame", rows=False, whole=(True, False))
     for number, (label, _) in enumerate(rows):
         axes.text(axes.left - 5, axes.place(0, -number - 0.5)[1] + 3, label[:36], "end")
     axes.add('<image x="{}" y="{}" width="{}" height="{}" preserveAspectRatio="none" href="{}"/>', axes.left, axes.top,

@@ -1,4 +1,4 @@
-"""The films of a report: the best, median and worst videos of those that test.py --save-overlays kept.
+"""The pictures of a report: the best, median and worst videos, their supports, films that test.py --save-overlays kept.
 
 In: lines of results.jsonl. Out: data URIs. Whatever a name says, no file outside the folders of films is read.
 """
@@ -33,15 +33,30 @@ def chosen(results):
     return lines, dict(sorted(names.items()))
 
 
+def place_of(line):
+    return Path(f"run{line['run']}", safe_name(line["class"]), safe_name(line["video"]))
+
+
 def film_of(line, folders):
     """A line of results.jsonl  ->  data URI of its film, or None; and why there is none"""
-    below = Path(f"run{line['run']}", safe_name(line["class"]), safe_name(line["video"]))
+    below = place_of(line)
     for folder in folders:
-        for suffix in STARTS:
-            found = within(folder, below.with_name(below.name + suffix))
-            if found and found.is_file():
-                return film_file(found)
+        for place in (below, Path(below.name)):         # the vos task has a film per video
+            for suffix in STARTS:
+                found = within(folder, place.with_name(place.name + suffix))
+                if found and found.is_file():
+                    return film_file(found)
     return None, "no film was kept"
+
+
+def supports_of(line, folder):
+    """A line of results.jsonl, the folder of the test  ->  data URI of its supports as test.py kept them, or None"""
+    below = place_of(line)
+    found = within(folder / "supports", below.with_name(f"{below.name}.jpg"))
+    if not (found and found.is_file() and found.stat().st_size <= MAX_BYTES):
+        return None
+    data = found.read_bytes()
+    return data_uri(data) if data.startswith(b"\xff\xd8") else None
 
 
 def film_file(path):

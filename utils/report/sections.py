@@ -12,22 +12,28 @@ from markupsafe import Markup
 from utils.evaluation.listening import listening_table
 from utils.evaluation.object_table import object_table
 from utils.evaluation.rank_correlation import spearman
-from utils.evaluation.results import per_frame
-from utils.evaluation.tables import class_table, fold_table, paper_settings, paper_table, table_of
+from utils.evaluation.results import per_frame, read_results
+from utils.evaluation.tables import Table, class_table, fold_table, paper_settings, paper_table, table_of
 from utils.report import charts
-from utils.report.films import chosen, film_folders, film_of
+from utils.report.films import chosen, film_folders, film_of, supports_of
 from utils.report.read import is_number
 
 TENTHS = 10              # of a video, for what changes along it
 MOST_ROWS = 24           # videos that are shown frame by frame
 MOST_OBJECTS = 200       # that a table names one by one
 MOST_KEYS = 8            # of what a method says of every frame
+UNTAUGHT_FILES = ("untrained.jsonl", "support_prototype.jsonl")
 PER_CENT = ("Per cent. J and F are means over {}; ± is the sample standard deviation over runs, which says nothing "
             "about other trainings.")
 AVERAGES = {"class": "all frames of a class, then over classes", "object": "the frames of an object, then over objects",
             "frame": "all frames of all samples"}
 NO_FILMS = Markup("No films: test.py keeps them with <code>--save-overlays DIR</code>. Where DIR is not "
                   "<code>RUN/overlays</code>, <code>python -m tools.report RUN --films DIR</code> finds them.")
+SUPPORTS = "Pictures in a row: the supports, all that the method was told to look for, their masks in red."
+UNTAUGHT = ("The same videos (tools.workshop.baselines). The prototype has the threshold that is best on these very "
+            "episodes.")
+LISTENS = ("Every video also with supports of another test category (test.swap_supports). A method that listens loses "
+           "J with them, most where both categories are shown, and the two masks hardly overlap.")
 
 
 @dataclass
@@ -66,9 +72,11 @@ def cell_text(cell):
     return f"{cell[0]:.1f}" + ("" if cell[1] is None else f" ± {cell[1]:.1f}")
 
 
-def number_table(table):
-    """utils.evaluation.tables.Table, whose last row is a summary  ->  block"""
-    return "numbers", {"header": table.header, "rows": [[cell_text(cell) for cell in row] for row in table.rows]}
+def number_tables(tables):
+    """[(head, note, utils.evaluation.tables.Table, whose last row is a summary)]  ->  block; they stand side by side"""
+    return "numbers", [{"head": head, "note": note, "header": table.header,
+                        "rows": [[cell_text(cell) for cell in row] for row in table.rows]}
+                       for head, note, table in tables]
 
 
 # -- scores -----------------------------------------------------------------------------------------------------------
@@ -82,15 +90,34 @@ def result_section(tests):
     note = (f"In {shared} of {len(lines)} results a support is of the query's own video, or two are of one "
             "(data.few_videos).")
     tables = [fold_table(folds), *map(class_table, folds.values())] if len(folds) > 1 else [class_table(lines)]
-    if listening := listening_table(lines):
-        tables.append(listening)
     average = lines[0].get("average", "class")
     if average == "object" and len(lines) <= MOST_OBJECTS:
         table = object_table(lines)
         table.rows = [*table.rows[1:], table.rows[0]]        # the summary last
         tables.append(table)
-    return Section("results", "Results", [("text", PER_CENT.format(AVERAGES[average])), *map(number_table, tables),
-                                          *([("warning", note)] if shared else []), *beside_paper(tests, folds)])
+    table = listening_table(lines)
+    beside = [("Right and wrong supports", LISTENS, table)] if table else []
+    return Section("results", "Results", [
+        ("text", PER_CENT.format(AVERAGES[average])),
+        number_tables([*(("", "", table) for table in tables), *untaught(tests), *beside]),
+        *([("warning", note)] if shared else []), *beside_paper(tests, folds)])
+
+
+def untaught(tests):
+    """[(head, note, Table)]: what needs no training beside the scores, where tools.workshop.baselines wrote its results
+    with or near a test"""
+    found = []
+    for part in (part for part in tests if part.results):
+        table, mine = class_table(part.results), {(line["class"], line["video"]) for line in part.results}
+        near = [place / name for place in (part.folder, part.folder / "references", part.folder.parent / "references")
+                for name in UNTAUGHT_FILES if (place / name).is_file()]
+        others = {file.stem.replace("_", " "): read_results(file) for file in near}
+        rows = [[name, *class_table(its).rows[-1][2:5]] for name, its in others.items()
+                if {(line["class"], line["video"]) for line in its} == mine]
+        if rows:
+            rows.append([f"this {part.name}", *table.rows[-1][2:5]])
+            found.append(("Beside what needs no training", UNTAUGHT, Table(["", *table.header[2:5]], rows)))
+    return found
 
 
 def beside_paper(tests, folds):
@@ -113,7 +140,7 @@ def beside_paper(tests, folds):
     note = (f"Beside Table {number} of the paper, cells that were not run are empty. Comparable only if the videos are "
             f"all of {paper.name}.")
     other, note = "; ".join(departures(tests, paper_settings(method))), f"{note} {paper.note}".strip()
-    return [("text", note), number_table(paper_table(folds, dataset, "this run")),
+    return [("text", note), number_tables([("", "", paper_table(folds, dataset, "this run"))]),
             *([("warning", f"Not the paper's protocol: {other}.")] if other else [])]
 
 
@@ -157,11 +184,16 @@ def film_section(tests, given=None):
         head = f"Mean J of every video, {part.name}, run {lines[0]['run']}"
         drawn = charts.histogram({"J": [mean(line["j"]) for line in lines]}, head)
         films = [{"name": name, "title": title_of(lines[i]), "numbers": numbers(lines[i]),
+                  "supports": supports_of(lines[i], part.folder),
                   **dict(zip(("uri", "why"), film_of(lines[i], folders), strict=True))}
                  for i, name in names.items()]
         there = any(film["uri"] for film in films)
         text = "Red: the predicted mask. Green line, where there is one: the truth." if there else NO_FILMS
-        blocks += [("charts", [Chart(head, drawn, "Share of the videos.")]), ("films", films), ("text", text)]
+        shown = any(film["supports"] for film in films)
+        j, where = np.array([(x, (i + 0.5) / len(line["j"])) for line in part.results
+                             for i, x in enumerate(line["j"])]).T
+        blocks += [("charts", [Chart(head, drawn, "Share of the videos."), along_video({"J": j}, where)]),
+                   ("films", films), ("text", text), *([("text", SUPPORTS)] if shown else [])]
     return Section("videos", "Best, median and worst videos", blocks) if blocks else None
 
 
@@ -210,22 +242,29 @@ def value_blocks(lines, key):
     flag = any(is_flag(line[key]) for line in lines)
     share = 0 <= values.min() <= values.max() <= 1
     series = {key: values} | ({"J": j} if share else {})
-    tenth = np.minimum((where * TENTHS).astype(int), TENTHS - 1)
-    along = {name: [((i + 0.5) / TENTHS, float(some[tenth == i].mean())) for i in np.unique(tenth)]
-             for name, some in series.items()}
     rows, _ = chosen(lines)
     rows = [rows[i] for i in np.unique(np.linspace(0, len(rows) - 1, min(MOST_ROWS, len(rows))).round().astype(int))]
     strips = [(title_of(line), [x if is_value(x) else np.nan for x in line[key]]) for line in rows]
-    drawn = [] if flag else [Chart("How often", charts.histogram({key: values}, f"distribution of {key}"),
-                                   "Share of the frames.")]
-    drawn += [Chart("Along a video", charts.curves(along, f"{key} along a video", *((0, 1.02) if share else ()),
-                                              x_label="position in the video"),
-                    "Means over all videos and runs, in tenths of a video."),
+    kinds = {"J where true": j[values > 0], "J where false": j[values == 0]} if flag else {key: values}
+    kinds = {name: some for name, some in kinds.items() if len(some)}
+    drawn = [Chart("J of both" if len(kinds) > 1 else "How often",
+                   charts.histogram(kinds, f"distribution of {' and '.join(kinds)}"), "Share of the frames.")]
+    drawn += [along_video(series, where, share),
               Chart(f"Frame by frame, run {rows[0]['run']}",
                     charts.strips(strips, f"{key} of every frame", *((0, 1) if flag else ())),
                     f"{len(rows)} videos, evenly chosen from the best J (top) to the worst. "
                     + ("Yellow: true." if flag else "Violet: the smallest value, yellow: the largest."), wide=True)]
     return [("head", key), ("text", flag_text(values, j) if flag else number_text(values, j)), ("charts", drawn)]
+
+
+def along_video(series, where, share=True):
+    """{name: values of frames (N,)}, their positions in the video (N,)  ->  Chart; share: values lie in 0 to 1"""
+    tenth = np.minimum((where * TENTHS).astype(int), TENTHS - 1)
+    along = {name: [((i + 0.5) / TENTHS, float(some[tenth == i].mean())) for i in np.unique(tenth)]
+             for name, some in series.items()}
+    drawn = charts.curves(along, f"{' and '.join(series)} along a video", *((0, 1.02) if share else ()),
+                          x_label="position in the video")
+    return Chart(f"{next(iter(series))} along a video", drawn, "Means over all videos and runs, in tenths of a video.")
 
 
 def flag_text(values, j):
