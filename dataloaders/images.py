@@ -205,6 +205,8 @@ def _is_png(start, path):
         if kind is None:
             raise bad_image(path, "is no JPEG or PNG" if start else "has 0 bytes")
         raise bad_image(path, f"is {kind}, whatever its name says; JPEG and PNG are read", "Save it as one of them.")
+    if start.startswith(PNG_START) and len(start) >= 24 and start[12:16] != b"IHDR":            # which has the size
+        raise bad_image(path, "is damaged (its first chunk is no IHDR)")
     return start.startswith(PNG_START)
 
 

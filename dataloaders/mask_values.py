@@ -146,6 +146,8 @@ def as_mask(mask, picture, name):
     mask = mask.detach().cpu().numpy() if hasattr(mask, "detach") else np.asarray(mask)
     if mask.shape != picture.shape[:2]:
         raise ValueError(f"{name}: the image has {picture.shape[:2]} rows and columns, its mask the shape {mask.shape}")
+    if mask.dtype.kind == "f" and mask.max() > 1 and (mask == np.round(mask)).all() and np.isfinite(mask).all():
+        mask = mask.astype(np.int64)                              # numbers that Python made floats
     kind, low, high = mask.dtype.kind, mask.min(), mask.max()
     if kind not in "fbiu" or not low >= 0 or kind == "f" and not high <= 1:                # NaN fails, too
         raise ValueError(f"{name}: its mask has values from {low} to {high} ({mask.dtype}); expected bool, numbers "

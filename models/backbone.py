@@ -17,6 +17,7 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from torchvision.ops import FrozenBatchNorm2d
 
 from models.timm_body import PREFIX, TimmBody
+from utils.distributed import mean_over_ranks
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)       # of ImageNet, for RGB in [0, 1]
 STAGES = ("layer1", "layer2", "layer3", "layer4")
@@ -55,11 +56,13 @@ class Backbone(nn.Module):
     A frozen ResNet computes with a copy whose normalisations are folded into its convolutions, channels last; what is
     stored in a checkpoint is the original. high_level c4 leaves stage 4 out. cache_frames > 0 keeps that many encoded
     frames, found by their content, so that a support that comes back is not encoded again. weights, size: of a network
-    of timm, see TimmBody; the others are loaded by models.backbone_weights.
+    of timm, see TimmBody; the others are loaded by models.backbone_weights. standardise: every level goes through
+    Standardisation.
     """
 
     def __init__(self, *, name="resnet50", stem="deep", stride_in_1x1=False, high_level="c5", trained=False,
-                 width=64, cache_frames=0, weights="none", size=(240, 424)):
+                 width=64, cache_frames=0, weights="none", size=(240, 424),
+                 standardise=False):
         super().__init__()
         mean, std = MEAN, STD
         if name.startswith(PREFIX):
@@ -77,6 +80,7 @@ class Backbone(nn.Module):
             self.channels = self.channels[:3]
         for part, values in (("mean", mean), ("std", std)):
             self.register_buffer(part, torch.tensor(values).view(3, 1, 1), persistent=False)
+        self.standard = nn.ModuleList(Standardisation(c) for c in self.channels) if standardise else None
         self.trained = trained
         self.run = run_stages if hasattr(self.body, "layer1") else run_whole
         self.fast_body = FoldedBody(self.body) if isinstance(self.body, DilatedResNet) and not trained else None
@@ -85,13 +89,18 @@ class Backbone(nn.Module):
             self.requires_grad_(False)
 
     def train(self, mode=True):
-        """A frozen backbone stays in eval mode."""
-        return super().train(mode and self.trained)
+        """A frozen backbone stays in eval mode, all but the statistics."""
+        super().train(mode and self.trained)
+        if self.standard:
+            self.standard.train(mode)
+        return self
 
     def forward(self, images):
         with torch.set_grad_enabled(self.trained and torch.is_grad_enabled()):
             frames = (images.flatten(0, 1) - self.mean) / self.std
             levels = self.cache.encode(frames, self.encode) if self.cache else self.encode(frames)
+            if self.standard:
+                levels = [norm(x) for norm, x in zip(self.standard, levels, strict=True)]
             levels = [x.unflatten(0, images.shape[:2]) for x in levels]
         return Features(*levels, *[None] * (4 - len(levels)))
 
@@ -101,6 +110,30 @@ class Backbone(nn.Module):
         if self.fast_body:      # with gradients oneDNN crashes: strided 1x1 weights of few channels (PyTorch 2.12)
             frames = frames.to(memory_format=torch.channels_last)
         return self.run(body, frames, STAGES[:len(self.channels)])
+
+
+class Standardisation(nn.Module):
+    """Every channel to mean 0 and deviation 1 over all that training has shown so far: (N, C, h, w)  ->  the same shape
+
+    Ours, for trainings of a few hundred steps: a ResNet's channels have means far from 0 and sizes that differ much, so
+    that all cosines are alike, and Adam moves the loud ones only. Training and test use the same numbers, of all frames
+    of all processes.
+    """
+
+    def __init__(self, channels):
+        super().__init__()
+        self.register_buffer("moments", torch.stack([torch.zeros(channels), torch.ones(channels)]))    # of x and x x
+        self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+
+    def forward(self, x):
+        if self.training:
+            with torch.no_grad():
+                now = torch.stack([y.mean((0, 2, 3)) for y in (x.float(), x.float().square())])
+                self.batches += 1
+                self.moments += (mean_over_ranks(now) - self.moments) / self.batches
+        mean, square = self.moments[:, :, None, None]
+        scale = (square - mean.square()).clamp(min=1e-6).rsqrt()
+        return (x - mean.to(x.dtype)) * scale.to(x.dtype)
 
 
 def run_stages(body, frames, stages):

@@ -22,7 +22,8 @@ def build(cfg, pretrained=False, split=None):
     backbone = Backbone(
         name=cfg.backbone.name, stem=cfg.backbone.stem, stride_in_1x1=cfg.backbone.stride_in_1x1,
         high_level=cfg.model.high_level, trained=cfg.backbone.trained, width=cfg.backbone.width,
-        cache_frames=cfg.backbone.cache_frames, weights=cfg.backbone.weights, size=cfg.data.size)
+        cache_frames=cfg.backbone.cache_frames, weights=cfg.backbone.weights, size=cfg.data.size,
+        standardise=cfg.backbone.standardise)
     iou_net = build_iou_net(cfg, backbone.channels) if cfg.model.memory_prototype else None
     model = VIPMT(
         backbone, iou_net, dim=cfg.model.dim, num_layers=cfg.model.layers, heads=cfg.model.heads,
@@ -32,7 +33,7 @@ def build(cfg, pretrained=False, split=None):
         memory_in_prior=cfg.model.memory_in_prior, patch_masks=cfg.model.degenerate_masks == "patch",
         cosine_maps=cfg.iou_net.similarity == "pooled_cosine", use_maps=cfg.iou_net.similarity_maps,
         init=cfg.model.init, all_channels=cfg.model.prior_channels == "all",
-        match=cfg.model.match, calibration=cfg.iou_net.calibration)
+        match=cfg.model.match, prior_scale=cfg.model.prior_scale, calibration=cfg.iou_net.calibration)
     use_winograd(model, cfg.speed.winograd)
     if pretrained and cfg.backbone.weights != "none":
         load_backbone(model.backbone, cfg.backbone)

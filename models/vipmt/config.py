@@ -16,6 +16,7 @@ class Backbone(Section):
     stem: Annotated[Literal["deep", "plain"], WEIGHTS] = "deep"      # deep: three 3x3 (the paper's) | plain: one 7x7
     weights: str = "pretrain_model/resnet50_v2.pth"      # file | torchvision: ImageNet's | timm: its own | none
     stride_in_1x1: Annotated[bool, WEIGHTS] = False      # true: original ResNet, stride on the first 1x1 of a stage
+    standardise: Annotated[bool, WEIGHTS] = False        # true: ours, channels of all levels to mean 0, deviation 1
     trained: bool = False                    # true: learned with the rest (tiny); the paper freezes it
     width: Annotated[Count, WEIGHTS] = 64    # channels of the first stage of tiny; ResNets ignore it
     cache_frames: Annotated[Whole, NOTHING] = 0      # frozen only: so many encoded frames are kept by content, 0 = none
@@ -39,6 +40,8 @@ class Model(Section):
     prior: Annotated[Literal["per_frame", "cumulative"], WEIGHTS] = "per_frame"
     # pooled: released, averages of neighbouring channels, C in all | all: ours, for a small C
     prior_channels: Annotated[Literal["pooled", "all"], WEIGHTS] = "pooled"
+    # ours: times the prior before it is merged; one map of 0 to 1 beside 2 C is hardly looked at in a short training
+    prior_scale: Annotated[Positive, WEIGHTS] = 1.0
     match: Annotated[bool, WEIGHTS] = False  # true: ours, cosines of learned features beside the prior
     memory_in_prior: Annotated[bool, WEIGHTS] = False    # true: released, memory as extra support in prior and maps
     init: Literal["released", "balanced"] = "released"   # balanced: ours, for trainings of a few hundred steps

@@ -69,7 +69,7 @@ class VIPMT(nn.Module):
                  feature_dropout=0.5, frame_prototype=True, communication="bidirectional",
                  memory_attention="separate", cumulative_prior=False, memory_in_prior=False, patch_masks=False,
                  cosine_maps=False, use_maps=True, init="released", all_channels=False,
-                 match=False, calibration=(1.0, 0.0)):
+                 match=False, prior_scale=1.0, calibration=(1.0, 0.0)):
         super().__init__()
         self.backbone, self.iou_net, self.calibration = backbone, iou_net, tuple(calibration)
         self.memory_in_prior, self.cosine_maps, self.use_maps = memory_in_prior, cosine_maps, use_maps
@@ -77,7 +77,8 @@ class VIPMT(nn.Module):
             inputs=sum(backbone.channels[1:3]), dim=dim, dropout=dropout, feature_dropout=feature_dropout,
             cumulative_prior=cumulative_prior, patch_masks=patch_masks,
             keep_high=iou_net is not None and use_maps and not cosine_maps,
-            prior_channels=backbone.channels[-1] if all_channels else dim, match=match)
+            prior_channels=backbone.channels[-1] if all_channels else dim, match=match,
+            prior_scale=prior_scale)
         self.prototype = nn.Parameter(torch.randn(1, dim))                            # G_0
         self.level_embed = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, dim)))
         self.mask_heads = MaskHeads(dim, dropout, frame_prototype)

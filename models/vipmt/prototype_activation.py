@@ -38,14 +38,14 @@ class PrototypeActivation(nn.Module):
     """PA of IPMT, as released: reduction, masked average pooling, prior, merging, initial mask."""
 
     def __init__(self, *, inputs, dim, dropout, feature_dropout, cumulative_prior=False, patch_masks=False,
-                 keep_high=True, prior_channels=None, match=False):
+                 keep_high=True, prior_channels=None, match=False, prior_scale=1.0):
         super().__init__()
         self.prior_channels, self.cumulative_prior = prior_channels or dim, cumulative_prior
         self.patch_masks, self.keep_high = patch_masks, keep_high
         self.reduce_query = nn.Conv2d(inputs, dim, 1, bias=False)
         self.reduce_support = nn.Conv2d(inputs, dim, 1, bias=False)
         self.feature_dropout = nn.Dropout2d(feature_dropout)
-        self.match = match
+        self.match, self.prior_scale = match, prior_scale
         self.merge_query = Fuse(dim, dim, maps=1 + match)
         self.merge_support = Fuse(dim, dim)
         self.initial_refine = ResidualConvs(dim)
@@ -83,7 +83,7 @@ class PrototypeActivation(nn.Module):
         prototype = torch.cat([g.prototypes for g in references], dim=1).mean(dim=1)      # over all frames
         prior, similarity = self.prior(pooled, references)
         b, t = reduced.shape[:2]
-        maps = [prior.to(reduced.dtype)]
+        maps = [self.prior_scale * prior.to(reduced.dtype)]
         if self.match:         # Otherwise no product of query and support is learned before the iterations.
             maps.append(F.cosine_similarity(reduced, prototype[:, None, :, None, None], dim=2))
         query = self.merge_query(reduced.flatten(0, 1), prototype.repeat_interleave(t, dim=0),

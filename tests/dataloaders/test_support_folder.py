@@ -137,10 +137,11 @@ def test_what_may_be_object_or_void_is_asked_for(tmp_path):
 
 def test_masks_of_python_may_be_soft():
     picture = np.zeros((*DISC.shape, 3), np.uint8)
-    for mask in (DISC, DISC * 7, soft(DISC, 9), soft(DISC, 9) / 255, torch.from_numpy(soft(DISC, 9) / 255).float()):
+    shades = soft(DISC, 9)
+    for mask in (DISC, DISC * 7, DISC * 7.0, shades, shades / 255, torch.from_numpy(shades / 255).float()):
         found = as_mask(mask, picture, "dog")
         assert (found & DISC).sum() / (found | DISC).sum() > 0.93
-    for mask in (soft(DISC, 9).astype(float), -DISC.astype(int), np.where(DISC, np.nan, 0), DISC.astype(object)):
+    for mask in (soft(DISC, 9) * 0.7, -DISC.astype(int), np.where(DISC, np.nan, 0), DISC.astype(object)):
         with pytest.raises(ValueError, match="dog: its mask has values from .* expected bool"):
             as_mask(mask, picture, "dog")
     with pytest.raises(ValueError, match="its mask is empty"):

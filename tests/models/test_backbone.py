@@ -417,3 +417,24 @@ def test_stage_two_trains_the_pyramid_from_layer2_on():
     assert {name.split(".")[1] for name, p in model.named_parameters() if p.requires_grad} == {
         "layer2", "layer3", "layer4"}
     assert not any(module.training for module in model.train().modules())
+
+
+def test_standardised_channels_have_the_mean_and_deviation_of_all_training_frames_so_far():
+    torch.manual_seed(0)
+    plain = Backbone(name="tiny", width=8).eval()
+    norms = Backbone(name="tiny", width=8, standardise=True)
+    norms.body.load_state_dict(plain.body.state_dict())
+    batches = [torch.rand(2, 3, 3, 48, 80) for _ in range(3)]
+    norms.train()
+    for images in batches:
+        norms(images)
+    assert not norms.body.training
+    seen = torch.cat([plain(images).c3 for images in batches]).double()               # (6, 3, C, h, w)
+    mean, deviation = seen.mean((0, 1, 3, 4)), seen.std((0, 1, 3, 4), correction=0)
+    new = torch.rand(1, 2, 3, 48, 80)
+    expected = (plain(new).c3 - mean[:, None, None]) / deviation.clamp(min=1e-3)[:, None, None]
+    again = Backbone(name="tiny", width=8, standardise=True).eval()
+    again.load_state_dict(norms.state_dict())
+    for one in (norms.eval(), again):
+        torch.testing.assert_close(one(new).c3.double(), expected, rtol=1e-3, atol=1e-3)
+    assert norms.standard[1].batches == 3

@@ -525,6 +525,7 @@ def test_saved_supports_are_segmented_and_the_film_is_seen(page, photos):
     rows = 48 + len(caption(80, ""))
     assert page.browser.execute_script("return [arguments[0].videoWidth, arguments[0].videoHeight]", film) == [
         80, rows + rows % 2]
+    page.step(2)
     assert "4 frames" in page.find("#log textarea").get_attribute("value")
     assert len(list((photos.parent / "out" / "result" / "masks").glob("*.png"))) == 4
 
@@ -547,6 +548,7 @@ def test_a_bad_frame_is_mended_and_the_film_goes_on_from_it(page, photos):
 
 @needs_browser
 def test_mistakes_are_told_and_nothing_comes_from_elsewhere(page, address):
+    page.step(1)
     page.press("save")
     assert "nothing is marked" in page.find(".toast-body").text
     requests = [json.loads(line["message"])["message"] for line in page.browser.get_log("performance")]

@@ -203,6 +203,8 @@ def test_weights_that_are_no_finite_real_numbers_are_refused(wrong):
     state["0.weight"] = wrong(state["0.weight"])
     text = reason(load_weights, small_model(), state, "x.pth")
     assert "hold NaN, infinity or no real numbers, first 0.weight" in text
+    state["0.weight"] = torch.empty(4, 3, device="meta")                     # has a shape, and no numbers at all
+    assert "x.pth: these weights cannot be loaded" in reason(load_weights, small_model(), state, "x.pth")
     load_weights(small_model(), {k: v.double() for k, v in small_model().state_dict().items()}, "x.pth")
 
 

@@ -156,8 +156,9 @@ def connect(work, page, at, results):
     marks = one | {"outputs": [at[k] for k in ("session", "editor", "picture", "status", "progress", "gallery")]}
     session, editor, drawing = at["session"], at["editor"], [at["session"], at["editor"]]
     page.load(told(work.show), session, **marks)
+    page.load(told(lambda: shown(work) if work.result else [gr.skip()] * 9), None, results, **one)
     editor.input(told(work.live), drawing, [session, at["status"]], trigger_mode="always_last", **one)
-    at["slider"].change(told(work.go), [*drawing, at["slider"]], trigger_mode="always_last", **marks)
+    at["slider"].release(told(work.go), [*drawing, at["slider"]], **marks)       # of `change`, an empty box is an error
     at["save"].click(told(work.save), drawing, **marks)
     at["remove"].click(told(work.remove), drawing, **marks)
     at["keep"].click(told(work.correct), drawing, **marks)

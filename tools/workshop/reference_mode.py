@@ -212,6 +212,8 @@ class ReferenceNetwork:
         frames = ((images.flatten(0, 1) - backbone.mean) / backbone.std).contiguous()
         with torch.set_grad_enabled(backbone.trained and torch.is_grad_enabled()):
             levels = stage_maps(backbone.body, frames)
+            if backbone.standard:
+                levels = [norm(x) for norm, x in zip(backbone.standard, levels, strict=True)]
         return [level.unflatten(0, images.shape[:2]) for level in levels]
 
     def __call__(self, clip, frames, masks, shots, size):
@@ -224,7 +226,7 @@ class ReferenceNetwork:
         guide, prototypes = self.guidance(frames, masks)
         reduced = self.reduce(model.activation.reduce_query, clip)
         prior = self.prior(clip[-1], frames[-1][:, :sources], masks[:, :sources])
-        prototype, maps = prototypes[:, :sources].mean(1), [prior]
+        prototype, maps = prototypes[:, :sources].mean(1), [model.activation.prior_scale * prior]
         if model.activation.match:
             maps.append(F.cosine_similarity(reduced, prototype[:, None, :, None, None], dim=2))
         merged = fuse(model.activation.merge_query, reduced.flatten(0, 1),
