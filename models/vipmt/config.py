@@ -63,7 +63,7 @@ class IoUNet(Section):
     training: Literal["separate", "joint"] = "separate"  # separate: by `weights` | joint: on own predictions
     weights: str = "none"                    # file | none: then it is trained jointly, and the run says so
     # ours: scale and shift of its logits, fitted on held-out base videos (tools/workshop/iou_study.py)
-    calibration: Annotated[tuple[float, float], TEST] = (1.0, 0.0)
+    calibration: Annotated[tuple[Positive, Annotated[float, Meta(ge=-50, le=50)]], TEST] = (1.0, 0.0)
     replace: Annotated[str, TEST] = "none"   # of a test: file whose IoUNet takes the place of the checkpoint's
     # mean | sum_per_batch: released, T_c times the weight | bce: ours, see docs/differences.md
     loss: Literal["mean", "sum_per_batch", "bce"] = "mean"
