@@ -158,7 +158,7 @@ def connect(work, page, at, results):
     page.load(told(work.show), session, **marks)
     page.load(told(lambda: shown(work) if work.result else [gr.skip()] * 9), None, results, **one)
     editor.input(told(work.live), drawing, [session, at["status"]], trigger_mode="always_last", **one)
-    # Of `change`, an empty box is an error. A click into the box is a release, too: what is typed then must not be lost.
+    # Of `change`, an empty box is an error. A click into the box is a release, too, and what is typed then counts.
     at["slider"].release(told(work.go), [*drawing, at["slider"]], trigger_mode="always_last", **marks)
     at["save"].click(told(work.save), drawing, **marks)
     at["remove"].click(told(work.remove), drawing, **marks)
