@@ -16,7 +16,7 @@ import re
 from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from inspect import cleandoc
-from multiprocessing import get_context
+from multiprocessing import get_context, set_start_method
 from pathlib import Path
 
 from utils.command_line import Parser
@@ -29,6 +29,7 @@ def run_job(name, settings):
     """One job, in the process that calls this  ->  its rows, what they include in words"""
     from tools.workshop.benchmarking.bench import Bench
     from tools.workshop.benchmarking.jobs import JOBS
+    set_start_method(None, force=True)       # or a spawned process would spawn loader processes, which test.py does not
     return JOBS[name](Bench(settings)), " ".join(cleandoc(JOBS[name].__doc__).partition("\n\n")[0].split())
 
 
