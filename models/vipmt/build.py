@@ -32,7 +32,7 @@ def build(cfg, pretrained=False, split=None):
         memory_attention=cfg.model.memory_attention, cumulative_prior=cfg.model.prior == "cumulative",
         memory_in_prior=cfg.model.memory_in_prior, patch_masks=cfg.model.degenerate_masks == "patch",
         cosine_maps=cfg.iou_net.similarity == "pooled_cosine", use_maps=cfg.iou_net.similarity_maps,
-        init=cfg.model.init, all_channels=cfg.model.prior_channels == "all",
+        init=cfg.model.init, prior_channels=cfg.model.prior_channels,
         match=cfg.model.match, prior_scale=cfg.model.prior_scale, calibration=cfg.iou_net.calibration)
     use_winograd(model, cfg.speed.winograd)
     if pretrained and cfg.backbone.weights != "none":

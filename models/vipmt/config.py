@@ -38,8 +38,9 @@ class Model(Section):
     memory_attention: Annotated[Literal["separate", "joint"], WEIGHTS] = "separate"
     # cumulative: released, frame t averages frames 0..t
     prior: Annotated[Literal["per_frame", "cumulative"], WEIGHTS] = "per_frame"
-    # pooled: released, averages of neighbouring channels, C in all | all: ours, for a small C
-    prior_channels: Annotated[Literal["pooled", "all"], WEIGHTS] = "pooled"
+    # pooled: released, averages of neighbouring channels, C in all | ours, for a small C, all: every one; object: of c3
+    # and c4, compared with the mean over each support's object
+    prior_channels: Annotated[Literal["pooled", "all", "object"], WEIGHTS] = "pooled"
     # ours: times the prior before it is merged; one map of 0 to 1 beside 2 C is hardly looked at in a short training
     prior_scale: Annotated[Positive, WEIGHTS] = 1.0
     match: Annotated[bool, WEIGHTS] = False  # true: ours, cosines of learned features beside the prior

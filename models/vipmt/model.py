@@ -68,7 +68,7 @@ class VIPMT(nn.Module):
     def __init__(self, backbone, iou_net=None, *, dim=384, num_layers=5, heads=8, ffn_dim=1152, dropout=0.1,
                  feature_dropout=0.5, frame_prototype=True, communication="bidirectional",
                  memory_attention="separate", cumulative_prior=False, memory_in_prior=False, patch_masks=False,
-                 cosine_maps=False, use_maps=True, init="released", all_channels=False,
+                 cosine_maps=False, use_maps=True, init="released", prior_channels="pooled",
                  match=False, prior_scale=1.0, calibration=(1.0, 0.0)):
         super().__init__()
         self.backbone, self.iou_net, self.calibration = backbone, iou_net, tuple(calibration)
@@ -77,7 +77,8 @@ class VIPMT(nn.Module):
             inputs=sum(backbone.channels[1:3]), dim=dim, dropout=dropout, feature_dropout=feature_dropout,
             cumulative_prior=cumulative_prior, patch_masks=patch_masks,
             keep_high=iou_net is not None and use_maps and not cosine_maps,
-            prior_channels=backbone.channels[-1] if all_channels else dim, match=match,
+            prior_channels=backbone.channels[-1] if prior_channels == "all" else dim, match=match,
+            object_prior=prior_channels == "object",
             prior_scale=prior_scale)
         self.prototype = nn.Parameter(torch.randn(1, dim))                            # G_0
         self.level_embed = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, dim)))
@@ -111,7 +112,9 @@ class VIPMT(nn.Module):
 
         pooled: as in ClipFeatures, where it is known
         """
-        return self.activation.search_keys(high_level(features), at_feature_size(masks), pooled)
+        high = high_level(features)
+        pooled = self.activation.pool(features, high) if pooled is None else pooled
+        return self.activation.search_keys(high, at_feature_size(masks), pooled)
 
     def encode_memory(self, features, masks, pooled=None):
         """Memory frames: what memory_features kept of them, masks (B, M, H, W)  ->  ReferenceFrames"""

@@ -1,6 +1,7 @@
 """PA, left of Figure 2: backbone maps become F^s, F^c_0 and the first mask (Section 3.2; structure as released).
 """
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +9,7 @@ from torch import nn
 
 from models.vipmt.layers import Fuse, ResidualConvs, convolve_together, mask_classifier
 from models.vipmt.reference_frames import ReferenceFrames, at_feature_size, patch_degenerate
-from models.vipmt.similarity import gather_foreground, max_similarity, min_max
+from models.vipmt.similarity import as_full_precision, gather_foreground, max_similarity, min_max
 
 
 @dataclass
@@ -34,13 +35,22 @@ def pool_channels(x, channels):
     return F.adaptive_avg_pool1d(rows, channels).view(b, t, h, w, channels).permute(0, 1, 4, 2, 3)
 
 
+def cosines(rows, keys):
+    """Rows of length 1 (B, T, P, h, w) to one key a frame, (B, S, 1, P)  ->  (B, T, S, h w), float32 or wider"""
+    with torch.autocast(rows.device.type, enabled=False):
+        rows, keys = as_full_precision(rows.flatten(3)), F.normalize(as_full_precision(keys[:, :, 0]), dim=2)
+        return torch.einsum("btpn,bsp->btsn", rows, keys)
+
+
 class PrototypeActivation(nn.Module):
     """PA of IPMT, as released: reduction, masked average pooling, prior, merging, initial mask."""
 
     def __init__(self, *, inputs, dim, dropout, feature_dropout, cumulative_prior=False, patch_masks=False,
-                 keep_high=True, prior_channels=None, match=False, prior_scale=1.0):
+                 keep_high=True, prior_channels=None, object_prior=False, match=False,
+                 prior_scale=1.0):
         super().__init__()
         self.prior_channels, self.cumulative_prior = prior_channels or dim, cumulative_prior
+        self.object_prior = object_prior
         self.patch_masks, self.keep_high = patch_masks, keep_high
         self.reduce_query = nn.Conv2d(inputs, dim, 1, bias=False)
         self.reduce_support = nn.Conv2d(inputs, dim, 1, bias=False)
@@ -53,7 +63,16 @@ class PrototypeActivation(nn.Module):
 
     def prepare(self, features, high):
         """What PA does with a query clip before it meets a support  ->  reduced, pooled"""
-        return self.reduce(self.reduce_query, features), pool_channels(high.detach(), self.prior_channels)
+        return self.reduce(self.reduce_query, features), self.pool(features, high)
+
+    def pool(self, features, high):
+        """What the prior compares: Features, high (B, T, C, h, w), the level it is of  ->  (B, T, P, h, w)
+
+        object_prior, ours: X_2 and X_3 beside each other, of length 1 at every position
+        """
+        if self.object_prior:
+            return F.normalize(torch.cat([features.c3, features.c4], dim=2).detach(), dim=2)
+        return pool_channels(high.detach(), self.prior_channels)
 
     def reduce(self, conv, features):
         """X_2 and X_3 to C channels: Features  ->  (B, T, C, h, w)"""
@@ -73,10 +92,10 @@ class PrototypeActivation(nn.Module):
             features=merged, masks=masks, attention_masks=patch_degenerate(masks) if self.patch_masks else masks,
             prototypes=prototypes, prior_keys=keys[0], ssm_keys=keys[1])
 
-    def search_keys(self, high, masks, pooled=None):
-        """high (B, S, P, h, w), masks (B, S, h, w) bool, pooled: high's where it is known  ->  prior_keys, ssm_keys"""
-        return (gather_foreground(pool_channels(high, self.prior_channels) if pooled is None else pooled, masks),
-                gather_foreground(high, masks) if self.keep_high else None)
+    def search_keys(self, high, masks, pooled):
+        """high (B, S, C, h, w), masks (B, S, h, w) bool, pooled: what `pool` gave for them  ->  prior_keys, ssm_keys"""
+        keys = masked_average(pooled, masks)[:, :, None] if self.object_prior else gather_foreground(pooled, masks)
+        return keys, gather_foreground(high, masks) if self.keep_high else None
 
     def forward(self, reduced, pooled, references):
         """The query clip: reduced (B, T, C, h, w), pooled (B, T, P, h, w), list of ReferenceFrames  ->  Activation"""
@@ -94,7 +113,8 @@ class PrototypeActivation(nn.Module):
 
     def prior(self, pooled, references):
         """How much each position looks like the support: (B, T, P, h, w)  ->  prior (B, T, h, w), similarity"""
-        similarity = torch.cat([max_similarity(pooled, g.prior_keys, cosine=True) for g in references], dim=2)
+        compare = cosines if self.object_prior else partial(max_similarity, cosine=True)
+        similarity = torch.cat([compare(pooled, g.prior_keys) for g in references], dim=2)
         prior = min_max(similarity).mean(dim=2)
         if self.cumulative_prior:      # Official code averages frames 0..t here; see model.prior.
             count = torch.arange(1, prior.shape[1] + 1, device=prior.device, dtype=prior.dtype)

@@ -34,7 +34,8 @@ def module_of(**settings):
 
 
 def guide_of(module, features, masks):
-    return module.encode_reference(features, module.search_keys(features.c5, at_feature_size(masks)), masks)
+    keys = module.search_keys(features.c5, at_feature_size(masks), module.pool(features, features.c5))
+    return module.encode_reference(features, keys, masks)
 
 
 def activate(module, features, guides):
@@ -62,6 +63,21 @@ def test_the_prior_may_compare_all_channels():
         best = F.cosine_similarity(query.c5[0].flatten(2)[..., None], keys[None, :, None], dim=1).amax(-1)
         expected.append((best - best.amin(1, True)) / (best.amax(1, True) - best.amin(1, True)))
     torch.testing.assert_close(prior[0].flatten(1), torch.stack(expected).mean(0), rtol=1e-5, atol=1e-5)
+
+
+def test_the_prior_may_compare_with_the_mean_over_each_object():
+    """On c3 and c4, each position of length 1 before the mean; position by position."""
+    torch.manual_seed(0)
+    query, support, masks = features_of(T), features_of(2), full_size(torch.rand(B, 2, H, W) > 0.4)
+    module = module_of(object_prior=True)
+    prior = activate(module, query, [guide_of(module, support, masks)]).prior
+    chosen, expected = at_feature_size(masks), []
+    seen, asked = (torch.cat([x.c3, x.c4], dim=2)[0].flatten(2) for x in (support, query))
+    for s in range(2):
+        one = torch.stack([v / v.norm() for v in seen[s].T[chosen[0, s].flatten()]]).mean(0)
+        found = torch.stack([torch.stack([v @ one / (v.norm() * one.norm()) for v in frame.T]) for frame in asked])
+        expected.append((found - found.amin(1, True)) / (found.amax(1, True) - found.amin(1, True)))
+    torch.testing.assert_close(prior[0].flatten(1), torch.stack(expected).mean(0), rtol=1e-4, atol=1e-5)
 
 
 def test_a_match_is_the_cosine_of_learned_features_and_its_weights_are_one_map_more():

@@ -17,7 +17,8 @@ from utils.config import load_config
 
 SIZE = (36, 44)         # no multiples of 8
 SWITCHES = {
-    "paper": {}, "released": RELEASED, "joint": dict(memory_attention="joint"), "all_channels": dict(all_channels=True),
+    "paper": {}, "released": RELEASED, "joint": dict(memory_attention="joint"),
+    "all_channels": dict(prior_channels="all"),
     "cumulative": dict(cumulative_prior=True), "memory_in_prior": dict(memory_in_prior=True),
     "cosine": dict(cosine_maps=True), "patch": dict(patch_masks=True), "no_maps": dict(use_maps=False),
     "clip_only": dict(frame_prototype=False), "one_way": dict(communication="one_way"),

@@ -204,6 +204,9 @@ class ReferenceNetwork:
     """A copy of the model's weights and the released way through them; `model` is that copy."""
 
     def __init__(self, model):
+        if model.activation.object_prior:
+            raise ValueError("model.prior_channels=object is ours: no released way to compare with.\n"
+                             "  Set model.prior_channels=pooled")
         self.model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
 
     def encode(self, images):
