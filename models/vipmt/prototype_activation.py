@@ -115,7 +115,8 @@ class PrototypeActivation(nn.Module):
         """How much each position looks like the support: (B, T, P, h, w)  ->  prior (B, T, h, w), similarity"""
         compare = cosines if self.object_prior else partial(max_similarity, cosine=True)
         similarity = torch.cat([compare(pooled, g.prior_keys) for g in references], dim=2)
-        prior = min_max(similarity).mean(dim=2)
+        # Stretched to 0..1 in every frame, as released, an object prior could not say that its object is absent.
+        prior = (similarity if self.object_prior else min_max(similarity)).mean(dim=2)
         if self.cumulative_prior:      # Official code averages frames 0..t here; see model.prior.
             count = torch.arange(1, prior.shape[1] + 1, device=prior.device, dtype=prior.dtype)
             prior = prior.cumsum(dim=1) / count[:, None]

@@ -263,6 +263,15 @@ def test_whatever_a_method_says_of_every_frame_is_shown_by_its_name(tmp_path):
     assert 'id="iou"' not in page and "remembered" not in page
 
 
+def test_reliability_is_the_true_iou_of_tenths_that_are_predicted_alike(tmp_path, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(charts, "curves", lambda series, what, *_, **__: drawn.update({what: series}) or "")
+    lines = [result(str(n), j=(0.1 * n, 0.1 * n), pred_iou=[0.05 * n + 0.3, 0.05 * n + 0.3]) for n in range(10)]
+    page_of(write_test(tmp_path, lines))
+    curve, right = drawn["mean true IoU of what is predicted alike"].values()
+    assert np.allclose(curve, [(0.05 * n + 0.3, 0.1 * n) for n in range(10)]) and right == [(0, 0), (1, 1)]
+
+
 def test_a_method_that_says_nothing_of_frames_gets_a_page(tmp_path):
     line = result()
     for key in ("pred_iou", "remembered", "frames", "seconds"):

@@ -292,8 +292,13 @@ def reliability_section(tests):
             f"best constant would have {np.abs(true - np.median(true)).mean():.3f}. Rank correlation "
             f"{correlation(predicted, true)}.")
     both = {"predicted": predicted, "true": true}
+    tenths = np.array_split(np.argsort(predicted, kind="stable"), min(10, len(true)))
+    curve = [(predicted[some].mean(), true[some].mean()) for some in tenths]
     return Section("iou", "Predicted IoU against the true one", [("text", text), ("charts", [
         Chart("Every frame", charts.cloud(true, predicted, ("true IoU", "predicted IoU"), "predicted and true IoU"),
               "Evenly chosen frames." if len(true) > charts.MOST_SPOTS else ""),
+        Chart("Reliability", charts.curves({"frames, by tenths": curve, "as it should be": [(0, 0), (1, 1)]},
+                                           "mean true IoU of what is predicted alike", 0, 1, "predicted IoU"),
+              "Mean true IoU of every tenth of the frames, ordered by their predicted IoU."),
         Chart("How often", charts.histogram(both, "distributions of predicted and true IoU"),
               "Share of the frames.")])])
