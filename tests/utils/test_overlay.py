@@ -88,7 +88,9 @@ def test_clips_give_the_masks_and_the_film_of_the_whole_video(tmp_path, original
         for t in range(7):
             assert (np.array(Image.open(folder / f"{5 * t:05d}.png")) == masks[0, t]).all()
     whole, clips = (film_frames(tmp_path / name / "films/run2/cat/v1.mp4") for name in ("whole", "clips"))
-    assert whole.shape == (7, *masks.shape[2:], 3) and (whole == clips).all()
+    assert whole.shape == clips.shape == (7, *masks.shape[2:], 3)
+    distances = np.abs(whole[:, None].astype(int) - clips[None]).mean((2, 3, 4))    # its bits depend on threads
+    assert (distances.argmin(1) == np.arange(7)).all() and distances.diagonal().max() < distances.min() + 5
     assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 2 * 8
     with recording(*episode) as write:      # no folders: nothing to do
         write(clip, masks)
