@@ -39,7 +39,7 @@ class Model(Section):
     # cumulative: released, frame t averages frames 0..t
     prior: Annotated[Literal["per_frame", "cumulative"], WEIGHTS] = "per_frame"
     # pooled: released, averages of neighbouring channels, C in all | ours, for a small C, all: every one; object: of c3
-    # and c4, compared with the mean over each support's object
+    # and c4, compared with the mean over each support's object, not stretched to 0..1 in every frame
     prior_channels: Annotated[Literal["pooled", "all", "object"], WEIGHTS] = "pooled"
     # ours: times the prior before it is merged; one map of 0 to 1 beside 2 C is hardly looked at in a short training
     prior_scale: Annotated[Positive, WEIGHTS] = 1.0
