@@ -77,9 +77,8 @@ class VIPMT(nn.Module):
             inputs=sum(backbone.channels[1:3]), dim=dim, dropout=dropout, feature_dropout=feature_dropout,
             cumulative_prior=cumulative_prior, patch_masks=patch_masks,
             keep_high=iou_net is not None and use_maps and not cosine_maps,
-            prior_channels=backbone.channels[-1] if prior_channels == "all" else dim, match=match,
-            object_prior=prior_channels == "object",
-            prior_scale=prior_scale)
+            prior_channels=backbone.channels[-1] if prior_channels == "all" else dim,
+            object_prior=prior_channels == "object", match=match, prior_scale=prior_scale)
         self.prototype = nn.Parameter(torch.randn(1, dim))                            # G_0
         self.level_embed = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, dim)))
         self.mask_heads = MaskHeads(dim, dropout, frame_prototype)

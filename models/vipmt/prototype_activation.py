@@ -46,8 +46,7 @@ class PrototypeActivation(nn.Module):
     """PA of IPMT, as released: reduction, masked average pooling, prior, merging, initial mask."""
 
     def __init__(self, *, inputs, dim, dropout, feature_dropout, cumulative_prior=False, patch_masks=False,
-                 keep_high=True, prior_channels=None, object_prior=False, match=False,
-                 prior_scale=1.0):
+                 keep_high=True, prior_channels=None, object_prior=False, match=False, prior_scale=1.0):
         super().__init__()
         self.prior_channels, self.cumulative_prior = prior_channels or dim, cumulative_prior
         self.object_prior = object_prior
@@ -112,7 +111,10 @@ class PrototypeActivation(nn.Module):
                           initial_logits=initial_logits.unflatten(0, (b, t)), similarity=similarity)
 
     def prior(self, pooled, references):
-        """How much each position looks like the support: (B, T, P, h, w)  ->  prior (B, T, h, w), similarity"""
+        """How much each position looks like the support: (B, T, P, h, w)  ->  prior (B, T, h, w), similarity
+
+        In 0..1; with object_prior a mean of cosines, in -1..1.
+        """
         compare = cosines if self.object_prior else partial(max_similarity, cosine=True)
         similarity = torch.cat([compare(pooled, g.prior_keys) for g in references], dim=2)
         # Stretched to 0..1 in every frame, as released, an object prior could not say that its object is absent.
