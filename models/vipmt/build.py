@@ -32,7 +32,7 @@ def build(cfg, pretrained=False, split=None):
         memory_attention=cfg.model.memory_attention, cumulative_prior=cfg.model.prior == "cumulative",
         memory_in_prior=cfg.model.memory_in_prior, patch_masks=cfg.model.degenerate_masks == "patch",
         cosine_maps=cfg.iou_net.similarity == "pooled_cosine", use_maps=cfg.iou_net.similarity_maps,
-        init=cfg.model.init, prior_channels=cfg.model.prior_channels,
+        init=cfg.model.init, prior_channels=cfg.model.prior_channels, prior_skip=cfg.model.prior_skip,
         match=cfg.model.match, prior_scale=cfg.model.prior_scale, calibration=cfg.iou_net.calibration)
     use_winograd(model, cfg.speed.winograd)
     if pretrained and cfg.backbone.weights != "none":
@@ -58,8 +58,14 @@ def build_iou_net(cfg, channels):
 
 
 def parameter_groups(model, cfg):
-    """Everything that is not frozen, at one rate (Section 5.1)."""
-    return [{"params": [p for p in model.parameters() if p.requires_grad]}]
+    """All that has gradients (Section 5.1: at one rate); an IoUNet trained beside the rest at its share of it."""
+    parts = {True: [], False: []}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            parts[name.startswith("iou_net.")].append(parameter)
+    if cfg.iou_net.rate == 1 or not all(parts.values()):
+        return [{"params": [p for p in model.parameters() if p.requires_grad]}]
+    return [{"params": parts[False]}, {"params": parts[True], "share": cfg.iou_net.rate}]
 
 
 def load(model, path, cfg, split):

@@ -38,11 +38,12 @@ class Model(Section):
     memory_attention: Annotated[Literal["separate", "joint"], WEIGHTS] = "separate"
     # cumulative: released, frame t averages frames 0..t
     prior: Annotated[Literal["per_frame", "cumulative"], WEIGHTS] = "per_frame"
-    # pooled: released, averages of neighbouring channels, C in all | ours, for a small C, all: every one; object: of c3
-    # and c4, compared with the mean over each support's object, not stretched to 0..1 in every frame
-    prior_channels: Annotated[Literal["pooled", "all", "object"], WEIGHTS] = "pooled"
+    # pooled: released, averages of neighbouring channels, C in all | all: ours, for a small C, every one
+    # self_support: ours, for small data, c3 and c4 by a linear classifier that is solved for supports and clip
+    prior_channels: Annotated[Literal["pooled", "all", "self_support"], WEIGHTS] = "pooled"
     # ours: times the prior before it is merged; one map of 0 to 1 beside 2 C is hardly looked at in a short training
     prior_scale: Annotated[Positive, WEIGHTS] = 1.0
+    prior_skip: Annotated[Positive, WEIGHTS] = 0.0       # ours: times self_support's prior, added to the margins
     match: Annotated[bool, WEIGHTS] = False  # true: ours, cosines of learned features beside the prior
     memory_in_prior: Annotated[bool, WEIGHTS] = False    # true: released, memory as extra support in prior and maps
     init: Literal["released", "balanced"] = "released"   # balanced: ours, for trainings of a few hundred steps
@@ -63,6 +64,7 @@ class IoUNet(Section):
     similarity_maps: Annotated[bool, WEIGHTS] = True     # false: "w/o SSM" of Tables 6 and 7
     training: Literal["separate", "joint"] = "separate"  # separate: by `weights` | joint: on own predictions
     weights: str = "none"                    # file | none: then it is trained jointly, and the run says so
+    rate: Positive = 1.0                     # ours: its share of train.lr; too fast, its units die
     # ours: scale and shift of its logits, fitted on held-out base videos (tools/workshop/iou_study.py)
     calibration: Annotated[tuple[Positive, Annotated[float, Meta(ge=-50, le=50)]], TEST] = (1.0, 0.0)
     replace: Annotated[str, TEST] = "none"   # of a test: file whose IoUNet takes the place of the checkpoint's

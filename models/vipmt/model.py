@@ -69,7 +69,7 @@ class VIPMT(nn.Module):
                  feature_dropout=0.5, frame_prototype=True, communication="bidirectional",
                  memory_attention="separate", cumulative_prior=False, memory_in_prior=False, patch_masks=False,
                  cosine_maps=False, use_maps=True, init="released", prior_channels="pooled",
-                 match=False, prior_scale=1.0, calibration=(1.0, 0.0)):
+                 match=False, prior_scale=1.0, prior_skip=0.0, calibration=(1.0, 0.0)):
         super().__init__()
         self.backbone, self.iou_net, self.calibration = backbone, iou_net, tuple(calibration)
         self.memory_in_prior, self.cosine_maps, self.use_maps = memory_in_prior, cosine_maps, use_maps
@@ -78,7 +78,8 @@ class VIPMT(nn.Module):
             cumulative_prior=cumulative_prior, patch_masks=patch_masks,
             keep_high=iou_net is not None and use_maps and not cosine_maps,
             prior_channels=backbone.channels[-1] if prior_channels == "all" else dim,
-            object_prior=prior_channels == "object", match=match, prior_scale=prior_scale)
+            self_support=prior_channels == "self_support", match=match,
+            prior_scale=prior_scale, prior_skip=prior_skip)
         self.prototype = nn.Parameter(torch.randn(1, dim))                            # G_0
         self.level_embed = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, dim)))
         self.mask_heads = MaskHeads(dim, dropout, frame_prototype)
@@ -145,7 +146,7 @@ class VIPMT(nn.Module):
             prototype, query, mask = out.prototype, out.query, out.mask
             outputs.append(out)
         x = self.final_refine(self.final_reduce(query.flatten(0, 1)).relu())
-        low_logits = self.final_classifier(x).unflatten(0, query.shape[:2])
+        low_logits = self.activation.add_prior(self.final_classifier(x), activation.prior).unflatten(0, query.shape[:2])
         size = size or [8 * n for n in query.shape[-2:]]
         initial = self.upsample_initial(activation.initial_logits, size) if self.training else None
         return Segmentation(logits=self.upsample_final(low_logits, size), low_logits=low_logits,

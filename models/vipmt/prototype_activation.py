@@ -1,7 +1,6 @@
 """PA, left of Figure 2: backbone maps become F^s, F^c_0 and the first mask (Section 3.2; structure as released).
 """
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +8,8 @@ from torch import nn
 
 from models.vipmt.layers import Fuse, ResidualConvs, convolve_together, mask_classifier
 from models.vipmt.reference_frames import ReferenceFrames, at_feature_size, patch_degenerate
-from models.vipmt.similarity import as_full_precision, gather_foreground, max_similarity, min_max
+from models.vipmt.self_support import self_support_prior
+from models.vipmt.similarity import gather_foreground, max_similarity, min_max
 
 
 @dataclass
@@ -35,21 +35,15 @@ def pool_channels(x, channels):
     return F.adaptive_avg_pool1d(rows, channels).view(b, t, h, w, channels).permute(0, 1, 4, 2, 3)
 
 
-def cosines(rows, keys):
-    """Rows of length 1 (B, T, P, h, w) to one key a frame, (B, S, 1, P)  ->  (B, T, S, h w), float32 or wider"""
-    with torch.autocast(rows.device.type, enabled=False):
-        rows, keys = as_full_precision(rows.flatten(3)), F.normalize(as_full_precision(keys[:, :, 0]), dim=2)
-        return torch.einsum("btpn,bsp->btsn", rows, keys)
-
-
 class PrototypeActivation(nn.Module):
     """PA of IPMT, as released: reduction, masked average pooling, prior, merging, initial mask."""
 
     def __init__(self, *, inputs, dim, dropout, feature_dropout, cumulative_prior=False, patch_masks=False,
-                 keep_high=True, prior_channels=None, object_prior=False, match=False, prior_scale=1.0):
+                 keep_high=True, prior_channels=None, self_support=False, match=False, prior_scale=1.0,
+                 prior_skip=0.0):
         super().__init__()
         self.prior_channels, self.cumulative_prior = prior_channels or dim, cumulative_prior
-        self.object_prior = object_prior
+        self.self_support, self.prior_skip = self_support, prior_skip
         self.patch_masks, self.keep_high = patch_masks, keep_high
         self.reduce_query = nn.Conv2d(inputs, dim, 1, bias=False)
         self.reduce_support = nn.Conv2d(inputs, dim, 1, bias=False)
@@ -67,9 +61,9 @@ class PrototypeActivation(nn.Module):
     def pool(self, features, high):
         """What the prior compares: Features, high (B, T, C, h, w), the level it is of  ->  (B, T, P, h, w)
 
-        object_prior, ours: X_2 and X_3 beside each other, of length 1 at every position
+        self_support, ours: X_2 and X_3 beside each other, of length 1 at every position
         """
-        if self.object_prior:
+        if self.self_support:
             return F.normalize(torch.cat([features.c3, features.c4], dim=2).detach(), dim=2)
         return pool_channels(high.detach(), self.prior_channels)
 
@@ -93,7 +87,8 @@ class PrototypeActivation(nn.Module):
 
     def search_keys(self, high, masks, pooled):
         """high (B, S, C, h, w), masks (B, S, h, w) bool, pooled: what `pool` gave for them  ->  prior_keys, ssm_keys"""
-        keys = masked_average(pooled, masks)[:, :, None] if self.object_prior else gather_foreground(pooled, masks)
+        # A classifier needs the background, too.
+        keys = pooled.flatten(3).transpose(2, 3) if self.self_support else gather_foreground(pooled, masks)
         return keys, gather_foreground(high, masks) if self.keep_high else None
 
     def forward(self, reduced, pooled, references):
@@ -106,19 +101,28 @@ class PrototypeActivation(nn.Module):
             maps.append(F.cosine_similarity(reduced, prototype[:, None, :, None, None], dim=2))
         query = self.merge_query(reduced.flatten(0, 1), prototype.repeat_interleave(t, dim=0),
                                  torch.stack(maps, dim=2).flatten(0, 1))
-        initial_logits = self.initial_classifier(self.initial_refine(query))
+        initial_logits = self.add_prior(self.initial_classifier(self.initial_refine(query)), prior)
         return Activation(query=query.unflatten(0, (b, t)), prior=prior,
                           initial_logits=initial_logits.unflatten(0, (b, t)), similarity=similarity)
+
+    def add_prior(self, logits, prior):
+        """What the network says and what the prior does: logits (B T, 2, h, w), prior (B, T, h, w)  ->  logits"""
+        if not self.prior_skip:
+            return logits
+        margin = self.prior_skip * prior.flatten(0, 1).to(logits.dtype)
+        return logits + torch.stack([-margin / 2, margin / 2], dim=1)
 
     def prior(self, pooled, references):
         """How much each position looks like the support: (B, T, P, h, w)  ->  prior (B, T, h, w), similarity
 
-        In 0..1; with object_prior a mean of cosines, in -1..1.
+        In 0..1; with self_support about -3 to 3, above 0 object.
         """
-        compare = cosines if self.object_prior else partial(max_similarity, cosine=True)
-        similarity = torch.cat([compare(pooled, g.prior_keys) for g in references], dim=2)
-        # Stretched to 0..1 in every frame, as released, an object prior could not say that its object is absent.
-        prior = (similarity if self.object_prior else min_max(similarity)).mean(dim=2)
+        if self.self_support:
+            similarity = torch.stack([self_support_prior(pooled, g.prior_keys, g.masks) for g in references], dim=2)
+            prior = similarity.mean(dim=2)
+        else:
+            similarity = torch.cat([max_similarity(pooled, g.prior_keys, cosine=True) for g in references], dim=2)
+            prior = min_max(similarity).mean(dim=2)
         if self.cumulative_prior:      # Official code averages frames 0..t here; see model.prior.
             count = torch.arange(1, prior.shape[1] + 1, device=prior.device, dtype=prior.dtype)
             prior = prior.cumsum(dim=1) / count[:, None]

@@ -13,8 +13,8 @@ class ReferenceFrames:
 
     features F^s or F^m (B, S, C, h, w); masks (B, S, h, w) bool; attention_masks: the same but for
     `degenerate_masks: patch`; prototypes (B, S, C), one per frame; prior_keys (B, S, F, P): high-level
-    features of the masked positions, pooled for the prior; ssm_keys: the same with all channels.
-    The last two are None where nothing reads them.
+    features of the masked positions, pooled for the prior (self_support: of all positions); ssm_keys: the same with
+    all channels. The last two are None where nothing reads them.
     """
     features: torch.Tensor
     masks: torch.Tensor

@@ -65,21 +65,6 @@ def test_the_prior_may_compare_all_channels():
     torch.testing.assert_close(prior[0].flatten(1), torch.stack(expected).mean(0), rtol=1e-5, atol=1e-5)
 
 
-def test_the_prior_may_compare_with_the_mean_over_each_object():
-    """On c3 and c4, each position of length 1 before the mean; position by position, not stretched to 0..1."""
-    torch.manual_seed(0)
-    query, support, masks = features_of(T), features_of(2), full_size(torch.rand(B, 2, H, W) > 0.4)
-    module = module_of(object_prior=True)
-    prior = activate(module, query, [guide_of(module, support, masks)]).prior
-    chosen, expected = at_feature_size(masks), []
-    seen, asked = (torch.cat([x.c3, x.c4], dim=2)[0].flatten(2) for x in (support, query))
-    for s in range(2):
-        one = torch.stack([v / v.norm() for v in seen[s].T[chosen[0, s].flatten()]]).mean(0)
-        found = torch.stack([torch.stack([v @ one / (v.norm() * one.norm()) for v in frame.T]) for frame in asked])
-        expected.append(found)
-    torch.testing.assert_close(prior[0].flatten(1), torch.stack(expected).mean(0), rtol=1e-4, atol=1e-5)
-
-
 def test_a_match_is_the_cosine_of_learned_features_and_its_weights_are_one_map_more():
     torch.manual_seed(0)
     plain, matching = module_of(), module_of(match=True)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from material import MODEL, PAPER, RELEASED, batch_of
 
-from models.vipmt import TrainStep, build, losses
+from models.vipmt import TrainStep, build, losses, parameter_groups
 from models.vipmt.memory import draw_memory
 from utils.config import load_config
 from utils.seeds import rng_for
@@ -126,6 +126,16 @@ def test_iou_net_with_weights_of_its_own_is_frozen(tmp_path):
     step = TrainStep(model, cfg).train()
     assert not any(p.requires_grad for p in model.iou_net.parameters()) and step.about == f"IoUNet from {path}"
     assert "iou_net" not in all_losses(step, small_batch())[0]
+
+
+def test_an_iounet_trained_beside_the_rest_learns_at_its_share_of_the_rate():
+    step = step_of("iou_net.rate=0.25")
+    rest, iou_net = parameter_groups(step.model, step.cfg)
+    assert {*map(id, iou_net["params"])} == {id(p) for p in step.model.iou_net.parameters()} and iou_net["share"] == 0.25
+    assert len(rest["params"]) + len(iou_net["params"]) == sum(p.requires_grad for p in step.model.parameters())
+    for name, parameter in step.model.named_parameters():            # alone it has the whole rate
+        parameter.requires_grad_(name.startswith("iou_net."))
+    assert [group.get("share", 1) for group in parameter_groups(step.model, step.cfg)] == [1]
 
 
 # Gradients
