@@ -131,7 +131,8 @@ def test_iou_net_with_weights_of_its_own_is_frozen(tmp_path):
 def test_an_iounet_trained_beside_the_rest_learns_at_its_share_of_the_rate():
     step = step_of("iou_net.rate=0.25")
     rest, iou_net = parameter_groups(step.model, step.cfg)
-    assert {*map(id, iou_net["params"])} == {id(p) for p in step.model.iou_net.parameters()} and iou_net["share"] == 0.25
+    ours = {id(p) for p in step.model.iou_net.parameters()}
+    assert {*map(id, iou_net["params"])} == ours and iou_net["share"] == 0.25
     assert len(rest["params"]) + len(iou_net["params"]) == sum(p.requires_grad for p in step.model.parameters())
     for name, parameter in step.model.named_parameters():            # alone it has the whole rate
         parameter.requires_grad_(name.startswith("iou_net."))
