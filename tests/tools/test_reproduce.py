@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -293,7 +294,9 @@ def test_an_interrupted_step_is_not_done(toy):
             f"except KeyboardInterrupt:\n pathlib.Path({str(note)!r}).touch(); sys.exit(75)")
     toy.steps["a"] = Step("a", ("-c", f"exec({code!r})"))
     write_makefile(toy, "title", [])
-    process = subprocess.Popen(["make", "-C", toy.output, "a/done"], start_new_session=True, stderr=subprocess.DEVNULL)
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)       # which a suite in the background is not
+    process = subprocess.Popen(["make", "-C", toy.output, "a/done"], start_new_session=True, stderr=subprocess.DEVNULL,
+                               preexec_fn=listening)
     while not (toy.output / "up").exists():
         time.sleep(0.02)
     time.sleep(0.1)
