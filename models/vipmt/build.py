@@ -59,13 +59,12 @@ def build_iou_net(cfg, channels):
 
 def parameter_groups(model, cfg):
     """All that has gradients (Section 5.1: at one rate); an IoUNet trained beside the rest at its share of it."""
-    parts = {True: [], False: []}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            parts[name.startswith("iou_net.")].append(parameter)
-    if cfg.iou_net.rate == 1 or not all(parts.values()):
-        return [{"params": [p for p in model.parameters() if p.requires_grad]}]
-    return [{"params": parts[False]}, {"params": parts[True], "share": cfg.iou_net.rate}]
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    iou_net = [p for name, p in trained.items() if name.startswith("iou_net.")]
+    rest = [p for name, p in trained.items() if not name.startswith("iou_net.")]
+    if cfg.iou_net.rate == 1 or not iou_net or not rest:
+        return [{"params": [*trained.values()]}]
+    return [{"params": rest}, {"params": iou_net, "share": cfg.iou_net.rate}]
 
 
 def load(model, path, cfg, split):

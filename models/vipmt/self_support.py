@@ -15,7 +15,7 @@ BACKGROUND = -0.5                  # the clip's positions below it are backgroun
 OBJECT, OF_BEST = 1.0, 0.8         # those above it are object, or above so much of the clip's best where that is less
 BEST = 10                          # positions whose mean is the clip's best
 PENALTY = 2e-3                     # rows have length 1
-STEPS, PASSES = 10, 2              # of conjugate gradients: what is left is below 1 % of the weights; passes
+STEPS, PASSES = 10, 2              # of conjugate gradients, after which the weights are about 1 % off; passes
 
 
 @torch.no_grad()
@@ -27,11 +27,12 @@ def self_support_prior(rows, keys, masks):
     """
     with torch.autocast(rows.device.type, enabled=False):
         clip = as_full_precision(rows).permute(0, 1, 3, 4, 2).flatten(1, 3)           # (B, T h w, P)
-        support, inside = as_full_precision(keys).flatten(1, 2), masks.flatten(2)     # (B, S h w, P), (B, S, h w)
-        means = F.normalize(torch.einsum("bsn,bsnp->bsp", inside.to(support), as_full_precision(keys)), dim=2)
+        keys, inside = as_full_precision(keys), masks.flatten(2)                      # (B, S, h w, P), (B, S, h w)
+        support = keys.flatten(1, 2)                                                  # (B, S h w, P)
+        means = F.normalize(torch.einsum("bsn,bsnp->bsp", inside.to(keys), keys), dim=2)
         start = torch.einsum("bnp,bsp->bn", clip, means) / means.shape[1]
         score = (start - MIDDLE) / SPREAD
-        known = torch.cat([halves(i, ~i) for i in inside.unbind(1)], dim=1) / inside.shape[1]
+        known = halves(inside, ~inside).flatten(1) / inside.shape[1]
         x, target = torch.cat([support, clip], dim=1), torch.where(inside.flatten(1), 1.0, -1.0)
         for _ in range(PASSES):
             best = score.topk(min(BEST, score.shape[1]), dim=1).values.mean(1, keepdim=True)
@@ -44,8 +45,8 @@ def self_support_prior(rows, keys, masks):
 
 
 def halves(*parts):
-    """Weights that give every part, (B, N) bool, the same sum  ->  (B, N)"""
-    return sum(part / part.sum(1, keepdim=True).clamp(min=1) for part in parts)
+    """Weights that give every part, (..., N) bool, the same sum  ->  (..., N)"""
+    return sum(part / part.sum(-1, keepdim=True).clamp(min=1) for part in parts)
 
 
 def ridge_regression(x, share, target):

@@ -18,7 +18,7 @@ SWITCHES = [
     "model.memory_attention=separate", "model.prior=cumulative", "model.prior=per_frame", "model.memory_in_prior=true",
     "model.memory_in_prior=false", "model.degenerate_masks=patch", "model.high_level=c4", "model.layers=1",
     "iou_net.similarity=pooled_cosine", "iou_net.similarity=dot", "iou_net.similarity_maps=false",
-    "model.memory_prototype=false"]
+    "model.memory_prototype=false", "model.prior_channels=self_support"]
 
 
 @pytest.fixture(autouse=True)
@@ -174,6 +174,15 @@ def test_a_tie_is_background():
         for parameter in model.final_classifier[-1].parameters():
             parameter.zero_()
         assert not run(model, *arguments)[0].masks.any()
+
+
+def test_the_prior_that_is_added_is_the_final_margin_of_a_network_that_says_nothing():
+    model = built("model.prior_channels=self_support", "model.prior_skip=2").double().eval()
+    with torch.no_grad():
+        for parameter in model.final_classifier[-1].parameters():
+            parameter.zero_()
+        out, _ = run(model, *inputs_of())
+    torch.testing.assert_close(out.low_logits[:, :, 1] - out.low_logits[:, :, 0], 2 * out.activation.prior)
 
 
 def test_memory_keeps_only_the_levels_that_are_read_again():
