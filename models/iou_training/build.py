@@ -26,8 +26,11 @@ def build(cfg, pretrained=False, split=None):
                          "  Set model.memory_prototype=true.")
     if cfg.model.method == "iounet" and cfg.validate.classes != "none":
         raise ValueError(SEGMENTS_NOTHING)
+    if pretrained and cfg.iou_net.confidence:
+        raise ValueError("iou_net.confidence: synthesised masks have no probabilities that promise anything.\n"
+                         "  Set iou_net.confidence=false, or train IoUNet jointly")
     source, cfg = cfg.backbone.weights, EasyDict(to_dict(cfg))
-    cfg.model.layers = 0
+    cfg.model.layers, cfg.iou_net.confidence = 0, False
     state = trained_encoder(Path(source)) if pretrained and not cfg.backbone.name.startswith("timm/") else None
     if state is not None:
         cfg.backbone.weights = "none"

@@ -33,7 +33,8 @@ def build(cfg, pretrained=False, split=None):
         memory_in_prior=cfg.model.memory_in_prior, patch_masks=cfg.model.degenerate_masks == "patch",
         cosine_maps=cfg.iou_net.similarity == "pooled_cosine", use_maps=cfg.iou_net.similarity_maps,
         init=cfg.model.init, prior_channels=cfg.model.prior_channels, prior_skip=cfg.model.prior_skip,
-        match=cfg.model.match, prior_scale=cfg.model.prior_scale, calibration=cfg.iou_net.calibration)
+        match=cfg.model.match, prior_scale=cfg.model.prior_scale, calibration=cfg.iou_net.calibration,
+        confidence=cfg.iou_net.confidence)
     use_winograd(model, cfg.speed.winograd)
     if pretrained and cfg.backbone.weights != "none":
         load_backbone(model.backbone, cfg.backbone)
@@ -54,7 +55,11 @@ def compile_parts(model, backend="inductor"):
 
 def build_iou_net(cfg, channels):
     maps = 5 if cfg.iou_net.similarity_maps else 1
-    return IoUNet(channels=channels, maps=maps, dim=cfg.iou_net.dim, hidden=cfg.iou_net.hidden, init=cfg.iou_net.init)
+    iou_net = IoUNet(channels=channels, maps=maps, dim=cfg.iou_net.dim, hidden=cfg.iou_net.hidden,
+                     init=cfg.iou_net.init)
+    if cfg.iou_net.confidence:
+        torch.nn.init.zeros_(iou_net.fc2.weight)         # it starts with no correction
+    return iou_net
 
 
 def parameter_groups(model, cfg):

@@ -64,6 +64,8 @@ class IoUNet(Section):
     similarity_maps: Annotated[bool, WEIGHTS] = True     # false: "w/o SSM" of Tables 6 and 7
     training: Literal["separate", "joint"] = "separate"  # separate: by `weights` | joint: on own predictions
     weights: str = "none"                    # file | none: then it is trained jointly, and the run says so
+    # true: ours, it corrects the IoU that the masks' own probabilities promise; for small data
+    confidence: Annotated[bool, WEIGHTS] = False
     rate: Positive = 1.0                     # ours: its share of train.lr; too fast, its units die
     # ours: scale and shift of its logits, fitted on held-out base videos (tools/workshop/iou_study.py)
     calibration: Annotated[tuple[Positive, Annotated[float, Meta(ge=-50, le=50)]], TEST] = (1.0, 0.0)

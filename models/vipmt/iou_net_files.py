@@ -52,7 +52,7 @@ def check_origin(checkpoint, cfg, fold, source):
             f"{source} was trained on video ({data}, fold {trained}), with classes that are tested here ({ours}, fold "
             f"{fold}).\n  Name the IoUNet of this fold, or one of COCO, which serves all "
             "(config/vipmt/iounet_coco20i.yaml).")
-    keys = ("model.high_level", "iou_net.similarity_maps", "iou_net.dim", "iou_net.hidden")
+    keys = ("model.high_level", "iou_net.similarity_maps", "iou_net.dim", "iou_net.hidden", "iou_net.confidence")
     keys += ("iou_net.similarity",) if now["iou_net.similarity_maps"] else ()
     differ = [key for key in keys if then.get(key, now[key]) != now[key]]
     if differ:

@@ -6,7 +6,7 @@ from torch import nn
 
 from models.backbone import Features
 from models.vipmt.initialisation import initialise
-from models.vipmt.iou_net import structural_similarity_maps
+from models.vipmt.iou_net import promised_iou, structural_similarity_maps
 from models.vipmt.layer import MaskGeneration, VIPMTLayer, positions
 from models.vipmt.layers import LearnedUpsample, ResidualConvs, mask_classifier
 from models.vipmt.prototype_activation import Activation, PrototypeActivation
@@ -69,9 +69,10 @@ class VIPMT(nn.Module):
                  feature_dropout=0.5, frame_prototype=True, communication="bidirectional",
                  memory_attention="separate", cumulative_prior=False, memory_in_prior=False, patch_masks=False,
                  cosine_maps=False, use_maps=True, init="released", prior_channels="pooled",
-                 match=False, prior_scale=1.0, prior_skip=0.0, calibration=(1.0, 0.0)):
+                 match=False, prior_scale=1.0, prior_skip=0.0, calibration=(1.0, 0.0), confidence=False):
         super().__init__()
-        self.backbone, self.iou_net, self.calibration = backbone, iou_net, tuple(calibration)
+        self.backbone, self.iou_net = backbone, iou_net
+        self.calibration, self.confidence = tuple(calibration), confidence
         self.memory_in_prior, self.cosine_maps, self.use_maps = memory_in_prior, cosine_maps, use_maps
         self.activation = PrototypeActivation(
             inputs=sum(backbone.channels[1:3]), dim=dim, dropout=dropout, feature_dropout=feature_dropout,
@@ -176,7 +177,8 @@ class VIPMT(nn.Module):
 
     def iou_logits(self, out, clip, support, memory=None):
         """The same before the sigmoid; gradients reach IoUNet alone."""
-        return self.iou_net(clip.iou_features, self.similarity_maps(out, clip, support, memory))
+        logits = self.iou_net(clip.iou_features, self.similarity_maps(out, clip, support, memory))
+        return logits + promised_iou(out.low_logits.detach()).logit(eps=0.02) if self.confidence else logits
 
 
 def high_level(features):

@@ -4,9 +4,11 @@ import torch
 import torch.nn.functional as F
 
 from models.backbone import Backbone
-from models.vipmt.iou_net import GRID, IoUNet, mutual_similarity, structural_similarity_maps
+from models.vipmt import build
+from models.vipmt.iou_net import GRID, IoUNet, mutual_similarity, promised_iou, structural_similarity_maps
 from models.vipmt.model import VIPMT
 from models.vipmt.similarity import gather_foreground, max_similarity
+from utils.config import load_config
 
 B, T, C, H, W = 2, 2, 6, 4, 5
 
@@ -144,11 +146,36 @@ def test_initialisation_is_kaiming_with_zero_biases(init, inputs):
     assert 0.98 * bound < float(net.fc1.weight.detach().abs().max()) <= bound
 
 
+def test_the_promised_iou_is_that_of_truths_drawn_as_the_network_says():
+    logits = 2 * torch.randn(1, 2, 2, 12, 20)
+    logits[0, 1, 1] = -20                                       # an empty mask
+    p, mask = logits[0, 0].softmax(0)[1], logits[0, 0, 1] > logits[0, 0, 0]
+    truths = torch.rand(4000, 12, 20) < p
+    wanted = (truths & mask).double().mean(0).sum() / (truths | mask).double().mean(0).sum()
+    found = promised_iou(logits)[0]
+    torch.testing.assert_close(found[0], wanted, rtol=0.01, atol=0)
+    assert found[1] == 0
+
+
+def test_with_confidence_iou_net_starts_from_what_the_masks_promise():
+    tiny = ["backbone.name=tiny", "backbone.width=8", "model.dim=16", "model.heads=2", "model.ffn_dim=16",
+            "model.layers=1", "iou_net.dim=4", "iou_net.hidden=4", "iou_net.confidence=true"]
+    model = build(load_config([], tiny)).double().eval()
+    features = model.encode(torch.randn(1, 4, 3, 32, 40))
+    support = model.encode_reference(features.frames([0, 1]), torch.rand(1, 2, 32, 40) > 0.5)
+    clip = model.prepare(features.frames([2, 3]))
+    out = model(clip, support)
+    torch.testing.assert_close(model.predict_iou(out, clip, support), promised_iou(out.low_logits).clamp(0.02, 0.98))
+    torch.nn.init.normal_(model.iou_net.fc2.weight)
+    assert not torch.equal(model.predict_iou(out, clip, support), promised_iou(out.low_logits).clamp(0.02, 0.98))
+
+
+@pytest.mark.parametrize("confidence", [False, True], ids=["paper", "confidence"])
 @pytest.mark.parametrize("trained", [False, True])
-def test_gradients_reach_only_the_iou_net(trained):
+def test_gradients_reach_only_the_iou_net(trained, confidence):
     backbone = Backbone(name="tiny", width=8, trained=trained)
     model = VIPMT(backbone, IoUNet(channels=backbone.channels, maps=5, dim=4, hidden=4), dim=16, num_layers=1, heads=2,
-                  ffn_dim=16)
+                  ffn_dim=16, confidence=confidence)
     features = model.encode(torch.randn(1, 4, 3, 32, 40))
     support = model.encode_reference(features.frames([0, 1]), torch.rand(1, 2, 32, 40) > 0.5)
     clip = model.prepare(features.frames([2, 3]))

@@ -96,13 +96,16 @@ def test_calibration_undoes_a_known_distortion():
     np.testing.assert_allclose(iou_study.fit_calibration(said, true), [2, 0.6], atol=0.1)
 
 
-def test_a_checkpoint_is_calibrated_on_the_base_videos_it_never_saw(arguments, tmp_path):
+def test_a_checkpoint_is_calibrated_on_base_videos_held_out_or_all(arguments, tmp_path):
     torch.manual_seed(0)
     file, settings = tmp_path / "vipmt.pth", [*TINY, "model.method=vipmt"]
     save_checkpoint(file, {"model": build_vipmt(load_config([], settings)).state_dict()})
-    asked = ("--checkpoint", file, "--calibrate", "model.method=vipmt", "validate.holdout=0.3")
-    text = study(*arguments(*asked, "validate.classes=base_holdout"))
-    before, after = (float(line.split("|")[3]) for line in text.splitlines()[2:4])
-    assert after <= before and "iou_net.calibration=[" in text
+    asked = ("--checkpoint", file, "model.method=vipmt", "validate.holdout=0.3")
+    frames = {}
+    for where, key in (("held_out", "validate.classes=base_holdout"), ("trained", "validate.classes=none")):
+        text = study(*arguments("--calibrate", where, *asked, key))
+        (before, frames[where]), (after, _) = (map(float, line.split("|")[3:1:-1]) for line in text.splitlines()[2:4])
+        assert after <= before and "iou_net.calibration=[" in text
+    assert frames["trained"] > frames["held_out"] > 0
     with pytest.raises(ValueError, match="held out"):
-        study(*arguments(*asked, "validate.classes=none"))
+        study(*arguments("--calibrate", "held_out", *asked, "validate.classes=none"))

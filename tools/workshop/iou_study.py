@@ -12,7 +12,8 @@ were not trained on: data.annotations=annotations/instances_val2017.json.
 
 --calibrate: the checkpoint segments the base videos that were held out of its training (validate.classes, holdout), and
 iou_net.calibration is fitted there: scale and shift of the logits, so that of the frames said to have IoU 0.8 the mean
-is 0.8 (Platt, 1999; the cross entropy with the true IoU is smallest).
+is 0.8 (Platt, 1999; the cross entropy with the true IoU is smallest). `--calibrate trained`: on all base videos, for
+data sets too small to hold any out; their masks are better than those of new videos, and so will the promise be.
 """
 from pathlib import Path
 
@@ -25,7 +26,8 @@ def parse_arguments():
     add_config_arguments(parser)
     parser.add_argument("--fold", type=int, required=True, choices=(1, 2, 3, 4))
     parser.add_argument("--checkpoint", help="of train.py, with an IoUNet")
-    parser.add_argument("--calibrate", action="store_true", help="fit iou_net.calibration to the checkpoint")
+    parser.add_argument("--calibrate", nargs="?", const="held_out", choices=("held_out", "trained"),
+                        help="fit iou_net.calibration to the checkpoint on base videos, those held out of its training")
     parser.add_argument("--results", nargs="+", default=[], help="results.jsonl of test.py, one or more")
     parser.add_argument("--batches", type=int, default=50, help="held-out batches that noise is drawn for")
     parser.add_argument("--output", type=Path, required=True)
@@ -51,6 +53,7 @@ from dataloaders import build_index
 from dataloaders.episode import collate
 from dataloaders.fewshot import loaders as fewshot
 from dataloaders.fewshot.sampling import DistinctClassBatchSampler, TrainEpisodes
+from dataloaders.fewshot.streaming import EpisodeStream, TestEpisodes
 from models import iou_training, vipmt
 from models.iou_training.build import load_encoder_and_iou_net
 from models.iou_training.mask_noise import KINDS
@@ -109,13 +112,25 @@ def of_results(path):
     return tuple(np.array([value for line in lines for value in line[key]]) for key in ("pred_iou", "true_iou"))
 
 
-def on_held_out_base(args, cfg):
-    """What the checkpoint predicts on the base videos that were kept out of its training  ->  predicted, true (N,)"""
+def base_videos(args, cfg):
+    """The episodes to calibrate on; ValueError: none were held out"""
     index = build_index(cfg, args.output / "cache")
+    if args.calibrate == "trained":
+        index, base = index.side(args.fold, "train")
+        episodes = TestEpisodes(index, base, cfg, fewshot.VALIDATION_RUN)
+        return EpisodeStream(episodes, range(len(episodes)), cfg.data.workers, False, cfg.data.patience)
     videos = fewshot.validation_videos(cfg, index, args.fold)
-    if videos is None or cfg.validate.classes != "base_holdout" or not args.checkpoint:
-        raise ValueError("--calibrate needs --checkpoint, and base videos that were held out of its training.\n"
-                         "  Train and calibrate with validate.classes=base_holdout")
+    if videos is None or cfg.validate.classes != "base_holdout":
+        raise ValueError("--calibrate needs base videos that were held out of the training.\n  Train and calibrate "
+                         "with validate.classes=base_holdout, or, with very little data, take --calibrate trained")
+    return videos
+
+
+def on_base_videos(args, cfg):
+    """What the checkpoint predicts there  ->  predicted, true (N,)"""
+    if not args.checkpoint:
+        raise ValueError("--calibrate needs --checkpoint")
+    videos = base_videos(args, cfg)
     model = trained_model(cfg, args.checkpoint, args.fold)[0].to(choose_device(args.device))
 
     def start(reference):
@@ -140,7 +155,7 @@ def fit_calibration(predicted, true, steps=50):
 def calibrate(args, cfg):
     """->  the table and the key, as text"""
     cfg.iou_net.calibration = [1.0, 0.0]
-    predicted, true = on_held_out_base(args, cfg)
+    predicted, true = on_base_videos(args, cfg)
     scale, shift = fit_calibration(predicted, true)
     logits = np.log(predicted) - np.log1p(-predicted)
     fitted = 1 / (1 + np.exp(-(scale * logits + shift)))

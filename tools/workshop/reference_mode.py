@@ -204,9 +204,10 @@ class ReferenceNetwork:
     """A copy of the model's weights and the released way through them; `model` is that copy."""
 
     def __init__(self, model):
-        if model.activation.self_support or model.activation.prior_skip:
-            raise ValueError("model.prior_channels=self_support and prior_skip are ours: no released way to compare "
-                             "with.\n  Set model.prior_channels=pooled model.prior_skip=0")
+        if model.activation.self_support or model.activation.prior_skip or model.confidence:
+            raise ValueError("model.prior_channels=self_support, prior_skip and iou_net.confidence are ours: no "
+                             "released way to compare with.\n  Set model.prior_channels=pooled model.prior_skip=0 "
+                             "iou_net.confidence=false")
         self.model = copy.deepcopy(model).to(memory_format=torch.contiguous_format)
 
     def encode(self, images):
