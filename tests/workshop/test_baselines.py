@@ -7,7 +7,10 @@ import torch
 
 from dataloaders.episode import Clip, SupportSet
 from models.backbone import Backbone
+from models.vipmt import build as build_vipmt
 from tools.workshop import baselines
+from utils.checkpoint import save_checkpoint
+from utils.config import load_config
 from utils.evaluation.metrics import jaccard
 
 
@@ -66,3 +69,26 @@ def test_references_run_end_to_end_and_write_a_table(demo_root, tmp_path, monkey
     assert (tmp_path / "out" / "references.md").read_text() == printed
     rows = [[float(x) for x in line.split("|")[2:5]] for line in printed.splitlines()[2:]]
     assert all(0 <= x <= 100 for row in rows for x in row)
+
+
+def test_a_checkpoints_frozen_encoder_serves_prototype_and_untrained_model(demo_root, tmp_path, monkeypatch):
+    """Its channels' statistics may be of the training; all else of the untrained model is as it starts."""
+    settings = ["data.size=[48, 80]", "data.few_videos=repeat", f"data.root={demo_root}"]
+    cfg = load_config(["config/demo/ytvis.yaml"], settings)
+    torch.manual_seed(1)
+    state = {name: x + 0.25 for name, x in build_vipmt(cfg, pretrained=True).state_dict().items()}
+    save_checkpoint(tmp_path / "trained.pth", {"model": state})
+    models = []
+
+    def segment_nothing(start, videos, *_):
+        models.append(start(next(iter(videos)).references[0]).model)
+        return []
+    monkeypatch.setattr(baselines, "evaluate", segment_nothing)
+    monkeypatch.setattr(baselines, "best_threshold", lambda *_: 0.5)
+    monkeypatch.setattr(sys, "argv", [
+        "baselines.py", "--config", "config/demo/ytvis.yaml", "--fold", "2", "--checkpoint",
+        str(tmp_path / "trained.pth"), "--output", str(tmp_path / "out"), *settings])
+    baselines.main(baselines.parse_arguments())
+    untrained, prototype = (model.state_dict() for model in models)
+    same = {name for name in state if torch.equal(untrained[name], prototype[name])}
+    assert same == {name for name in state if name.startswith("backbone.")} and len(same) > 5

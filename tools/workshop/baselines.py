@@ -18,7 +18,7 @@ def parse_arguments():
     add_config_arguments(parser)
     parser.add_argument("--fold", type=int, help="with --episodes it is the list's")
     parser.add_argument("--episodes", metavar="FILE", help="replay these, see tools/episodes.py")
-    parser.add_argument("--checkpoint", help="its encoder makes the prototype's features (default: the pretrained one)")
+    parser.add_argument("--checkpoint", help="its encoder serves the prototype and, frozen, the untrained model")
     parser.add_argument("--output", type=Path, help="default: output/<name>/fold<k>/test")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: cuda where there is a GPU")
     return parser.parse_intermixed_args()
@@ -130,6 +130,8 @@ def main(args):
     threshold = best_threshold(encoder, videos())
     torch.manual_seed(cfg.seed)
     untrained = method.build(cfg, pretrained=True).to(device).eval()      # as it is before the first step
+    if not cfg.backbone.trained:         # a frozen encoder may have learned its channels' statistics
+        untrained.backbone.load_state_dict(encoder.backbone.state_dict())
     table = {
         "untrained": tested("untrained", lambda reference: method.Segmenter(
             untrained, reference, cfg, rng=rng_for(cfg.seed, "memory", *reference.key))),
