@@ -62,7 +62,7 @@ from models.vipmt.losses import mask_iou
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.rank_correlation import spearman
 from utils.evaluation.results import read_results
-from utils.runtime import choose_device
+from utils.runtime import choose_device, prepare_runtime
 from utils.seeds import rng_for
 
 EPOCH = -1                    # training counts from 0: none of its episodes is drawn here
@@ -131,10 +131,11 @@ def on_base_videos(args, cfg):
     if not args.checkpoint:
         raise ValueError("--calibrate needs --checkpoint")
     videos = base_videos(args, cfg)
-    model = trained_model(cfg, args.checkpoint, args.fold)[0].to(choose_device(args.device))
+    device = torch.device(choose_device(args.device))
+    model, amp = trained_model(cfg, args.checkpoint, args.fold)[0].to(device), prepare_runtime(cfg.speed, device)
 
     def start(reference):
-        return vipmt.Segmenter(model, reference, cfg, rng=rng_for(cfg.seed, "memory", *reference.key))
+        return vipmt.Segmenter(model, reference, cfg, rng=rng_for(cfg.seed, "memory", *reference.key), amp=amp)
 
     lines = evaluate(start, videos, cfg, lambda line: None)
     return tuple(np.array([value for line in lines for value in line[key]]) for key in ("pred_iou", "true_iou"))
